@@ -1,0 +1,5 @@
+//! The map of the house. `use` goes one way, from the top of this list to its end:
+//!
+//! - [`protocol`]: the Jupyter messaging protocol as pure bytes: no I/O, no clock, no randomness.
+
+pub mod protocol;

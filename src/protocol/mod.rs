@@ -1,0 +1,13 @@
+//! The Jupyter messaging protocol as pure bytes: no I/O, no clock, no randomness.
+//!
+//! - [`message`]: one message as opaque parts, and the few ids that may be peeked at
+//! - [`signature`]: the HMAC that kernels and their clients put on every message
+//! - [`multipart`]: a message as the frames of a ZeroMQ multipart message
+//! - [`v1`]: a message as one `v1.kernel.websocket.jupyter.org` WebSocket payload
+//!
+//! Everything here accepts any bytes from outside: errors, never panics.
+
+pub mod message;
+pub mod multipart;
+pub mod signature;
+pub mod v1;
