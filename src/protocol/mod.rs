@@ -4,10 +4,14 @@
 //! - [`signature`]: the HMAC that kernels and their clients put on every message
 //! - [`multipart`]: a message as the frames of a ZeroMQ multipart message
 //! - [`v1`]: a message as one `v1.kernel.websocket.jupyter.org` WebSocket payload
+//! - [`legacy`]: a message as one payload of the default WebSocket framing
+//! - [`websocket`]: the frames that carry those payloads
 //!
 //! Everything here accepts any bytes from outside: errors, never panics.
 
+pub mod legacy;
 pub mod message;
 pub mod multipart;
 pub mod signature;
 pub mod v1;
+pub mod websocket;
