@@ -6,9 +6,11 @@
 //! - [`v1`]: a message as one `v1.kernel.websocket.jupyter.org` WebSocket payload
 //! - [`legacy`]: a message as one payload of the default WebSocket framing
 //! - [`websocket`]: the frames that carry those payloads
+//! - [`connection_file`]: how a kernel is told where to bind and how to sign
 //!
 //! Everything here accepts any bytes from outside: errors, never panics.
 
+pub mod connection_file;
 pub mod legacy;
 pub mod message;
 pub mod multipart;
