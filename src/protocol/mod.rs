@@ -7,10 +7,12 @@
 //! - [`legacy`]: a message as one payload of the default WebSocket framing
 //! - [`websocket`]: the frames that carry those payloads
 //! - [`connection_file`]: how a kernel is told where to bind and how to sign
+//! - [`kernelspec`]: how a kernel is started and shown
 //!
 //! Everything here accepts any bytes from outside: errors, never panics.
 
 pub mod connection_file;
+pub mod kernelspec;
 pub mod legacy;
 pub mod message;
 pub mod multipart;
