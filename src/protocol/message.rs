@@ -53,6 +53,23 @@ pub struct Message {
 }
 
 impl Message {
+    /// A message whose JSON parts are all `{}`.
+    pub fn empty() -> Self {
+        let object = Bytes::from_static(b"{}");
+        Self {
+            header: object.clone(),
+            parent_header: object.clone(),
+            metadata: object.clone(),
+            content: object,
+            buffers: Vec::new(),
+        }
+    }
+
+    /// How many bytes its parts are.
+    pub fn bytes(&self) -> usize {
+        self.parts().map(Bytes::len).sum()
+    }
+
     /// The four JSON parts in the order in which they are signed and sent.
     pub fn json_parts(&self) -> [&Bytes; 4] {
         [

@@ -30,11 +30,27 @@ pub enum DecodeError {
 
 /// The payload that carries `message`.
 pub fn encode(channel: Channel, message: &Message) -> Bytes {
+    let body = message.parts().map(Bytes::len).sum();
+    let mut payload = BytesMut::new();
+    put_table(channel, message, body, &mut payload);
+    for part in message.parts() {
+        payload.put_slice(part);
+    }
+    payload.freeze()
+}
+
+/// The payload up to the message's parts, which follow as they are: for writing without a copy.
+pub fn encode_table(channel: Channel, message: &Message) -> Bytes {
+    let mut table = BytesMut::new();
+    put_table(channel, message, 0, &mut table);
+    table.freeze()
+}
+
+fn put_table(channel: Channel, message: &Message, more_bytes: usize, payload: &mut BytesMut) {
     let regions = FIXED_REGIONS + message.buffers.len();
     let mut offset = (regions + 2) * WORD;
     let name = channel.name().as_bytes();
-    let body: usize = message.parts().map(Bytes::len).sum();
-    let mut payload = BytesMut::with_capacity(offset + name.len() + body);
+    payload.reserve(offset + name.len() + more_bytes);
     payload.put_u64_le((regions + 1) as u64);
     payload.put_u64_le(offset as u64);
     for length in std::iter::once(name.len()).chain(message.parts().map(Bytes::len)) {
@@ -42,10 +58,6 @@ pub fn encode(channel: Channel, message: &Message) -> Bytes {
         payload.put_u64_le(offset as u64);
     }
     payload.put_slice(name);
-    for part in message.parts() {
-        payload.put_slice(part);
-    }
-    payload.freeze()
 }
 
 /// Takes a payload apart without copying: every part is a slice of `payload`.

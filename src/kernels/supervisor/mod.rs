@@ -1,4 +1,9 @@
 //! The data plane of one kernel: the process that owns the kernel's sockets and, to come, its
 //! journal, client sessions and cell queue.
 
+pub mod activity;
+pub mod compose;
+pub mod journal;
 pub mod link;
+pub mod queue;
+pub mod sessions;

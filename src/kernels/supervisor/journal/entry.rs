@@ -1,0 +1,135 @@
+//! One message as the journal keeps it: ready for the v1 framing, compact when small.
+
+use std::rc::Rc;
+
+use bytes::Bytes;
+
+use crate::protocol::legacy::{self, EncodeError, Payload};
+use crate::protocol::message::{Channel, Message};
+use crate::protocol::v1;
+
+/// Messages below this are copied into one block, which frees the buffer that they were read into
+/// (often shared with hundreds of others); larger ones are kept and written in their parts.
+const COMPACT_BYTES_MAX: usize = 16 * 1024;
+
+/// What an entry costs besides its payload: handles, allocations, its place in the journal.
+const OVERHEAD_BYTES: usize = 200;
+
+/// Names a request: its header's session and msg_id.
+pub type RequestKey = Rc<str>;
+
+/// Who gets an entry.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Route {
+    Everyone,
+    /// The client session with this id.
+    Session(Rc<str>),
+}
+
+/// What a replay has to know of an entry.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Mark {
+    Plain,
+    /// A reply that came before the idle of its request.
+    EarlyReply(RequestKey),
+    /// The idle of a request.
+    Idle(RequestKey),
+}
+
+/// One message on its way to clients.
+#[derive(Debug)]
+pub struct Entry {
+    pub route: Route,
+    pub mark: Mark,
+    body: Body,
+}
+
+#[derive(Debug)]
+enum Body {
+    /// A whole v1 payload.
+    Compact(Bytes),
+    Parts(Channel, Message),
+}
+
+impl Entry {
+    /// Takes a message in.
+    pub fn new(channel: Channel, message: Message, route: Route, mark: Mark) -> Self {
+        let body = if message.bytes() < COMPACT_BYTES_MAX {
+            Body::Compact(v1::encode(channel, &message))
+        } else {
+            Body::Parts(channel, message)
+        };
+        Self { route, mark, body }
+    }
+
+    /// Whether the client session with this id gets it.
+    pub fn is_for(&self, session: &str) -> bool {
+        match &self.route {
+            Route::Everyone => true,
+            Route::Session(id) => id.as_ref() == session,
+        }
+    }
+
+    /// What it costs to keep.
+    pub fn bytes(&self) -> usize {
+        OVERHEAD_BYTES
+            + match &self.body {
+                Body::Compact(payload) => payload.len(),
+                Body::Parts(_, message) => message.bytes(),
+            }
+    }
+
+    /// The v1 payload, in the pieces to be written one after the other.
+    pub fn v1(&self) -> Vec<Bytes> {
+        match &self.body {
+            Body::Compact(payload) => vec![payload.clone()],
+            Body::Parts(channel, message) => {
+                let mut pieces = vec![v1::encode_table(*channel, message)];
+                pieces.extend(message.parts().cloned());
+                pieces
+            }
+        }
+    }
+
+    /// The payload in the legacy framing.
+    pub fn legacy(&self) -> Result<Payload, EncodeError> {
+        let (channel, message) = self.message();
+        legacy::encode(channel, &message)
+    }
+
+    /// The message itself.
+    pub fn message(&self) -> (Channel, Message) {
+        match &self.body {
+            Body::Parts(channel, message) => (*channel, message.clone()),
+            Body::Compact(payload) => {
+                // The payload was encoded by `new`, so it decodes.
+                v1::decode(payload).unwrap_or_else(|_| (Channel::Iopub, Message::empty()))
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn small_and_large_messages_come_out_as_they_went_in() {
+        for size in [10, COMPACT_BYTES_MAX] {
+            let message = Message {
+                content: Bytes::from(vec![b'x'; size]),
+                buffers: vec![Bytes::from_static(b"\xff")],
+                ..Message::empty()
+            };
+            let entry = Entry::new(
+                Channel::Iopub,
+                message.clone(),
+                Route::Everyone,
+                Mark::Plain,
+            );
+            assert_eq!(entry.v1().concat(), v1::encode(Channel::Iopub, &message));
+            assert_eq!(entry.message(), (Channel::Iopub, message));
+            assert!(entry.bytes() > size);
+        }
+    }
+}

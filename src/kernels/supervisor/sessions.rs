@@ -1,0 +1,268 @@
+//! Client sessions: who has acknowledged what of the journal. Pure: time comes as a value.
+//!
+//! A client session is named by the `session_id` of its WebSocket and outlives it: whoever comes back
+//! with the same id goes on at the cursor. Not to be confused with notebook sessions, Jupyter's REST
+//! objects.
+
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use super::journal::{Entry, Seq};
+
+/// A session without a connection is forgotten after this time.
+pub const EXPIRES_AFTER: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// Sessions without a connection beyond this number go, oldest first.
+pub const AWAY_MAX: usize = 256;
+
+/// Names one connection; a session has at most one, the newest.
+pub type ConnectionId = u64;
+
+/// What a session missed for good.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Loss {
+    pub messages: u64,
+    pub bytes: u64,
+}
+
+#[derive(Debug)]
+struct Session {
+    identity: Rc<str>,
+    /// Acknowledged up to here; moved by acknowledgement alone.
+    cursor: Seq,
+    connection: Option<ConnectionId>,
+    /// When the last connection went; while there is one, when it came.
+    since: Instant,
+    /// Not yet told to the client.
+    loss: Loss,
+}
+
+/// How a connection starts.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Joined {
+    /// The entries after this one have to be sent.
+    pub after: Seq,
+    pub is_new: bool,
+    /// The connection that is replaced.
+    pub replaces: Option<ConnectionId>,
+}
+
+/// All client sessions of one kernel.
+#[derive(Debug, Default)]
+pub struct Sessions {
+    sessions: BTreeMap<Rc<str>, Session>,
+    /// All that sessions missed for good, for `%nb status`.
+    lost: Loss,
+}
+
+impl Sessions {
+    /// A connection for the session `id` is there; a new session starts after `last`.
+    ///
+    /// The id alone is not a credential: a session of another identity is ended and begun anew.
+    pub fn join(
+        &mut self,
+        id: &Rc<str>,
+        identity: &Rc<str>,
+        connection: ConnectionId,
+        last: Seq,
+        now: Instant,
+    ) -> Joined {
+        let known = self.sessions.remove(id);
+        let replaces = known.as_ref().and_then(|session| session.connection);
+        let known = known.filter(|session| session.identity == *identity);
+        let is_new = known.is_none();
+        let (cursor, loss) = known.map_or((last, Loss::default()), |s| (s.cursor, s.loss));
+        let session = Session {
+            identity: Rc::clone(identity),
+            cursor,
+            connection: Some(connection),
+            since: now,
+            loss,
+        };
+        self.sessions.insert(Rc::clone(id), session);
+        Joined {
+            after: cursor,
+            is_new,
+            replaces,
+        }
+    }
+
+    /// The connection is gone. A session that cannot come back (`keep` is false) goes with it.
+    pub fn leave(&mut self, id: &str, connection: ConnectionId, keep: bool, now: Instant) {
+        let Some(session) = self.sessions.get_mut(id) else {
+            return;
+        };
+        if session.connection != Some(connection) {
+            return;
+        }
+        session.connection = None;
+        session.since = now;
+        if !keep {
+            self.sessions.remove(id);
+        }
+        self.expire(now);
+    }
+
+    /// The client has everything up to `seq`.
+    pub fn acknowledge(&mut self, id: &str, connection: ConnectionId, seq: Seq) {
+        if let Some(session) = self.sessions.get_mut(id)
+            && session.connection == Some(connection)
+        {
+            session.cursor = session.cursor.max(seq);
+        }
+    }
+
+    /// An entry had to go: counted for every session that had not acknowledged it.
+    pub fn dropped(&mut self, seq: Seq, entry: &Entry) {
+        for (id, session) in &mut self.sessions {
+            if session.cursor < seq && entry.is_for(id) {
+                let bytes = entry.bytes() as u64;
+                for loss in [&mut session.loss, &mut self.lost] {
+                    loss.messages += 1;
+                    loss.bytes += bytes;
+                }
+            }
+            session.cursor = session.cursor.max(seq);
+        }
+    }
+
+    /// What the session missed since this was last asked.
+    pub fn take_loss(&mut self, id: &str) -> Option<Loss> {
+        let session = self.sessions.get_mut(id)?;
+        let loss = std::mem::take(&mut session.loss);
+        (loss.messages > 0).then_some(loss)
+    }
+
+    /// Forgets sessions that have been away too long or are too many.
+    pub fn expire(&mut self, now: Instant) {
+        self.sessions.retain(|_, session| {
+            session.connection.is_some()
+                || now.saturating_duration_since(session.since) < EXPIRES_AFTER
+        });
+        let away = |session: &Session| session.connection.is_none();
+        while self.sessions.values().filter(|s| away(s)).count() > AWAY_MAX {
+            let oldest = self.sessions.iter().filter(|(_, s)| away(s));
+            let Some(oldest) = oldest
+                .min_by_key(|(_, s)| s.since)
+                .map(|(id, _)| Rc::clone(id))
+            else {
+                return;
+            };
+            self.sessions.remove(&oldest);
+        }
+    }
+
+    /// Every session has acknowledged the entries up to this one; `None` when there is no session.
+    pub fn acknowledged_by_all(&self) -> Option<Seq> {
+        self.sessions.values().map(|session| session.cursor).min()
+    }
+
+    /// How far the session `id` has acknowledged.
+    pub fn cursor(&self, id: &str) -> Option<Seq> {
+        Some(self.sessions.get(id)?.cursor)
+    }
+
+    /// Whether the session is known, with a connection or without.
+    pub fn get(&self, id: &str) -> Option<Rc<str>> {
+        Some(Rc::clone(self.sessions.get_key_value(id)?.0))
+    }
+
+    /// How many have a connection, and how many are away.
+    pub fn counts(&self) -> (usize, usize) {
+        let connected = self.sessions.values().filter(|s| s.connection.is_some());
+        let connected = connected.count();
+        (connected, self.sessions.len() - connected)
+    }
+
+    /// All that sessions missed for good.
+    pub fn lost(&self) -> Loss {
+        self.lost
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::journal::{Mark, Route};
+    use super::*;
+    use crate::protocol::message::{Channel, Message};
+
+    fn entry(route: Route) -> Entry {
+        Entry::new(Channel::Iopub, Message::empty(), route, Mark::Plain)
+    }
+
+    #[test]
+    fn whoever_comes_back_goes_on_after_what_was_acknowledged() {
+        let (mut sessions, now) = (Sessions::default(), Instant::now());
+        let (a, me) = (Rc::from("a"), Rc::from("me"));
+        assert_eq!(sessions.join(&a, &me, 1, 7, now).after, 7);
+        sessions.acknowledge("a", 1, 9);
+        sessions.acknowledge("a", 1, 8);
+        sessions.leave("a", 1, true, now);
+        let again = sessions.join(&a, &me, 2, 20, now);
+        assert_eq!(
+            again,
+            Joined {
+                after: 9,
+                is_new: false,
+                replaces: None
+            }
+        );
+        let twice = sessions.join(&a, &me, 3, 20, now);
+        assert_eq!(twice.replaces, Some(2));
+        // What the replaced connection still says counts no more.
+        sessions.acknowledge("a", 2, 15);
+        sessions.leave("a", 2, true, now);
+        assert_eq!((sessions.cursor("a"), sessions.counts()), (Some(9), (1, 0)));
+    }
+
+    #[test]
+    fn another_identity_never_gets_a_sessions_messages() {
+        let (mut sessions, now) = (Sessions::default(), Instant::now());
+        let a = Rc::from("a");
+        sessions.join(&a, &Rc::from("alice"), 1, 0, now);
+        let joined = sessions.join(&a, &Rc::from("bob"), 2, 5, now);
+        assert_eq!(
+            joined,
+            Joined {
+                after: 5,
+                is_new: true,
+                replaces: Some(1)
+            }
+        );
+    }
+
+    #[test]
+    fn a_loss_is_told_once_and_only_to_whom_it_concerns() {
+        let (mut sessions, now) = (Sessions::default(), Instant::now());
+        let me = Rc::from("me");
+        for (connection, id) in ["a", "b", "c"].into_iter().enumerate() {
+            sessions.join(&Rc::from(id), &me, connection as u64, 0, now);
+        }
+        sessions.acknowledge("c", 2, 2);
+        sessions.dropped(1, &entry(Route::Everyone));
+        sessions.dropped(2, &entry(Route::Session(Rc::from("b"))));
+        let messages = |loss: Option<Loss>| loss.map_or(0, |loss| loss.messages);
+        let lost = ["a", "b", "c"].map(|id| messages(sessions.take_loss(id)));
+        assert_eq!(lost, [1, 2, 0]);
+        assert_eq!(sessions.take_loss("a"), None);
+        assert_eq!(sessions.lost().messages, 3);
+    }
+
+    #[test]
+    fn sessions_that_stay_away_are_forgotten() {
+        let (mut sessions, now) = (Sessions::default(), Instant::now());
+        let me = Rc::from("me");
+        for id in 0..AWAY_MAX as u64 + 10 {
+            let at = now + Duration::from_millis(id);
+            let name: Rc<str> = id.to_string().into();
+            sessions.join(&name, &me, id, 0, at);
+            sessions.leave(&name, id, true, at);
+        }
+        assert_eq!(sessions.counts(), (0, AWAY_MAX));
+        assert!(sessions.get("9").is_none() && sessions.get("10").is_some());
+        sessions.expire(now + EXPIRES_AFTER * 2);
+        assert_eq!(sessions.counts(), (0, 0));
+        assert_eq!(sessions.acknowledged_by_all(), None);
+    }
+}
