@@ -1,7 +1,18 @@
-//! The map of the house. `use` goes one way, from the top of this list to its end:
+//! The map of the house. `use` goes one way, from the top of this list to its end; [`config`] and
+//! [`error`] are leaves that all may use:
 //!
-//! - [`kernels`]: a kernel's life: which kernels there are to start
+//! - [`cli`]: the command line, one thin file per subcommand
+//! - [`gateway`]: the HTTP front that clients see
+//! - [`kernels`]: a kernel's life: which there are to start, their start and their supervision
+//! - [`magics`]: what our own cells do
+//! - [`env`]: what a kernel runs in
 //! - [`protocol`]: the Jupyter messaging protocol as pure bytes: no I/O, no clock, no randomness.
 
+pub mod cli;
+pub mod config;
+pub mod env;
+pub mod error;
+pub mod gateway;
 pub mod kernels;
+pub mod magics;
 pub mod protocol;

@@ -1,4 +1,5 @@
-//! A kernel's life: which kernels there are to start, and (to come) their start and supervision.
+//! A kernel's life: which kernels there are to start, their start and their supervision.
 
+pub mod contract;
 pub mod kernelspecs;
 pub mod supervisor;

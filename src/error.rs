@@ -1,0 +1,69 @@
+//! Errors as people see them: whose fault, what happened, what to do.
+//!
+//! A leaf. Knows nothing of HTTP: the gateway decides on the status.
+
+use std::fmt;
+
+/// Who can do something about an error.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// Whoever asked.
+    User,
+    /// The kernel, or what it runs in.
+    Kernel,
+    /// A bug of ours, or this machine.
+    Nb,
+}
+
+impl Fault {
+    /// The name in error bodies.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::User => "user",
+            Self::Kernel => "kernel",
+            Self::Nb => "nb",
+        }
+    }
+}
+
+/// An error to be shown: plain sentences, no traceback, no secret.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Error {
+    pub fault: Fault,
+    /// What happened and what to do about it.
+    pub message: String,
+}
+
+impl Error {
+    /// The asker's fault.
+    pub fn user(message: impl Into<String>) -> Self {
+        Self {
+            fault: Fault::User,
+            message: message.into(),
+        }
+    }
+
+    /// The kernel's fault.
+    pub fn kernel(message: impl Into<String>) -> Self {
+        Self {
+            fault: Fault::Kernel,
+            message: message.into(),
+        }
+    }
+
+    /// Our fault, or this machine's.
+    pub fn nb(message: impl Into<String>) -> Self {
+        Self {
+            fault: Fault::Nb,
+            message: message.into(),
+        }
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for Error {}

@@ -1,0 +1,1 @@
+//! The HTTP front that clients see: routes, identity, errors, the handover of WebSockets.

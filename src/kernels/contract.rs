@@ -1,0 +1,199 @@
+//! What a gateway and a supervisor say to each other: the files of a kernel's folder and the bodies
+//! of the supervisor's API, version 1.
+//!
+//! Supervisors outlive gateways, so both sides pass over keys that they do not know, and a key once
+//! given keeps its meaning. Knows nothing of how either side works.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use crate::protocol::connection_file::Transport;
+use crate::protocol::kernelspec::InterruptMode;
+
+/// The version of this contract.
+pub const API: u32 = 1;
+
+/// The files in a kernel's folder, `<runtime>/kernels/<id>/`.
+pub mod file {
+    /// The start's request, 0600: it holds the kernel's environment.
+    pub const START: &str = "start.json";
+    /// What the supervisor knows of its kernel, written whole and renamed.
+    pub const STATE: &str = "state.json";
+    /// The Unix socket that the supervisor serves HTTP on.
+    pub const SOCKET: &str = "supervisor.sock";
+    /// The kernel's connection file.
+    pub const CONNECTION: &str = "connection.json";
+    /// What the supervisor logs.
+    pub const LOG: &str = "log";
+}
+
+/// How a kernel is to be started; kept for its restarts, never listed or logged.
+#[derive(Clone, Serialize, Deserialize)]
+pub struct Start {
+    /// [`API`] of the writer.
+    pub format: u32,
+    pub kernel_id: String,
+    /// The kernelspec's name, as REST shows it.
+    pub spec: String,
+    /// The command, with `{connection_file}` and `{resource_dir}` still to be filled in.
+    pub argv: Vec<String>,
+    pub language: String,
+    pub interrupt_mode: InterruptMode,
+    pub resource_dir: PathBuf,
+    /// All of the kernel's environment: nothing is inherited.
+    pub env: BTreeMap<String, String>,
+    pub cwd: PathBuf,
+    /// Said once with the first cell when the working directory is not the one that was asked for.
+    #[serde(default)]
+    pub cwd_note: Option<String>,
+    pub transport: Transport,
+    pub launch_timeout_ms: u64,
+    pub journal_bytes_max: u64,
+    pub owner: String,
+}
+
+impl fmt::Debug for Start {
+    /// Without the environment.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Start")
+            .field("kernel_id", &self.kernel_id)
+            .field("spec", &self.spec)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The one JSON line that a supervisor writes to its stdout once the first start has succeeded or
+/// failed; stdout is closed after it. A supervisor whose first start failed exits and removes its
+/// folder.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "start", rename_all = "snake_case")]
+pub enum Announcement {
+    Ready,
+    Failed(StartFailure),
+}
+
+/// Why a kernel did not start.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StartFailure {
+    pub kind: StartFailureKind,
+    /// One sentence.
+    pub message: String,
+    /// The end of what the kernel wrote to stderr.
+    #[serde(default)]
+    pub stderr_tail: String,
+}
+
+/// What went wrong with a start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StartFailureKind {
+    /// The program could not be run.
+    NotRun,
+    /// It ended before it answered.
+    Died,
+    /// It did not answer in time.
+    Deadline,
+    /// Ours.
+    Internal,
+}
+
+/// The body of `GET /v1/about`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct About {
+    pub api: u32,
+    /// The version of nb.
+    pub nb: String,
+    pub kernel_id: String,
+    /// The supervisor's own.
+    pub pid: u32,
+    /// In the format of `last_activity`.
+    pub started: String,
+}
+
+/// The body of `GET /v1/kernel[?wait_ms=]`: answered at once, or with `wait_ms` when the kernel is
+/// ready or dead or the time is over.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Kernel {
+    pub id: String,
+    /// The kernelspec's name.
+    pub name: String,
+    /// `starting`, `idle`, `busy`, `restarting` or `dead`.
+    pub execution_state: String,
+    /// `%Y-%m-%dT%H:%M:%S.%6fZ`.
+    pub last_activity: String,
+    pub connections: usize,
+    #[serde(default)]
+    pub notebook_sessions: Vec<NotebookSession>,
+    #[serde(default)]
+    pub owner: String,
+    /// Anything more: reason, pids, what was lost.
+    #[serde(default)]
+    pub nb: Map<String, Value>,
+}
+
+/// Jupyter's session object, without its kernel: the body of `PUT /v1/notebook-sessions/{id}`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NotebookSession {
+    pub id: String,
+    pub path: String,
+    pub name: String,
+    #[serde(rename = "type")]
+    pub kind: String,
+    pub owner: String,
+    /// When it was last written, in the format of `last_activity`: of two with one id the newer counts.
+    pub updated: String,
+}
+
+/// How a client talks on its WebSocket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Framing {
+    V1,
+    Legacy,
+}
+
+/// How the client's bytes reach the supervisor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AttachMode {
+    /// The client's socket comes as a file descriptor with the first byte of this record.
+    Fd,
+    /// The stream that this record came on goes on as the client's.
+    Splice,
+}
+
+/// What follows the 101 of `POST /v1/attach` (`Connection: Upgrade`, `Upgrade: nb-attach`): four bytes
+/// of length, big-endian, this as JSON, then `left` bytes that the client sent early.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Attach {
+    pub session_id: String,
+    pub framing: Framing,
+    /// Who the client is, from its credential.
+    pub identity: String,
+    /// When the credential ends, in seconds since 1970; never when absent.
+    #[serde(default)]
+    pub expires: Option<u64>,
+    pub left: usize,
+    pub mode: AttachMode,
+}
+
+/// A record over this many bytes is refused.
+pub const ATTACH_BYTES_MAX: usize = 16 * 1024;
+
+/// More bytes than these do not travel with a handshake.
+pub const LEFT_BYTES_MAX: usize = 64 * 1024;
+
+/// The body of every answer of the supervisor that is an error.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ErrorBody {
+    pub reason: String,
+    pub message: String,
+    /// `user`, `kernel` or `nb`.
+    pub fault: String,
+    /// Whether the same request may succeed later.
+    pub retry: bool,
+}

@@ -1,0 +1,378 @@
+//! The one owner of what a kernel's clients share: journal, sessions, queues, pending requests.
+//!
+//! ```text
+//! connection --submit--> queue --> outbox --> link --> kernel
+//! connection <--read---- journal <-- kernel_said <-- link
+//! ```
+//!
+//! All methods are synchronous and short, so nothing is ever borrowed across an await. Knows nothing
+//! of sockets, processes or framings.
+
+mod state;
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::rc::Rc;
+use std::time::Instant;
+
+use bytes::Bytes;
+use jiff::Timestamp;
+use serde_json::{Value, json};
+use tokio::sync::{Notify, mpsc};
+use tracing::warn;
+
+use super::activity::Activity;
+use super::compose::Composer;
+use super::journal::{Entry, Journal, Read, RequestKey, Seq};
+use super::queue::{CellQueue, Kind};
+use super::sessions::{ConnectionId, Joined, Loss, Sessions};
+use crate::protocol::message::{Channel, HeaderPeek, Message};
+use state::{error_content, plain, request_key, stops_on_error};
+
+/// Requests that wait for a reply; beyond this the oldest are forgotten and routed by session alone.
+const PENDING_MAX: usize = 65_536;
+
+/// Bytes of requests that the kernel has not answered; beyond this clients are not read from.
+const PENDING_BYTES_MAX: usize = 256 * 1024 * 1024;
+
+/// Messages on their way to the kernel process of one epoch.
+pub type Outbox = mpsc::UnboundedSender<(Channel, Message)>;
+
+/// Where the kernel is in its life.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Phase {
+    Starting,
+    Running,
+    Restarting,
+    /// For good, with the reason.
+    Dead(String),
+}
+
+/// Why a connection is to be closed: a close code and a word to it.
+pub type Closing = (u16, &'static str);
+
+/// What the broker holds of a connection.
+#[derive(Debug, Default)]
+pub struct Line {
+    /// Rung when there is something to write or to close.
+    pub wake: Notify,
+    closing: RefCell<Option<Closing>>,
+}
+
+impl Line {
+    /// Why this connection is to be closed, once everything is written.
+    pub fn closing(&self) -> Option<Closing> {
+        *self.closing.borrow()
+    }
+
+    fn close(&self, closing: Closing) {
+        self.closing.borrow_mut().get_or_insert(closing);
+        self.wake.notify_one();
+    }
+}
+
+struct Pending {
+    session: Rc<str>,
+    channel: Channel,
+    msg_type: String,
+    header: Bytes,
+    bytes: usize,
+    idle_seen: bool,
+    stop_on_error: bool,
+}
+
+struct Request {
+    key: RequestKey,
+    channel: Channel,
+    message: Message,
+}
+
+type Queues = HashMap<Option<String>, CellQueue<Request>>;
+
+struct State {
+    journal: Box<dyn Journal>,
+    sessions: Sessions,
+    lines: BTreeMap<ConnectionId, Rc<Line>>,
+    queues: Queues,
+    pending: HashMap<RequestKey, Pending>,
+    pending_order: VecDeque<RequestKey>,
+    pending_bytes: usize,
+    activity: Activity,
+    phase: Phase,
+    /// The kernel process of this epoch; without one requests wait.
+    outbox: Option<Outbox>,
+    waiting: Vec<(Channel, Message)>,
+    composer: Composer,
+    connections_made: ConnectionId,
+}
+
+/// A handle to the state that all connections, the link and the HTTP server share.
+#[derive(Clone)]
+#[expect(missing_debug_implementations, reason = "its journal has none")]
+pub struct Broker {
+    state: Rc<RefCell<State>>,
+    /// Rung when the kernel has answered requests, so that connections may read on.
+    room: Rc<Notify>,
+}
+
+/// A connection that has joined.
+#[derive(Debug)]
+pub struct Ticket {
+    pub id: ConnectionId,
+    pub line: Rc<Line>,
+    /// What follows in the journal is read after this.
+    pub after: Seq,
+    /// The newest entry at this time: up to here it is a replay.
+    pub replay_until: Seq,
+    /// To be written before anything else; not part of the journal.
+    pub first: Vec<Rc<Entry>>,
+}
+
+/// What REST shows of a kernel.
+#[derive(Clone, Debug)]
+pub struct Snapshot {
+    pub execution_state: &'static str,
+    pub last_activity: Timestamp,
+    pub connections: usize,
+    pub away: usize,
+    pub lost: Loss,
+    pub journal_bytes: usize,
+    pub reason: Option<String>,
+}
+
+impl Broker {
+    /// A broker for a kernel that is being started.
+    pub fn new(journal: Box<dyn Journal>) -> Self {
+        let state = State {
+            journal,
+            sessions: Sessions::default(),
+            lines: BTreeMap::new(),
+            queues: Queues::new(),
+            pending: HashMap::new(),
+            pending_order: VecDeque::new(),
+            pending_bytes: 0,
+            activity: Activity::new(Timestamp::now()),
+            phase: Phase::Starting,
+            outbox: None,
+            waiting: Vec::new(),
+            composer: Composer::new(),
+            connections_made: 0,
+        };
+        Self {
+            state: Rc::new(RefCell::new(state)),
+            room: Rc::new(Notify::new()),
+        }
+    }
+
+    // --- clients ---
+
+    /// A connection for a client session. Replaces the one that the session had, whatever the kernel
+    /// is doing.
+    pub fn join(&self, session: &Rc<str>, identity: &Rc<str>) -> Ticket {
+        let mut state = self.state.borrow_mut();
+        state.connections_made += 1;
+        let id = state.connections_made;
+        let last = state.journal.last();
+        let Joined {
+            after,
+            is_new,
+            replaces,
+        } = state
+            .sessions
+            .join(session, identity, id, last, Instant::now());
+        if let Some(line) = replaces.and_then(|old| state.lines.remove(&old)) {
+            line.close((4000, "replaced by a newer connection of this session"));
+        }
+        let line = Rc::new(Line::default());
+        state.lines.insert(id, Rc::clone(&line));
+        let first = state.prologue(is_new);
+        if let Phase::Dead(_) = state.phase {
+            line.close((1000, "the kernel is dead"));
+        }
+        Ticket {
+            id,
+            line,
+            after,
+            replay_until: last,
+            first,
+        }
+    }
+
+    /// The connection is gone; `keep` its session for whoever comes back.
+    pub fn leave(&self, session: &str, connection: ConnectionId, keep: bool) {
+        let mut state = self.state.borrow_mut();
+        state.lines.remove(&connection);
+        state
+            .sessions
+            .leave(session, connection, keep, Instant::now());
+        state.release();
+    }
+
+    /// The client has everything up to `seq`.
+    pub fn acknowledge(&self, session: &str, connection: ConnectionId, seq: Seq) {
+        let mut state = self.state.borrow_mut();
+        state.sessions.acknowledge(session, connection, seq);
+        state.release();
+    }
+
+    /// What follows `after` in the journal, for all sessions.
+    pub fn read(&self, after: Seq, bytes_max: usize) -> Read {
+        self.state.borrow_mut().journal.read(after, bytes_max)
+    }
+
+    /// A note for a session that missed something for good, if it has.
+    pub fn take_loss_note(&self, session: &str) -> Option<Rc<Entry>> {
+        let mut state = self.state.borrow_mut();
+        let loss = state.sessions.take_loss(session)?;
+        let text = format!(
+            "[nb] {} messages ({} bytes) were dropped: the journal of this kernel was full\n",
+            loss.messages, loss.bytes
+        );
+        let parent = state.activity.running().map(|(_, header)| header.clone());
+        let parent = parent.unwrap_or(Bytes::from_static(b"{}"));
+        let content = json!({"name": "stderr", "text": text});
+        let note = state.composer.message("stream", parent, &content);
+        Some(plain(note))
+    }
+
+    /// Waits while the kernel has too much unanswered.
+    pub async fn room(&self) {
+        while self.state.borrow().pending_bytes > PENDING_BYTES_MAX {
+            self.room.notified().await;
+        }
+    }
+
+    /// A client says something to the kernel. What is no message is logged and ignored.
+    pub fn submit(&self, session: &Rc<str>, channel: Channel, message: Message) {
+        let mut state = self.state.borrow_mut();
+        let Some(peek) = HeaderPeek::read(&message.header) else {
+            warn!(%session, "ignored a message without a readable header");
+            return;
+        };
+        let key = request_key(&peek);
+        let kind = match &*peek.msg_type {
+            "execute_request" => Kind::Execute,
+            "comm_open" | "comm_msg" | "comm_close" => Kind::Comm,
+            _ => Kind::Passing,
+        };
+        let subshell = peek.subshell_id.as_deref().map(str::to_owned);
+        match channel {
+            Channel::Iopub => return,
+            Channel::Stdin => return state.send(channel, message),
+            Channel::Shell | Channel::Control => {}
+        }
+        if let Phase::Dead(reason) = &state.phase {
+            let content = error_content("KernelDied", reason);
+            let msg_type = peek.msg_type.into_owned();
+            return state.answer(session, channel, &msg_type, &message.header, &content);
+        }
+        let pending = Pending {
+            session: Rc::clone(session),
+            channel,
+            msg_type: peek.msg_type.into_owned(),
+            header: Bytes::copy_from_slice(&message.header),
+            bytes: message.bytes(),
+            idle_seen: false,
+            stop_on_error: kind == Kind::Execute && stops_on_error(&message.content),
+        };
+        state.remember(RequestKey::clone(&key), pending);
+        if channel == Channel::Control {
+            return state.send(channel, message);
+        }
+        let request = Request {
+            key: RequestKey::clone(&key),
+            channel,
+            message,
+        };
+        let queue = state.queues.entry(subshell).or_default();
+        let actions = queue.submit(key, kind, request);
+        state.act(actions);
+    }
+
+    // --- the kernel ---
+
+    /// The kernel said something.
+    pub fn kernel_said(&self, channel: Channel, message: Message) {
+        let mut state = self.state.borrow_mut();
+        match channel {
+            Channel::Iopub => state.published(message),
+            Channel::Shell | Channel::Control | Channel::Stdin => state.replied(channel, message),
+        }
+        drop(state);
+        self.room.notify_waiters();
+    }
+
+    /// A message of our own to the kernel; what comes of it is shown to nobody.
+    pub fn compose(&self, msg_type: &str, content: &Value) -> Message {
+        self.state.borrow().composer.orphan(msg_type, content)
+    }
+
+    /// A kernel process is ready: what waited for it is sent.
+    pub fn open_epoch(&self, outbox: Outbox) {
+        let mut state = self.state.borrow_mut();
+        state.phase = Phase::Running;
+        state.outbox = Some(outbox);
+        state.activity.clear(Timestamp::now());
+        state.publish_state("idle");
+        for (channel, message) in std::mem::take(&mut state.waiting) {
+            state.send(channel, message);
+        }
+    }
+
+    /// The kernel process is gone. What it has not answered is answered with `reason`.
+    pub fn close_epoch(&self, phase: Phase, ename: &str, reason: &str) {
+        let mut state = self.state.borrow_mut();
+        state.outbox = None;
+        state.waiting.clear();
+        state.queues.clear();
+        state.activity.clear(Timestamp::now());
+        let content = error_content(ename, reason);
+        let mut pending: Vec<_> = state.pending.drain().collect();
+        pending.sort_by(|(a, _), (b, _)| a.cmp(b));
+        state.pending_order.clear();
+        state.pending_bytes = 0;
+        for (_, request) in pending {
+            let Pending {
+                session,
+                channel,
+                msg_type,
+                header,
+                ..
+            } = request;
+            state.answer(&session, channel, &msg_type, &header, &content);
+        }
+        let dead = matches!(phase, Phase::Dead(_));
+        state.phase = phase;
+        state.publish_state(if dead { "dead" } else { "restarting" });
+        if dead {
+            for line in state.lines.values() {
+                line.close((1000, "the kernel is gone"));
+            }
+        }
+        drop(state);
+        self.room.notify_waiters();
+    }
+
+    /// Whether a connection is still open.
+    pub fn has_connections(&self) -> bool {
+        !self.state.borrow().lines.is_empty()
+    }
+
+    /// What REST shows.
+    pub fn snapshot(&self) -> Snapshot {
+        let state = self.state.borrow();
+        let (connections, away) = state.sessions.counts();
+        Snapshot {
+            execution_state: state.execution_state(),
+            last_activity: state.activity.last(),
+            connections,
+            away,
+            lost: state.sessions.lost(),
+            journal_bytes: state.journal.bytes(),
+            reason: match &state.phase {
+                Phase::Dead(reason) => Some(reason.clone()),
+                _ => None,
+            },
+        }
+    }
+}

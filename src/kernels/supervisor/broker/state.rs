@@ -1,0 +1,291 @@
+//! What the broker's methods do to its state: routing of replies, the pending requests, the prologue.
+//!
+//! Synchronous, and called with the state already borrowed: nothing here may call back into the handle.
+
+use std::rc::Rc;
+
+use bytes::Bytes;
+use jiff::Timestamp;
+use serde_json::{Value, json};
+use tracing::debug;
+
+use super::{PENDING_MAX, Pending, Phase, Request, State};
+use crate::kernels::supervisor::journal::{Entry, Mark, Read, RequestKey, Route};
+use crate::kernels::supervisor::queue::Action;
+use crate::protocol::message::{Channel, HeaderPeek, Message};
+
+impl State {
+    /// What a connection is told first: the true state, and for a new session what the running
+    /// request's own client has not acknowledged of it.
+    pub(super) fn prologue(&mut self, is_new: bool) -> Vec<Rc<Entry>> {
+        let running = self.activity.running();
+        let running = running.map(|(key, header)| (RequestKey::clone(key), header.clone()));
+        let parent = running.as_ref().map(|(_, header)| header.clone());
+        let content = json!({"execution_state": self.execution_state()});
+        let parent = parent.unwrap_or(Bytes::from_static(b"{}"));
+        let mut first = vec![plain(self.composer.message("status", parent, &content))];
+        if let Some((key, _)) = running.filter(|_| is_new) {
+            first.extend(self.missed_of(&key));
+        }
+        first
+    }
+
+    fn missed_of(&mut self, key: &RequestKey) -> Vec<Rc<Entry>> {
+        let owner = self
+            .pending
+            .get(key)
+            .map(|pending| Rc::clone(&pending.session));
+        let Some(after) = owner.and_then(|owner| self.sessions.cursor(&owner)) else {
+            return Vec::new();
+        };
+        let Read::Ready(batch) = self.journal.read(after, usize::MAX) else {
+            return Vec::new();
+        };
+        let of_request = |entry: &Rc<Entry>| {
+            let (_, message) = entry.message();
+            HeaderPeek::read(&message.parent_header).is_some_and(|peek| request_key(&peek) == *key)
+        };
+        batch
+            .into_iter()
+            .map(|(_, entry)| entry)
+            .filter(of_request)
+            .collect()
+    }
+
+    pub(super) fn execution_state(&self) -> &'static str {
+        match self.phase {
+            Phase::Starting => "starting",
+            Phase::Restarting => "restarting",
+            Phase::Dead(_) => "dead",
+            Phase::Running if self.activity.running().is_some() => "busy",
+            Phase::Running => "idle",
+        }
+    }
+
+    pub(super) fn remember(&mut self, key: RequestKey, pending: Pending) {
+        self.pending_bytes += pending.bytes;
+        self.pending_order.push_back(RequestKey::clone(&key));
+        if let Some(twice) = self.pending.insert(key, pending) {
+            self.pending_bytes -= twice.bytes;
+        }
+        while self.pending_order.len() > PENDING_MAX {
+            if let Some(oldest) = self.pending_order.pop_front() {
+                self.forget(&oldest);
+            }
+        }
+    }
+
+    fn forget(&mut self, key: &str) {
+        if let Some(pending) = self.pending.remove(key) {
+            self.pending_bytes -= pending.bytes;
+        }
+        // Answers come mostly in order, so the front is cleared as they come.
+        while let Some(front) = self.pending_order.front()
+            && !self.pending.contains_key(front)
+        {
+            self.pending_order.pop_front();
+        }
+    }
+
+    pub(super) fn act(&mut self, actions: Vec<Action<Request>>) {
+        for action in actions {
+            match action {
+                // No cell is taken over yet, so what runs is the kernel's.
+                Action::Forward(request) | Action::Run(request) => {
+                    self.send(request.channel, request.message);
+                }
+                Action::Abort(request) => {
+                    if let Some(pending) = self.pending.get(&request.key) {
+                        let (session, header) =
+                            (Rc::clone(&pending.session), pending.header.clone());
+                        let content = json!({"status": "aborted"});
+                        self.forget(&request.key);
+                        self.answer(
+                            &session,
+                            Channel::Shell,
+                            "execute_request",
+                            &header,
+                            &content,
+                        );
+                    }
+                }
+            }
+        }
+    }
+
+    pub(super) fn send(&mut self, channel: Channel, message: Message) {
+        match &self.outbox {
+            Some(outbox) => {
+                if outbox.send((channel, message)).is_err() {
+                    debug!("the kernel is gone, its requests are answered when this is noticed");
+                }
+            }
+            None => self.waiting.push((channel, message)),
+        }
+    }
+
+    pub(super) fn published(&mut self, message: Message) {
+        let mut mark = Mark::Plain;
+        let parent = HeaderPeek::read(&message.parent_header);
+        if let Some(parent) = &parent
+            && self.composer.owns(&parent.session)
+        {
+            return debug!("kept back what came of a message of our own");
+        }
+        if let Some(parent) = &parent
+            && HeaderPeek::read(&message.header).is_some_and(|peek| peek.msg_type == "status")
+            && let Some(state) = execution_state(&message.content)
+        {
+            let (key, now) = (request_key(parent), Timestamp::now());
+            match state.as_str() {
+                "busy" => {
+                    let header = &message.parent_header;
+                    self.activity.busy(&key, &parent.msg_type, header, now);
+                }
+                "idle" => {
+                    self.activity.idle(&key, now);
+                    self.idle(&key);
+                    mark = Mark::Idle(key);
+                }
+                _ => {}
+            }
+        }
+        self.append(Channel::Iopub, message, Route::Everyone, mark);
+    }
+
+    fn idle(&mut self, key: &RequestKey) {
+        let Some(pending) = self.pending.get_mut(key) else {
+            return;
+        };
+        pending.idle_seen = true;
+        // Comm messages are not answered.
+        if pending.msg_type.starts_with("comm_") && pending.msg_type != "comm_info_request" {
+            self.forget(key);
+        }
+    }
+
+    pub(super) fn replied(&mut self, channel: Channel, message: Message) {
+        let Some(parent) = HeaderPeek::read(&message.parent_header) else {
+            return debug!(channel = channel.name(), "dropped a reply to nothing");
+        };
+        let key = request_key(&parent);
+        let Some(pending) = self.pending.get(&key) else {
+            return match self.sessions.get(&parent.session) {
+                Some(session) => {
+                    self.append(channel, message, Route::Session(session), Mark::Plain)
+                }
+                None => debug!(
+                    channel = channel.name(),
+                    "dropped a reply that nobody waits for"
+                ),
+            };
+        };
+        let route = Route::Session(Rc::clone(&pending.session));
+        if channel == Channel::Stdin {
+            return self.append(channel, message, route, Mark::Plain);
+        }
+        let mark = if pending.idle_seen {
+            Mark::Plain
+        } else {
+            Mark::EarlyReply(RequestKey::clone(&key))
+        };
+        let is_cell = pending.msg_type == "execute_request";
+        let stops = pending.stop_on_error;
+        let subshell = parent.subshell_id.as_deref().map(str::to_owned);
+        let queue = self.queues.get_mut(&subshell).filter(|_| is_cell);
+        let actions = queue.map(|queue| {
+            let stops = stops && queue.has_waiting() && is_error(&message.content);
+            queue.finished(&key, stops)
+        });
+        self.append(channel, message, route, mark);
+        self.forget(&key);
+        self.act(actions.unwrap_or_default());
+    }
+
+    /// Answers a request in place of the kernel, with the idle that completes it.
+    pub(super) fn answer(
+        &mut self,
+        session: &Rc<str>,
+        channel: Channel,
+        msg_type: &str,
+        header: &Bytes,
+        content: &Value,
+    ) {
+        let Some(stem) = msg_type.strip_suffix("_request") else {
+            return;
+        };
+        let reply = self
+            .composer
+            .message(&format!("{stem}_reply"), header.clone(), content);
+        let route = Route::Session(Rc::clone(session));
+        self.append(channel, reply, route.clone(), Mark::Plain);
+        let idle = json!({"execution_state": "idle"});
+        let idle = self.composer.message("status", header.clone(), &idle);
+        self.append(Channel::Iopub, idle, route, Mark::Plain);
+    }
+
+    pub(super) fn publish_state(&mut self, execution_state: &str) {
+        let content = json!({"execution_state": execution_state});
+        let message = self.composer.orphan("status", &content);
+        self.append(Channel::Iopub, message, Route::Everyone, Mark::Plain);
+    }
+
+    fn append(&mut self, channel: Channel, message: Message, route: Route, mark: Mark) {
+        self.journal
+            .append(Entry::new(channel, message, route, mark));
+        while let Some((seq, entry)) = self.journal.drop_oldest() {
+            self.sessions.dropped(seq, &entry);
+        }
+        if self.sessions.acknowledged_by_all().is_none() {
+            self.release();
+        }
+        for line in self.lines.values() {
+            line.wake.notify_one();
+        }
+    }
+
+    pub(super) fn release(&mut self) {
+        let last = self.journal.last();
+        let needed_after = self.sessions.acknowledged_by_all().unwrap_or(last);
+        self.journal.release(needed_after);
+    }
+}
+
+pub(super) fn plain(message: Message) -> Rc<Entry> {
+    Rc::new(Entry::new(
+        Channel::Iopub,
+        message,
+        Route::Everyone,
+        Mark::Plain,
+    ))
+}
+
+pub(super) fn request_key(peek: &HeaderPeek<'_>) -> RequestKey {
+    format!("{}\n{}", peek.session, peek.msg_id).into()
+}
+
+pub(super) fn error_content(ename: &str, reason: &str) -> Value {
+    json!({"status": "error", "ename": ename, "evalue": reason, "traceback": [], "execution_count": null})
+}
+
+fn field(content: &[u8], name: &str) -> Option<Value> {
+    serde_json::from_slice::<Value>(content)
+        .ok()?
+        .get_mut(name)
+        .map(Value::take)
+}
+
+fn execution_state(content: &[u8]) -> Option<String> {
+    match field(content, "execution_state")? {
+        Value::String(state) => Some(state),
+        _ => None,
+    }
+}
+
+pub(super) fn stops_on_error(content: &[u8]) -> bool {
+    field(content, "stop_on_error") != Some(Value::Bool(false))
+}
+
+fn is_error(content: &[u8]) -> bool {
+    field(content, "status").is_some_and(|status| status == "error")
+}

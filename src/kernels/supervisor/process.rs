@@ -1,0 +1,154 @@
+//! The kernel's process: its start, its signals, its end and the tail of what it said on stderr.
+//!
+//! Knows nothing of messages.
+
+use std::collections::BTreeMap;
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read, Seek, SeekFrom};
+use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::process::ExitStatusExt;
+use std::path::{Path, PathBuf};
+use std::process::{ExitStatus, Stdio};
+
+use rustix::process::{Pid, Signal};
+use tokio::process::{Child, Command};
+
+/// How much of the end of stderr is shown with a failure.
+const TAIL_BYTES: u64 = 4096;
+
+/// How a process is started.
+#[derive(Debug)]
+pub struct Launch<'a> {
+    /// The program and its arguments.
+    pub argv: &'a [String],
+    /// All of its environment.
+    pub env: &'a BTreeMap<String, String>,
+    pub cwd: &'a Path,
+    /// Where `stdout` and `stderr` are written to.
+    pub folder: &'a Path,
+}
+
+/// A running kernel process, the leader of a process group of its own.
+#[derive(Debug)]
+pub struct KernelProcess {
+    child: Child,
+    pid: Pid,
+    stderr: PathBuf,
+}
+
+impl KernelProcess {
+    /// Starts the process.
+    ///
+    /// Its output goes to files opened for appending, so our own death breaks no pipe of its.
+    pub fn start(launch: &Launch<'_>) -> io::Result<Self> {
+        let (program, arguments) = launch
+            .argv
+            .split_first()
+            .ok_or(io::ErrorKind::InvalidInput)?;
+        let stderr = launch.folder.join("stderr");
+        let child = Command::new(program)
+            .args(arguments)
+            .env_clear()
+            .envs(launch.env)
+            .current_dir(launch.cwd)
+            .stdin(Stdio::null())
+            .stdout(append_to(&launch.folder.join("stdout"))?)
+            .stderr(append_to(&stderr)?)
+            .process_group(0)
+            .spawn()?;
+        let pid = child
+            .id()
+            .and_then(|pid| i32::try_from(pid).ok())
+            .and_then(Pid::from_raw);
+        let pid = pid.ok_or(io::ErrorKind::NotFound)?;
+        Ok(Self { child, pid, stderr })
+    }
+
+    /// The process id.
+    pub fn pid(&self) -> i32 {
+        self.pid.as_raw_nonzero().get()
+    }
+
+    /// Sends a signal to the whole group; it may be gone already.
+    pub fn signal(&self, signal: Signal) {
+        if let Err(error) = rustix::process::kill_process_group(self.pid, signal) {
+            tracing::debug!(%error, ?signal, "the kernel's process group could not be signalled");
+        }
+    }
+
+    /// Waits for the end and says how it came. Cancelling loses nothing.
+    pub async fn ended(&mut self) -> String {
+        match self.child.wait().await {
+            Ok(status) => describe(status),
+            Err(error) => format!("was lost: {error}"),
+        }
+    }
+
+    /// The end of what it wrote to stderr.
+    pub fn stderr_tail(&self) -> String {
+        read_tail(&self.stderr).unwrap_or_default()
+    }
+}
+
+fn append_to(path: &Path) -> io::Result<File> {
+    OpenOptions::new()
+        .create(true)
+        .append(true)
+        .mode(0o600)
+        .open(path)
+}
+
+fn describe(status: ExitStatus) -> String {
+    match (status.code(), status.signal()) {
+        (Some(code), _) => format!("exited with code {code}"),
+        (None, Some(9)) => "was killed (SIGKILL)".to_owned(),
+        (None, Some(11)) => "crashed (SIGSEGV)".to_owned(),
+        (None, Some(signal)) => format!("was ended by signal {signal}"),
+        (None, None) => "ended".to_owned(),
+    }
+}
+
+fn read_tail(path: &Path) -> io::Result<String> {
+    let mut file = File::open(path)?;
+    let length = file.metadata()?.len();
+    file.seek(SeekFrom::Start(length.saturating_sub(TAIL_BYTES)))?;
+    let mut bytes = Vec::new();
+    file.take(TAIL_BYTES).read_to_end(&mut bytes)?;
+    Ok(String::from_utf8_lossy(&bytes).trim().to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn launch(folder: &Path, script: &str) -> KernelProcess {
+        let env = BTreeMap::from([("ONLY".to_owned(), "this".to_owned())]);
+        let argv = ["/bin/sh", "-c", script].map(str::to_owned);
+        let cwd = Path::new("/");
+        KernelProcess::start(&Launch {
+            argv: &argv,
+            env: &env,
+            cwd,
+            folder,
+        })
+        .unwrap()
+    }
+
+    #[tokio::test]
+    async fn how_it_ended_and_what_it_said_last_are_told() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut process = launch(folder.path(), "env >&2; pwd >&2; exit 3");
+        assert_eq!(process.ended().await, "exited with code 3");
+        let tail = process.stderr_tail();
+        assert!(tail.contains("ONLY=this") && tail.ends_with('/'), "{tail}");
+        assert!(!tail.contains("HOME="), "{tail}");
+    }
+
+    #[tokio::test]
+    async fn a_signal_reaches_the_whole_group() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut process = launch(folder.path(), "sleep 1000 & wait");
+        process.signal(Signal::KILL);
+        assert_eq!(process.ended().await, "was killed (SIGKILL)");
+    }
+}

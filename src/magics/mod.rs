@@ -1,0 +1,1 @@
+//! What our own cells do, whatever language the kernel speaks.
