@@ -32,3 +32,14 @@ pub fn run() -> Result<(), Error> {
         Command::Supervise(supervise) => supervise.run(),
     }
 }
+
+/// Logs to stderr what `NB_LOG` asks for (the syntax of `RUST_LOG`), by default `level`.
+fn log_to_stderr(level: &str) {
+    let filter = tracing_subscriber::EnvFilter::try_from_env("NB_LOG")
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(level));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
+        .init();
+}

@@ -1,14 +1,28 @@
-//! `nb supervise`.
+//! `nb supervise`: what the gateway starts for each kernel, not for people.
+
+use std::path::PathBuf;
+
+use tokio::runtime::Builder;
+use tokio::task::LocalSet;
 
 use crate::error::Error;
+use crate::kernels::supervisor;
 
 /// Runs the supervisor of one kernel.
 #[derive(Debug, clap::Args)]
-pub(super) struct Supervise {}
+pub(super) struct Supervise {
+    /// The kernel's folder, with its start.json.
+    folder: PathBuf,
+}
 
 impl Supervise {
-    /// Runs until it is done.
+    /// Runs until the kernel is shut down.
     pub(super) fn run(self) -> Result<(), Error> {
-        Err(Error::nb("not built yet"))
+        super::log_to_stderr("warn");
+        let runtime = Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .map_err(|error| Error::nb(format!("the runtime did not start: {error}")))?;
+        LocalSet::new().block_on(&runtime, supervisor::run(&self.folder))
     }
 }

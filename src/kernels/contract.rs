@@ -166,8 +166,11 @@ pub enum AttachMode {
     Splice,
 }
 
-/// What follows the 101 of `POST /v1/attach` (`Connection: Upgrade`, `Upgrade: nb-attach`): four bytes
-/// of length, big-endian, this as JSON, then `left` bytes that the client sent early.
+/// What follows the 101 of `POST /v1/attach` (`Connection: Upgrade`, `Upgrade: nb-attach`): the
+/// supervisor sends the byte [`ATTACH_READY`], the gateway answers with four bytes of length, big-endian,
+/// this as JSON, then `left` bytes that the client sent early.
+///
+/// Without the byte a descriptor could reach the supervisor's HTTP parser, which would drop it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Attach {
     pub session_id: String,
@@ -180,6 +183,12 @@ pub struct Attach {
     pub left: usize,
     pub mode: AttachMode,
 }
+
+/// The supervisor is ready for the record.
+pub const ATTACH_READY: u8 = b'+';
+
+/// The value of `Upgrade` in `POST /v1/attach`.
+pub const ATTACH_PROTOCOL: &str = "nb-attach";
 
 /// A record over this many bytes is refused.
 pub const ATTACH_BYTES_MAX: usize = 16 * 1024;

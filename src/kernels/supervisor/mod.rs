@@ -1,5 +1,21 @@
 //! The data plane of one kernel: the process that owns the kernel's sockets, its journal, client
 //! sessions and cell queue.
+//!
+//! ```text
+//! attach -> connection -> broker -> link -> kernel        http -> lifecycle -> process
+//!           connection <- journal <- broker <- link
+//! ```
+//!
+//! One thread, no locks: state is shared through `Rc` and never borrowed across an await.
+
+mod attach;
+mod bring_up;
+mod connection;
+mod http;
+mod lifecycle;
+mod record;
+mod restarts;
+mod run;
 
 pub mod activity;
 pub mod broker;
@@ -9,3 +25,5 @@ pub mod link;
 pub mod process;
 pub mod queue;
 pub mod sessions;
+
+pub use run::run;

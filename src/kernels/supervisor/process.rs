@@ -90,6 +90,13 @@ impl KernelProcess {
     }
 }
 
+impl Drop for KernelProcess {
+    /// Nothing of the group is left behind, whatever became of its leader.
+    fn drop(&mut self) {
+        self.signal(Signal::KILL);
+    }
+}
+
 fn append_to(path: &Path) -> io::Result<File> {
     OpenOptions::new()
         .create(true)

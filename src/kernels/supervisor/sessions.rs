@@ -8,6 +8,8 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use serde::Serialize;
+
 use super::journal::{Entry, Seq};
 
 /// A session without a connection is forgotten after this time.
@@ -46,6 +48,16 @@ pub struct Joined {
     pub is_new: bool,
     /// The connection that is replaced.
     pub replaces: Option<ConnectionId>,
+}
+
+/// A client session as it is listed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct ClientSession {
+    pub session_id: String,
+    pub identity: String,
+    pub connected: bool,
+    /// Acknowledged up to here.
+    pub cursor: Seq,
 }
 
 /// All client sessions of one kernel.
@@ -166,6 +178,28 @@ impl Sessions {
     /// Whether the session is known, with a connection or without.
     pub fn get(&self, id: &str) -> Option<Rc<str>> {
         Some(Rc::clone(self.sessions.get_key_value(id)?.0))
+    }
+
+    /// All of them.
+    pub fn list(&self) -> Vec<ClientSession> {
+        let shown = |(id, session): (&Rc<str>, &Session)| ClientSession {
+            session_id: id.to_string(),
+            identity: session.identity.to_string(),
+            connected: session.connection.is_some(),
+            cursor: session.cursor,
+        };
+        self.sessions.iter().map(shown).collect()
+    }
+
+    /// Forgets the sessions of an identity and returns the connections that they had.
+    pub fn end_identity(&mut self, identity: &str) -> Vec<ConnectionId> {
+        let mut connections = Vec::new();
+        self.sessions.retain(|_, session| {
+            let ends = session.identity.as_ref() == identity;
+            connections.extend(session.connection.filter(|_| ends));
+            !ends
+        });
+        connections
     }
 
     /// How many have a connection, and how many are away.

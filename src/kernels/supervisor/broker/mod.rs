@@ -25,7 +25,7 @@ use super::activity::Activity;
 use super::compose::Composer;
 use super::journal::{Entry, Journal, Read, RequestKey, Seq};
 use super::queue::{CellQueue, Kind};
-use super::sessions::{ConnectionId, Joined, Loss, Sessions};
+use super::sessions::{ClientSession, ConnectionId, Joined, Loss, Sessions};
 use crate::protocol::message::{Channel, HeaderPeek, Message};
 use state::{error_content, plain, request_key, stops_on_error};
 
@@ -56,6 +56,8 @@ pub type Closing = (u16, &'static str);
 pub struct Line {
     /// Rung when there is something to write or to close.
     pub wake: Notify,
+    /// Rung when it is asked to close.
+    pub closed: Notify,
     closing: RefCell<Option<Closing>>,
 }
 
@@ -65,9 +67,11 @@ impl Line {
         *self.closing.borrow()
     }
 
-    fn close(&self, closing: Closing) {
+    /// Asks the connection to close; the first reason stays.
+    pub fn close(&self, closing: Closing) {
         self.closing.borrow_mut().get_or_insert(closing);
         self.wake.notify_one();
+        self.closed.notify_one();
     }
 }
 
@@ -103,6 +107,8 @@ struct State {
     outbox: Option<Outbox>,
     waiting: Vec<(Channel, Message)>,
     composer: Composer,
+    /// Said with the next cell.
+    cell_note: Option<String>,
     connections_made: ConnectionId,
 }
 
@@ -111,8 +117,8 @@ struct State {
 #[expect(missing_debug_implementations, reason = "its journal has none")]
 pub struct Broker {
     state: Rc<RefCell<State>>,
-    /// Rung when the kernel has answered requests, so that connections may read on.
-    room: Rc<Notify>,
+    /// Rung when the kernel has said something or its phase has changed.
+    changed: Rc<Notify>,
 }
 
 /// A connection that has joined.
@@ -156,11 +162,12 @@ impl Broker {
             outbox: None,
             waiting: Vec::new(),
             composer: Composer::new(),
+            cell_note: None,
             connections_made: 0,
         };
         Self {
             state: Rc::new(RefCell::new(state)),
-            room: Rc::new(Notify::new()),
+            changed: Rc::new(Notify::new()),
         }
     }
 
@@ -237,8 +244,12 @@ impl Broker {
 
     /// Waits while the kernel has too much unanswered.
     pub async fn room(&self) {
-        while self.state.borrow().pending_bytes > PENDING_BYTES_MAX {
-            self.room.notified().await;
+        loop {
+            let changed = self.changed.notified();
+            if self.state.borrow().pending_bytes <= PENDING_BYTES_MAX {
+                return;
+            }
+            changed.await;
         }
     }
 
@@ -299,7 +310,7 @@ impl Broker {
             Channel::Shell | Channel::Control | Channel::Stdin => state.replied(channel, message),
         }
         drop(state);
-        self.room.notify_waiters();
+        self.changed.notify_waiters();
     }
 
     /// A message of our own to the kernel; what comes of it is shown to nobody.
@@ -317,6 +328,8 @@ impl Broker {
         for (channel, message) in std::mem::take(&mut state.waiting) {
             state.send(channel, message);
         }
+        drop(state);
+        self.changed.notify_waiters();
     }
 
     /// The kernel process is gone. What it has not answered is answered with `reason`.
@@ -350,12 +363,46 @@ impl Broker {
             }
         }
         drop(state);
-        self.room.notify_waiters();
+        self.changed.notify_waiters();
     }
 
-    /// Whether a connection is still open.
-    pub fn has_connections(&self) -> bool {
-        !self.state.borrow().lines.is_empty()
+    /// Says `text` on stderr of the next cell that runs, once.
+    pub fn say_with_next_cell(&self, text: String) {
+        self.state.borrow_mut().cell_note = Some(text);
+    }
+
+    /// Waits until the kernel is neither starting nor restarting.
+    pub async fn settled(&self) {
+        loop {
+            let changed = self.changed.notified();
+            if let Phase::Running | Phase::Dead(_) = self.state.borrow().phase {
+                return;
+            }
+            changed.await;
+        }
+    }
+
+    /// All client sessions, connected or away.
+    pub fn client_sessions(&self) -> Vec<ClientSession> {
+        self.state.borrow().sessions.list()
+    }
+
+    /// Ends the sessions of an identity; its connections are closed.
+    pub fn end_identity(&self, identity: &str) -> usize {
+        let mut state = self.state.borrow_mut();
+        let connections = state.sessions.end_identity(identity);
+        for connection in &connections {
+            if let Some(line) = state.lines.remove(connection) {
+                line.close((4401, "access has ended"));
+            }
+        }
+        state.release();
+        connections.len()
+    }
+
+    /// Whether any client has ever been connected.
+    pub fn was_joined(&self) -> bool {
+        self.state.borrow().connections_made > 0
     }
 
     /// What REST shows.

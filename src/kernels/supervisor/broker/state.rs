@@ -126,6 +126,7 @@ impl State {
 
     pub(super) fn published(&mut self, message: Message) {
         let mut mark = Mark::Plain;
+        let mut note = None;
         let parent = HeaderPeek::read(&message.parent_header);
         if let Some(parent) = &parent
             && self.composer.owns(&parent.session)
@@ -141,6 +142,9 @@ impl State {
                 "busy" => {
                     let header = &message.parent_header;
                     self.activity.busy(&key, &parent.msg_type, header, now);
+                    if parent.msg_type == "execute_request" {
+                        note = self.cell_note.take();
+                    }
                 }
                 "idle" => {
                     self.activity.idle(&key, now);
@@ -150,7 +154,13 @@ impl State {
                 _ => {}
             }
         }
+        let parent_header = message.parent_header.clone();
         self.append(Channel::Iopub, message, Route::Everyone, mark);
+        if let Some(text) = note {
+            let content = json!({"name": "stderr", "text": text});
+            let message = self.composer.message("stream", parent_header, &content);
+            self.append(Channel::Iopub, message, Route::Everyone, Mark::Plain);
+        }
     }
 
     fn idle(&mut self, key: &RequestKey) {

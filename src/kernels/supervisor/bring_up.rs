@@ -1,0 +1,257 @@
+//! One start of the kernel process: connection file, process, link, introduction.
+//!
+//! Knows nothing of restarts; a start that is dropped half-way leaves no process.
+
+use std::collections::BTreeMap;
+use std::fs::OpenOptions;
+use std::io::{self, Write};
+use std::net::TcpListener;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use serde::Deserialize;
+use serde_json::json;
+use tokio::sync::mpsc;
+use tokio::time::{sleep, timeout};
+use tracing::debug;
+
+use super::broker::{Broker, Outbox};
+use super::lifecycle::Vitals;
+use super::link::{self, LinkError, LinkReceiver, LinkSender};
+use super::process::{KernelProcess, Launch};
+use crate::kernels::contract::{Start, StartFailure, StartFailureKind, file};
+use crate::protocol::connection_file::{ConnectionFile, SignatureScheme, Transport};
+use crate::protocol::message::{Channel, HeaderPeek, Message};
+
+/// A kernel that has not answered is asked again after this time.
+const ASK_AGAIN: Duration = Duration::from_millis(500);
+
+/// A kernel that answers but publishes nothing is taken as it is after this time.
+const SILENT_WITHIN: Duration = Duration::from_secs(2);
+
+/// The longest path of a Unix socket, less the suffix that kernels add.
+const SOCKET_PATH_MAX: usize = 105;
+
+/// A kernel that has answered.
+#[expect(missing_debug_implementations, reason = "its link has none")]
+pub(super) struct Running {
+    pub process: KernelProcess,
+    pub sender: LinkSender,
+    pub receiver: LinkReceiver,
+    /// What clients ask of it.
+    pub requests: mpsc::UnboundedReceiver<(Channel, Message)>,
+    pub since: Instant,
+}
+
+/// Starts the kernel and waits until it has answered and is heard.
+pub(super) async fn bring_up(
+    start: &Start,
+    folder: &Path,
+    epoch: u32,
+    broker: &Broker,
+    vitals: &Vitals,
+) -> Result<(Running, Outbox), StartFailure> {
+    let connection = connection(start, folder, epoch).map_err(internal)?;
+    let path = folder.join(file::CONNECTION);
+    write_private(&path, connection.encode().as_bytes()).map_err(internal)?;
+    let argv = fill_in(&start.argv, &path, &start.resource_dir);
+    let mut process = KernelProcess::start(&Launch {
+        argv: &argv,
+        env: &start.env,
+        cwd: &start.cwd,
+        folder,
+    })
+    .map_err(|error| StartFailure {
+        kind: StartFailureKind::NotRun,
+        message: not_run(start, &argv, &error),
+        stderr_tail: String::new(),
+    })?;
+    let limit = Duration::from_millis(start.launch_timeout_ms);
+    let introduced = tokio::select! {
+        introduced = timeout(limit, introduce(start, &connection, broker, vitals)) => introduced,
+        cause = process.ended() => {
+            let message = format!("the kernel {} {cause} before it was ready", start.spec);
+            return Err(died(message, process.stderr_tail()));
+        }
+    };
+    let (sender, receiver) = match introduced {
+        Ok(Ok(link)) => link,
+        Ok(Err(error)) => return Err(died(error.to_string(), process.stderr_tail())),
+        Err(_) => {
+            return Err(StartFailure {
+                kind: StartFailureKind::Deadline,
+                message: format!(
+                    "the kernel {} did not answer within {} s",
+                    start.spec,
+                    limit.as_secs_f32()
+                ),
+                stderr_tail: process.stderr_tail(),
+            });
+        }
+    };
+    let (outbox, requests) = mpsc::unbounded_channel();
+    let running = Running {
+        process,
+        sender,
+        receiver,
+        requests,
+        since: Instant::now(),
+    };
+    Ok((running, outbox))
+}
+
+/// A kernel that died at its start.
+pub(super) fn died(message: String, stderr_tail: String) -> StartFailure {
+    StartFailure {
+        kind: StartFailureKind::Died,
+        message,
+        stderr_tail,
+    }
+}
+
+fn internal(error: io::Error) -> StartFailure {
+    StartFailure {
+        kind: StartFailureKind::Internal,
+        message: format!("the kernel could not be prepared: {error}"),
+        stderr_tail: String::new(),
+    }
+}
+
+fn not_run(start: &Start, argv: &[String], error: &io::Error) -> String {
+    let program = argv.first().map_or("", String::as_str);
+    let what = match error.kind() {
+        io::ErrorKind::NotFound if !start.cwd.is_dir() => {
+            format!(
+                "its working directory {} does not exist",
+                start.cwd.display()
+            )
+        }
+        io::ErrorKind::NotFound => format!("there is no program {program}"),
+        _ => format!("{program} could not be run: {error}"),
+    };
+    format!("the kernel {} did not start: {what}", start.spec)
+}
+
+fn connection(start: &Start, folder: &Path, epoch: u32) -> io::Result<ConnectionFile> {
+    let key = uuid::Uuid::new_v4().to_string();
+    if start.transport == Transport::Ipc {
+        let prefix = folder.join(format!("k{epoch}")).display().to_string();
+        if prefix.len() > SOCKET_PATH_MAX {
+            let text =
+                format!("{prefix} is too long for a Unix socket: use a shorter runtime directory");
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
+        }
+        return Ok(ConnectionFile::ipc(prefix, key, start.spec.clone()));
+    }
+    let listeners: Vec<_> = (0..5)
+        .map(|_| TcpListener::bind(("127.0.0.1", 0)))
+        .collect::<Result<_, _>>()?;
+    let mut ports = [0; 5];
+    for (port, listener) in ports.iter_mut().zip(&listeners) {
+        *port = listener.local_addr()?.port();
+    }
+    let [shell_port, iopub_port, stdin_port, control_port, hb_port] = ports;
+    Ok(ConnectionFile {
+        transport: Transport::Tcp,
+        ip: "127.0.0.1".to_owned(),
+        shell_port,
+        iopub_port,
+        stdin_port,
+        control_port,
+        hb_port,
+        key,
+        signature_scheme: SignatureScheme::HmacSha256,
+        kernel_name: start.spec.clone(),
+    })
+}
+
+/// Writes a file of ours, 0600, whole: nobody sees half of it.
+pub(super) fn write_private(path: &Path, content: &[u8]) -> io::Result<()> {
+    let fresh = path.with_extension("new");
+    let mut options = OpenOptions::new();
+    options.create(true).truncate(true).write(true).mode(0o600);
+    options.open(&fresh)?.write_all(content)?;
+    std::fs::rename(fresh, path)
+}
+
+fn fill_in(argv: &[String], connection_file: &Path, resource_dir: &Path) -> Vec<String> {
+    let values = BTreeMap::from([
+        ("{connection_file}", connection_file.display().to_string()),
+        ("{resource_dir}", resource_dir.display().to_string()),
+    ]);
+    let fill = |argument: &String| {
+        values.iter().fold(argument.clone(), |text, (name, value)| {
+            text.replace(name, value)
+        })
+    };
+    argv.iter().map(fill).collect()
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct KernelInfo {
+    implementation: String,
+    language_info: LanguageInfo,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct LanguageInfo {
+    name: String,
+}
+
+/// Asks until the kernel answers and its output is heard too.
+async fn introduce(
+    start: &Start,
+    connection: &ConnectionFile,
+    broker: &Broker,
+    vitals: &Vitals,
+) -> Result<(LinkSender, LinkReceiver), LinkError> {
+    let (mut sender, mut receiver) = link::connect(connection, &start.kernel_id).await?;
+    let mut answered: Option<Instant> = None;
+    let mut heard = false;
+    while !(heard && answered.is_some())
+        && answered.is_none_or(|answered| answered.elapsed() < SILENT_WITHIN)
+    {
+        let request = broker.compose("kernel_info_request", &json!({}));
+        sender.send(Channel::Shell, &request).await?;
+        let ask_again = sleep(ASK_AGAIN);
+        tokio::pin!(ask_again);
+        while !(heard && answered.is_some()) {
+            let (channel, message) = tokio::select! {
+                received = receiver.recv() => received?,
+                () = &mut ask_again => break,
+            };
+            let Ok(message) = message else {
+                debug!(channel = channel.name(), "dropped what is no message");
+                continue;
+            };
+            heard |= channel == Channel::Iopub;
+            if channel == Channel::Shell && is_kernel_info(&message) {
+                answered.get_or_insert_with(Instant::now);
+                let info: KernelInfo = serde_json::from_slice(&message.content).unwrap_or_default();
+                vitals.implementation.replace(info.implementation);
+                vitals.language.replace(info.language_info.name);
+            }
+            broker.kernel_said(channel, message);
+        }
+    }
+    Ok((sender, receiver))
+}
+
+fn is_kernel_info(message: &Message) -> bool {
+    HeaderPeek::read(&message.header).is_some_and(|peek| peek.msg_type == "kernel_info_reply")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn placeholders_are_filled_in_inside_arguments_too() {
+        let argv = ["k", "--f={connection_file}", "{resource_dir}/x"].map(str::to_owned);
+        let filled = fill_in(&argv, Path::new("/c.json"), Path::new("/r"));
+        assert_eq!(filled, ["k", "--f=/c.json", "/r/x"]);
+    }
+}

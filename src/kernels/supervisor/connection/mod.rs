@@ -1,0 +1,238 @@
+//! One client's WebSocket after its handshake: a reader, a writer and a watch over its silence.
+//!
+//! Owns the socket. What is shared with other clients is the broker's; a connection that ends leaves
+//! its session there. Knows nothing of how the socket came here.
+
+mod output;
+mod writer;
+
+use std::cell::Cell;
+use std::future;
+use std::io;
+use std::rc::Rc;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
+use tokio::time::{sleep, timeout};
+use tracing::{debug, warn};
+
+use super::broker::{Broker, Line};
+use super::journal::Seq;
+use super::sessions::ConnectionId;
+use crate::kernels::contract::Framing;
+use crate::protocol::websocket::{Decoder, Event};
+use crate::protocol::{legacy, v1};
+
+/// The close code that is sent only after everything else.
+const KERNEL_GONE: u16 = 1000;
+
+/// A larger message is refused.
+const MESSAGE_BYTES_MAX: usize = 256 * 1024 * 1024;
+
+/// Room for what is read at once.
+const READ_BYTES: usize = 64 * 1024;
+
+/// A connection that is silent this long is pinged.
+const KEEP_ALIVE: Duration = Duration::from_secs(20);
+
+/// So many silent times in a row, the first of which is no fault, end it.
+const SILENT_TIMES_MAX: u32 = 3;
+
+/// How long a closing connection may take to take its close frame, and then to close its side.
+const CLOSE_WITHIN: Duration = Duration::from_secs(5);
+
+/// Who the client is and how it talks.
+#[derive(Clone, Debug)]
+pub(super) struct Client {
+    pub session: Rc<str>,
+    pub identity: Rc<str>,
+    pub framing: Framing,
+    /// How long its credential lasts.
+    pub expires_in: Option<Duration>,
+}
+
+/// What the reader, the writer and the watch of one connection share.
+struct Shared {
+    broker: Broker,
+    session: Rc<str>,
+    id: ConnectionId,
+    line: Rc<Line>,
+    framing: Framing,
+    /// The number of the last entry that was written.
+    written: Cell<Seq>,
+    acked: Cell<Seq>,
+    /// The ping in flight.
+    pinged: Cell<Option<Seq>>,
+    ping_due: Cell<bool>,
+    /// The answer to the client's last ping.
+    pong: Cell<Option<Bytes>>,
+    heard: Cell<bool>,
+    stalled: Cell<bool>,
+    progressed: Cell<bool>,
+}
+
+impl Shared {
+    fn acknowledge(&self, seq: Seq) {
+        self.acked.set(self.acked.get().max(seq));
+        self.broker.acknowledge(&self.session, self.id, seq);
+    }
+}
+
+/// Serves a connection until it ends. `left` is what the client sent with its handshake.
+pub(super) async fn serve<R, W>(
+    mut reader: R,
+    mut writer: W,
+    left: Bytes,
+    client: Client,
+    broker: Broker,
+) where
+    R: AsyncRead + Unpin,
+    W: AsyncWrite + Unpin,
+{
+    let ticket = broker.join(&client.session, &client.identity);
+    let shared = Shared {
+        broker: broker.clone(),
+        session: client.session,
+        id: ticket.id,
+        line: Rc::clone(&ticket.line),
+        framing: client.framing,
+        written: Cell::new(ticket.after),
+        acked: Cell::new(ticket.after),
+        pinged: Cell::new(None),
+        ping_due: Cell::new(false),
+        pong: Cell::new(None),
+        heard: Cell::new(false),
+        stalled: Cell::new(false),
+        progressed: Cell::new(false),
+    };
+    let closed_by_us = tokio::select! {
+        ended = read(&shared, &mut reader, left) => {
+            debug!(session = %shared.session, ?ended, "the client is gone");
+            false
+        }
+        written = writer::write(&shared, &ticket, &mut writer) => {
+            debug!(session = %shared.session, ?written, "the connection was closed");
+            written.is_ok()
+        }
+        () = watch(&shared) => false,
+        () = expiry(&shared, client.expires_in) => false,
+    };
+    broker.leave(&shared.session, shared.id, true);
+    if closed_by_us {
+        // Closing with unread input would cut off what was just written.
+        let drained = timeout(CLOSE_WITHIN, drain(&mut reader)).await;
+        debug!(session = %shared.session, ?drained, "the client closed its side");
+    }
+}
+
+async fn read<R: AsyncRead + Unpin>(
+    shared: &Shared,
+    reader: &mut R,
+    left: Bytes,
+) -> io::Result<()> {
+    let mut decoder = Decoder::new(MESSAGE_BYTES_MAX);
+    let mut input = BytesMut::from(left);
+    loop {
+        match decoder.decode(&mut input) {
+            Ok(Some(event)) => {
+                shared.heard.set(true);
+                if is_close(shared, event).await {
+                    return Ok(());
+                }
+            }
+            Ok(None) => {
+                input.reserve(READ_BYTES);
+                if reader.read_buf(&mut input).await? == 0 {
+                    return Ok(());
+                }
+            }
+            Err(error) => {
+                warn!(session = %shared.session, %error, "the client broke the protocol");
+                shared.line.close((error.close_code(), "protocol error"));
+                return future::pending().await;
+            }
+        }
+    }
+}
+
+/// Acts on what the client sent; true when it was its goodbye.
+async fn is_close(shared: &Shared, event: Event) -> bool {
+    match event {
+        Event::Text(payload) | Event::Binary(payload) => {
+            shared.broker.room().await;
+            let decoded = match shared.framing {
+                Framing::V1 => v1::decode(&payload).map_err(|error| error.to_string()),
+                Framing::Legacy => legacy::decode(&payload).map_err(|error| error.to_string()),
+            };
+            match decoded {
+                Ok((channel, message)) => shared.broker.submit(&shared.session, channel, message),
+                Err(error) => warn!(session = %shared.session, error, "ignored what is no message"),
+            }
+        }
+        Event::Ping(payload) => {
+            shared.pong.set(Some(payload));
+            shared.line.wake.notify_one();
+        }
+        Event::Pong(payload) => ponged(shared, &payload),
+        Event::Close(_) => return true,
+    }
+    false
+}
+
+fn ponged(shared: &Shared, payload: &[u8]) {
+    let seq = str::from_utf8(payload)
+        .ok()
+        .and_then(|text| text.parse().ok());
+    let Some(seq) = seq.filter(|seq| *seq <= shared.written.get()) else {
+        return;
+    };
+    if shared.pinged.get() == Some(seq) {
+        shared.pinged.set(None);
+    }
+    shared.acknowledge(seq);
+    shared.line.wake.notify_one();
+}
+
+/// Pings a silent connection and ends one that stays silent; a slow one that takes what is written is
+/// not silent.
+async fn watch(shared: &Shared) {
+    let mut silent_times = 0;
+    loop {
+        tokio::select! {
+            () = sleep(KEEP_ALIVE) => {}
+            () = shared.line.closed.notified() => {
+                if shared.line.closing().is_some_and(|(code, _)| code != KERNEL_GONE) {
+                    return sleep(CLOSE_WITHIN).await;
+                }
+                continue;
+            }
+        }
+        let (heard, progressed) = (shared.heard.take(), shared.progressed.take());
+        if heard {
+            silent_times = 0;
+        } else if !(shared.stalled.get() && progressed) {
+            silent_times += 1;
+        }
+        if silent_times >= SILENT_TIMES_MAX {
+            shared.line.close((4408, "no answer to pings"));
+        } else if !heard {
+            shared.ping_due.set(true);
+            shared.line.wake.notify_one();
+        }
+    }
+}
+
+async fn expiry(shared: &Shared, expires_in: Option<Duration>) {
+    if let Some(expires_in) = expires_in {
+        sleep(expires_in).await;
+        shared.line.close((4401, "the credential has expired"));
+    }
+    future::pending().await
+}
+
+async fn drain<R: AsyncRead + Unpin>(reader: &mut R) -> io::Result<()> {
+    let mut ignored = [0; 4096];
+    while reader.read(&mut ignored).await? > 0 {}
+    Ok(())
+}

@@ -1,0 +1,348 @@
+//! The kernel's life: start, relay, interrupt, restart, death. The one owner of the kernel process.
+//!
+//! ```text
+//! start -> relay -> died -> start again, within the limits of `restarts`, else dead
+//!                -> asked to restart -> stop -> start
+//!                -> asked to shut down -> stop
+//! ```
+//!
+//! Knows nothing of clients; what they share is the broker's.
+
+use std::cell::{Cell, RefCell};
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::time::Duration;
+
+use rustix::process::Signal;
+use serde_json::json;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::{sleep, timeout};
+use tracing::{debug, info, warn};
+
+use super::bring_up::{self, Running};
+use super::broker::{Broker, Phase};
+use super::restarts::Restarts;
+use crate::kernels::contract::{Announcement, Start, StartFailure};
+use crate::protocol::kernelspec::InterruptMode;
+use crate::protocol::message::Channel;
+
+/// Messages taken from the kernel in one turn, so that requests are not kept waiting by a burst.
+const BURST_MAX: usize = 64;
+
+/// How long a kernel that was asked to end may take: half of it before SIGTERM, half before SIGKILL.
+const STOP_WITHIN: Duration = Duration::from_secs(5);
+
+/// What a dead kernel said last arrives within this time.
+const LAST_WORDS_WITHIN: Duration = Duration::from_millis(50);
+
+/// What the lifecycle is asked for.
+#[derive(Debug)]
+pub(super) enum Command {
+    Interrupt(oneshot::Sender<()>),
+    Restart(oneshot::Sender<Result<(), StartFailure>>),
+    Shutdown(oneshot::Sender<()>),
+}
+
+/// What others may know of the kernel process.
+#[derive(Debug, Default)]
+pub(super) struct Vitals {
+    pub kernel_pid: Cell<Option<i32>>,
+    pub restarts: Cell<u32>,
+    /// As the kernel itself calls them in its `kernel_info_reply`.
+    pub language: RefCell<String>,
+    pub implementation: RefCell<String>,
+}
+
+/// The life of one kernel.
+#[expect(missing_debug_implementations, reason = "the broker has none")]
+pub(super) struct Lifecycle {
+    start: Start,
+    folder: PathBuf,
+    broker: Broker,
+    vitals: Rc<Vitals>,
+    commands: mpsc::Receiver<Command>,
+    restarts: Restarts,
+    epoch: u32,
+}
+
+enum Brought {
+    Up(Box<Running>),
+    Failed(StartFailure),
+    Shutdown(oneshot::Sender<()>),
+}
+
+enum Exit {
+    Died(String),
+    Asked(Command),
+}
+
+impl Lifecycle {
+    /// A life that has not begun.
+    pub(super) fn new(
+        start: Start,
+        folder: PathBuf,
+        broker: Broker,
+        vitals: Rc<Vitals>,
+        commands: mpsc::Receiver<Command>,
+    ) -> Self {
+        Self {
+            start,
+            folder,
+            broker,
+            vitals,
+            commands,
+            restarts: Restarts::default(),
+            epoch: 0,
+        }
+    }
+
+    /// Lives until the first start has failed or a shutdown was asked for. Whoever asked for the
+    /// shutdown is answered by the caller, through the sender that this returns.
+    pub(super) async fn run(
+        mut self,
+        announce: impl FnOnce(Announcement),
+    ) -> Option<oneshot::Sender<()>> {
+        let mut kernel = match self.bring_up().await {
+            Brought::Up(running) => {
+                announce(Announcement::Ready);
+                Some(running)
+            }
+            Brought::Failed(failure) => {
+                self.close("KernelDied", Phase::Dead(failure.message.clone()));
+                announce(Announcement::Failed(failure));
+                return None;
+            }
+            Brought::Shutdown(asker) => return Some(asker),
+        };
+        if let Some(note) = self.start.cwd_note.take() {
+            self.broker.say_with_next_cell(note);
+        }
+        loop {
+            let exit = match &mut kernel {
+                Some(running) => self.relay(running).await,
+                None => Exit::Asked(self.commands.recv().await?),
+            };
+            let brought = match exit {
+                Exit::Asked(Command::Interrupt(asker)) => {
+                    let _gone = asker.send(());
+                    continue;
+                }
+                Exit::Asked(Command::Shutdown(asker)) => {
+                    self.stop(kernel.take(), false).await;
+                    let reason = "the kernel was shut down".to_owned();
+                    self.close("KernelShutDown", Phase::Dead(reason));
+                    return Some(asker);
+                }
+                Exit::Asked(Command::Restart(asker)) => {
+                    self.restarts.asked();
+                    self.stop(kernel.take(), true).await;
+                    self.close("KernelRestarted", Phase::Restarting);
+                    let brought = self.bring_up().await;
+                    let _gone = asker.send(match &brought {
+                        Brought::Failed(failure) => Err(failure.clone()),
+                        Brought::Up(_) | Brought::Shutdown(_) => Ok(()),
+                    });
+                    brought
+                }
+                Exit::Died(reason) => {
+                    let lived = kernel.take().map(|running| running.since.elapsed());
+                    self.again_after(&reason, lived.unwrap_or_default()).await
+                }
+            };
+            match brought {
+                Brought::Up(running) => kernel = Some(running),
+                Brought::Failed(failure) => {
+                    warn!(reason = failure.message, "the kernel is dead");
+                    self.close("KernelDied", Phase::Dead(failure.message));
+                }
+                Brought::Shutdown(asker) => return Some(asker),
+            }
+        }
+    }
+
+    /// Starts a kernel that died again, as often as the limits allow.
+    async fn again_after(&mut self, reason: &str, mut lived: Duration) -> Brought {
+        let mut reason = reason.to_owned();
+        loop {
+            warn!(reason, "the kernel died");
+            if !self.restarts.died_after(lived) {
+                let message = format!("{reason}; it is not started again");
+                return Brought::Failed(bring_up::died(message, String::new()));
+            }
+            self.close_with("KernelDied", Phase::Restarting, &reason);
+            match self.bring_up().await {
+                Brought::Failed(failure) => (reason, lived) = (failure.message, Duration::ZERO),
+                brought => return brought,
+            }
+        }
+    }
+
+    /// Starts a kernel process, answering what is asked meanwhile.
+    async fn bring_up(&mut self) -> Brought {
+        self.epoch += 1;
+        let bringing = bring_up::bring_up(
+            &self.start,
+            &self.folder,
+            self.epoch,
+            &self.broker,
+            &self.vitals,
+        );
+        tokio::pin!(bringing);
+        let mut askers = Vec::new();
+        let brought = loop {
+            tokio::select! {
+                brought = &mut bringing => break brought,
+                Some(command) = self.commands.recv() => match command {
+                    Command::Interrupt(asker) => {
+                        let _gone = asker.send(());
+                    }
+                    Command::Restart(asker) => askers.push(asker),
+                    Command::Shutdown(asker) => return Brought::Shutdown(asker),
+                },
+            }
+        };
+        for asker in askers {
+            let _gone = asker.send(brought.as_ref().map(|_| ()).map_err(Clone::clone));
+        }
+        match brought {
+            Ok((running, outbox)) => {
+                info!(
+                    pid = running.process.pid(),
+                    epoch = self.epoch,
+                    "the kernel is ready"
+                );
+                self.vitals.kernel_pid.set(Some(running.process.pid()));
+                self.vitals.restarts.set(self.restarts.total());
+                self.broker.open_epoch(outbox);
+                Brought::Up(Box::new(running))
+            }
+            Err(failure) => Brought::Failed(failure),
+        }
+    }
+
+    /// Carries messages both ways until the kernel dies or something is asked that ends the epoch.
+    async fn relay(&mut self, kernel: &mut Running) -> Exit {
+        loop {
+            tokio::select! {
+                received = kernel.receiver.recv() => {
+                    let mut next = Some(received);
+                    for _ in 0..BURST_MAX {
+                        match next {
+                            Some(Ok(received)) => self.said(received),
+                            Some(Err(error)) => return lost(kernel, &error.to_string()).await,
+                            None => break,
+                        }
+                        next = kernel.receiver.try_recv();
+                    }
+                    if let Some(Ok(received)) = next {
+                        self.said(received);
+                    }
+                }
+                Some((channel, message)) = kernel.requests.recv() => {
+                    if let Err(error) = kernel.sender.send(channel, &message).await {
+                        return lost(kernel, &error.to_string()).await;
+                    }
+                }
+                cause = kernel.process.ended() => {
+                    while let Ok(Ok(received)) =
+                        timeout(LAST_WORDS_WITHIN, kernel.receiver.recv()).await
+                    {
+                        self.said(received);
+                    }
+                    return Exit::Died(with_tail(&cause, &kernel.process.stderr_tail()));
+                }
+                Some(command) = self.commands.recv() => match command {
+                    Command::Interrupt(asker) => {
+                        self.interrupt(kernel).await;
+                        let _gone = asker.send(());
+                    }
+                    command => return Exit::Asked(command),
+                },
+            }
+        }
+    }
+
+    fn said(&self, (channel, message): super::link::Received) {
+        match message {
+            Ok(message) => self.broker.kernel_said(channel, message),
+            Err(error) => warn!(channel = channel.name(), %error, "dropped what is no message"),
+        }
+    }
+
+    async fn interrupt(&self, kernel: &mut Running) {
+        match self.start.interrupt_mode {
+            InterruptMode::Signal => kernel.process.signal(Signal::INT),
+            InterruptMode::Message => {
+                let request = self.broker.compose("interrupt_request", &json!({}));
+                if let Err(error) = kernel.sender.send(Channel::Control, &request).await {
+                    debug!(%error, "the interrupt could not be sent");
+                }
+            }
+        }
+    }
+
+    /// Ends the kernel: asks it, then SIGTERM, then SIGKILL. Its last words are still heard.
+    async fn stop(&self, kernel: Option<Box<Running>>, restart: bool) {
+        let Some(mut kernel) = kernel else {
+            return;
+        };
+        self.interrupt(&mut kernel).await;
+        let request = self
+            .broker
+            .compose("shutdown_request", &json!({"restart": restart}));
+        if let Err(error) = kernel.sender.send(Channel::Control, &request).await {
+            debug!(%error, "the kernel could not be asked to end");
+        }
+        let signals = [Some(Signal::TERM), Some(Signal::KILL), None];
+        for signal in signals {
+            if self.ends_within(&mut kernel, STOP_WITHIN / 2).await {
+                return;
+            }
+            if let Some(signal) = signal {
+                kernel.process.signal(signal);
+            }
+        }
+        warn!("the kernel did not end after SIGKILL");
+    }
+
+    async fn ends_within(&self, kernel: &mut Running, limit: Duration) -> bool {
+        let deadline = sleep(limit);
+        tokio::pin!(deadline);
+        loop {
+            tokio::select! {
+                _ = kernel.process.ended() => return true,
+                () = &mut deadline => return false,
+                Ok(received) = kernel.receiver.recv() => self.said(received),
+            }
+        }
+    }
+
+    fn close(&self, ename: &str, phase: Phase) {
+        let reason = match &phase {
+            Phase::Dead(reason) => reason.clone(),
+            _ => "the kernel was restarted before it answered".to_owned(),
+        };
+        self.close_with(ename, phase, &reason);
+    }
+
+    fn close_with(&self, ename: &str, phase: Phase, reason: &str) {
+        self.vitals.kernel_pid.set(None);
+        self.broker.close_epoch(phase, ename, reason);
+    }
+}
+
+/// The sockets broke while the process lives: it cannot be used any more.
+async fn lost(kernel: &mut Running, error: &str) -> Exit {
+    kernel.process.signal(Signal::KILL);
+    let cause = timeout(STOP_WITHIN, kernel.process.ended()).await;
+    debug!(?cause, "ended a kernel whose link was lost");
+    Exit::Died(format!("the kernel was ended: {error}"))
+}
+
+fn with_tail(cause: &str, tail: &str) -> String {
+    if tail.is_empty() {
+        format!("the kernel {cause}")
+    } else {
+        format!("the kernel {cause}; the end of its stderr:\n{tail}")
+    }
+}

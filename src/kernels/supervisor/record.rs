@@ -1,0 +1,137 @@
+//! What is known of this kernel from outside: its REST body, its notebook sessions, `state.json`.
+//!
+//! Owns the notebook sessions. Everything else it only puts together.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::path::PathBuf;
+use std::rc::Rc;
+
+use jiff::Timestamp;
+use serde_json::{Map, Value, json};
+use tracing::warn;
+
+use super::bring_up::write_private;
+use super::broker::Broker;
+use super::compose::timestamp;
+use super::lifecycle::Vitals;
+use crate::kernels::contract::{API, Kernel, NotebookSession, file};
+
+/// The record of one kernel.
+#[expect(missing_debug_implementations, reason = "the broker has none")]
+pub(super) struct Record {
+    kernel_id: String,
+    spec: String,
+    owner: String,
+    started: String,
+    folder: PathBuf,
+    broker: Broker,
+    vitals: Rc<Vitals>,
+    sessions: RefCell<BTreeMap<String, NotebookSession>>,
+}
+
+impl Record {
+    /// The record of a kernel without notebook sessions.
+    pub(super) fn new(
+        start: &crate::kernels::contract::Start,
+        folder: PathBuf,
+        broker: Broker,
+        vitals: Rc<Vitals>,
+    ) -> Self {
+        Self {
+            kernel_id: start.kernel_id.clone(),
+            spec: start.spec.clone(),
+            owner: start.owner.clone(),
+            started: timestamp(Timestamp::now()),
+            folder,
+            broker,
+            vitals,
+            sessions: RefCell::default(),
+        }
+    }
+
+    /// The kernel's id.
+    pub(super) fn kernel_id(&self) -> &str {
+        &self.kernel_id
+    }
+
+    /// When the supervisor started.
+    pub(super) fn started(&self) -> &str {
+        &self.started
+    }
+
+    /// What REST shows.
+    pub(super) fn kernel(&self) -> Kernel {
+        let snapshot = self.broker.snapshot();
+        let mut nb = Map::new();
+        let mut put = |key: &str, value: Value| nb.insert(key.to_owned(), value);
+        put("started", json!(self.started));
+        put("supervisor_pid", json!(std::process::id()));
+        put("kernel_pid", json!(self.vitals.kernel_pid.get()));
+        put("restarts", json!(self.vitals.restarts.get()));
+        put("language", json!(*self.vitals.language.borrow()));
+        put("away", json!(snapshot.away));
+        put("journal_bytes", json!(snapshot.journal_bytes));
+        put("lost_messages", json!(snapshot.lost.messages));
+        put("lost_bytes", json!(snapshot.lost.bytes));
+        if let Some(reason) = snapshot.reason {
+            put("reason", json!(reason));
+        }
+        Kernel {
+            id: self.kernel_id.clone(),
+            name: self.spec.clone(),
+            execution_state: snapshot.execution_state.to_owned(),
+            last_activity: timestamp(snapshot.last_activity),
+            connections: snapshot.connections,
+            notebook_sessions: self.sessions.borrow().values().cloned().collect(),
+            owner: self.owner.clone(),
+            nb,
+        }
+    }
+
+    /// Takes a notebook session in, or its newer version.
+    pub(super) fn put_session(&self, session: NotebookSession) {
+        let id = session.id.clone();
+        self.sessions.borrow_mut().insert(id, session);
+        self.save();
+    }
+
+    /// Forgets a notebook session; false when it is not known.
+    pub(super) fn remove_session(&self, id: &str) -> bool {
+        let known = self.sessions.borrow_mut().remove(id).is_some();
+        if known {
+            self.save();
+        }
+        known
+    }
+
+    /// Writes `state.json`. A failure is logged: the truth is here, the file is for when we are gone.
+    pub(super) fn save(&self) {
+        let mut state = json!(self.kernel());
+        state["format"] = json!(API);
+        let path = self.folder.join(file::STATE);
+        if let Err(error) = write_private(&path, state.to_string().as_bytes()) {
+            warn!(%error, "state.json could not be written");
+        }
+    }
+
+    /// Gauges in the text format of Prometheus.
+    pub(super) fn metrics(&self) -> String {
+        let snapshot = self.broker.snapshot();
+        let gauges = [
+            ("nb_client_sessions_connected", snapshot.connections as u64),
+            ("nb_client_sessions_away", snapshot.away as u64),
+            ("nb_journal_bytes", snapshot.journal_bytes as u64),
+            ("nb_lost_messages_total", snapshot.lost.messages),
+            ("nb_lost_bytes_total", snapshot.lost.bytes),
+            ("nb_restarts_total", u64::from(self.vitals.restarts.get())),
+        ];
+        let mut text = String::new();
+        for (name, value) in gauges {
+            // Writing to a string does not fail.
+            let _infallible = writeln!(text, "{name} {value}");
+        }
+        text
+    }
+}

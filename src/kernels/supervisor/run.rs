@@ -1,0 +1,181 @@
+//! Puts a supervisor together from a kernel's folder and runs it to its end.
+//!
+//! Knows every part and does nothing itself.
+
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::rc::Rc;
+use std::time::Duration;
+
+use rustix::fs::{FlockOperation, flock};
+use tokio::net::UnixListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::{sleep, timeout};
+use tokio_util::task::TaskTracker;
+use tracing::{debug, info, warn};
+
+use super::broker::Broker;
+use super::http::{self, Api};
+use super::journal::memory::MemoryJournal;
+use super::lifecycle::{Command, Lifecycle, Vitals};
+use super::record::Record;
+use crate::error::Error;
+use crate::kernels::contract::{API, Announcement, Start, file};
+
+/// Commands that wait for the lifecycle.
+const COMMANDS_MAX: usize = 64;
+
+/// A kernel whose starter is gone and that nobody joins ends itself after this time.
+const JOINED_WITHIN: Duration = Duration::from_secs(120);
+
+/// How long clients and requests may take to hear that the kernel is gone.
+const GOODBYE_WITHIN: Duration = Duration::from_secs(2);
+
+/// Runs the supervisor of the kernel whose folder this is; the folder goes with it.
+pub async fn run(folder: &Path) -> Result<(), Error> {
+    let lock = take_lock(folder)?;
+    let start = read_start(folder)?;
+    harden();
+    let journal_bytes_max = usize::try_from(start.journal_bytes_max).unwrap_or(usize::MAX);
+    let broker = Broker::new(Box::new(MemoryJournal::new(journal_bytes_max)));
+    let vitals = Rc::new(Vitals::default());
+    let record = Record::new(
+        &start,
+        folder.to_owned(),
+        broker.clone(),
+        Rc::clone(&vitals),
+    );
+    let record = Rc::new(record);
+    record.save();
+    let listener = listen(&folder.join(file::SOCKET))?;
+    let (commands, asked) = mpsc::channel(COMMANDS_MAX);
+    let (tasks, clients) = (TaskTracker::new(), TaskTracker::new());
+    let api = Rc::new(Api {
+        broker: broker.clone(),
+        record: Rc::clone(&record),
+        commands: commands.clone(),
+        clients: clients.clone(),
+    });
+    let life = Lifecycle::new(start, folder.to_owned(), broker.clone(), vitals, asked);
+    let (unheard, nobody_heard) = oneshot::channel();
+    let announce = |announcement: Announcement| {
+        if let Err(error) = say(&announcement) {
+            warn!(%error, "whoever started this kernel is gone");
+            let _gone = unheard.send(());
+        }
+        record.save();
+    };
+    let asker = tokio::select! {
+        asker = life.run(announce) => asker,
+        () = http::serve(listener, api, tasks.clone()) => None,
+        () = end_on_sigterm(commands.clone()) => None,
+        () = end_unless_joined(nobody_heard, broker, commands) => None,
+    };
+    info!("the kernel is gone");
+    clients.close();
+    let _late = timeout(GOODBYE_WITHIN, clients.wait()).await;
+    if let Err(error) = fs::remove_dir_all(folder) {
+        warn!(%error, "the kernel's folder could not be removed");
+    }
+    if let Some(asker) = asker {
+        let _gone = asker.send(());
+    }
+    tasks.close();
+    let _late = timeout(GOODBYE_WITHIN, tasks.wait()).await;
+    drop(lock);
+    Ok(())
+}
+
+/// Whoever holds the lock is this kernel's supervisor.
+fn take_lock(folder: &Path) -> Result<File, Error> {
+    let failed = |error: io::Error| {
+        Error::nb(format!(
+            "the folder {} cannot be used: {error}",
+            folder.display()
+        ))
+    };
+    let lock = File::open(folder).map_err(failed)?;
+    flock(&lock, FlockOperation::NonBlockingLockExclusive)
+        .map_err(|_| Error::nb("this kernel has a supervisor already"))?;
+    Ok(lock)
+}
+
+fn read_start(folder: &Path) -> Result<Start, Error> {
+    let path = folder.join(file::START);
+    let failed = |error: &dyn std::fmt::Display| {
+        Error::nb(format!("{} cannot be used: {error}", path.display()))
+    };
+    let content = fs::read(&path).map_err(|error| failed(&error))?;
+    let start: Start = serde_json::from_slice(&content).map_err(|error| failed(&error))?;
+    if start.format > API {
+        return Err(failed(&"it was written by a newer nb"));
+    }
+    Ok(start)
+}
+
+fn listen(socket: &Path) -> Result<UnixListener, Error> {
+    let failed =
+        |error: io::Error| Error::nb(format!("cannot listen on {}: {error}", socket.display()));
+    let listener = UnixListener::bind(socket).map_err(failed)?;
+    fs::set_permissions(socket, fs::Permissions::from_mode(0o600)).map_err(failed)?;
+    Ok(listener)
+}
+
+/// Other processes of this user do not read our memory, and orphans of the kernel come to us.
+fn harden() {
+    use rustix::process::{DumpableBehavior, getpid, set_child_subreaper, set_dumpable_behavior};
+    if let Err(error) = set_dumpable_behavior(DumpableBehavior::NotDumpable) {
+        warn!(%error, "this process stays dumpable");
+    }
+    if let Err(error) = set_child_subreaper(Some(getpid())) {
+        warn!(%error, "orphans of the kernel go elsewhere");
+    }
+}
+
+/// One line on stdout, which is then closed.
+fn say(announcement: &Announcement) -> io::Result<()> {
+    let mut line = serde_json::to_vec(announcement)?;
+    line.push(b'\n');
+    let mut stdout = io::stdout();
+    let said = stdout.write_all(&line).and_then(|()| stdout.flush());
+    let null = File::options().write(true).open("/dev/null")?;
+    rustix::stdio::dup2_stdout(null)?;
+    said
+}
+
+async fn end_on_sigterm(commands: mpsc::Sender<Command>) {
+    match signal(SignalKind::terminate()) {
+        Ok(mut asked) => {
+            asked.recv().await;
+            end(&commands).await;
+        }
+        Err(error) => warn!(%error, "SIGTERM will end this process at once"),
+    }
+    std::future::pending().await
+}
+
+async fn end_unless_joined(
+    nobody_heard: oneshot::Receiver<()>,
+    broker: Broker,
+    commands: mpsc::Sender<Command>,
+) {
+    if nobody_heard.await.is_ok() {
+        sleep(JOINED_WITHIN).await;
+        if !broker.was_joined() {
+            warn!("nobody joined this kernel, it ends");
+            end(&commands).await;
+        }
+    }
+    std::future::pending().await
+}
+
+async fn end(commands: &mpsc::Sender<Command>) {
+    let (asker, done) = oneshot::channel();
+    if commands.send(Command::Shutdown(asker)).await.is_ok() {
+        let answered = done.await;
+        debug!(?answered, "the shutdown was heard");
+    }
+}
