@@ -304,3 +304,20 @@ async fn a_session_is_made_once_for_a_path_moved_and_deleted_with_its_kernel() {
     assert_eq!(front.ask("GET", "/api/kernels", "").await.body, json!([]));
     assert!(!front.registry.folder(SECOND).join(file::STATE).exists());
 }
+
+#[tokio::test]
+async fn two_requests_for_one_path_at_once_give_one_session() {
+    let front = Front::new(Handover::Auto).await;
+    let _first = FakeSupervisor::start(&front.registry, FIRST);
+    let _second = FakeSupervisor::start(&front.registry, SECOND);
+    let body = |id: Uuid| {
+        json!({"path": "a.ipynb", "type": "notebook", "kernel": {"id": id.to_string()}}).to_string()
+    };
+    let (one, other) = (body(FIRST), body(SECOND));
+    let (one, other) = tokio::join!(
+        front.ask("POST", "/api/sessions", &one),
+        front.ask("POST", "/api/sessions", &other)
+    );
+    assert_eq!((one.status.as_u16(), other.status.as_u16()), (201, 201));
+    assert_eq!(one.body, other.body);
+}
