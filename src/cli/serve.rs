@@ -1,21 +1,25 @@
 //! `nb serve`.
 
 use std::env;
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
-use crate::config::{Places, private_folder};
+use crate::config::Places;
 use crate::env::default_python;
 use crate::error::Error;
 use crate::gateway::{self, Handover, Settings};
 use crate::kernels::kernelspecs::SearchPath;
 use crate::kernels::launch::Launcher;
 use crate::kernels::registry::Registry;
+
+/// A listing is not kept waiting by a supervisor that hangs.
+const LIST_DEADLINE: Duration = Duration::from_millis(100);
 
 /// Runs the gateway.
 ///
@@ -55,7 +59,6 @@ impl Serve {
             &places.state,
         )?;
         let registry = Registry::open(self.runtime_dir.as_deref().unwrap_or(&places.runtime))?;
-        private_folder(&places.state)?;
         let address = SocketAddr::new(self.ip, self.port);
         let shown = is_ours.then(|| token.reveal().to_owned());
         let settings = Settings {
@@ -68,6 +71,7 @@ impl Serve {
             root: root(self.root.as_deref())?,
             home: env::home_dir().unwrap_or_else(|| PathBuf::from("/")),
             handover: self.handover,
+            list_deadline: LIST_DEADLINE,
             environment: env::vars_os().collect(),
         };
         let runtime = tokio::runtime::Builder::new_current_thread()
@@ -149,6 +153,7 @@ fn user_name() -> String {
 fn log() {
     let filter = EnvFilter::try_from_env("NB_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
     let subscriber = tracing_subscriber::fmt().with_env_filter(filter);
+    let subscriber = subscriber.with_ansi(io::stderr().is_terminal());
     if let Err(error) = subscriber.with_writer(io::stderr).try_init() {
         tracing::debug!(%error, "somebody logs already");
     }

@@ -102,7 +102,8 @@ impl ApiError {
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         if self.status == StatusCode::INTERNAL_SERVER_ERROR {
-            tracing::error!(message = self.body.message, "a bug of ours");
+            // As Debug: a kernel's words must not look like lines of ours.
+            tracing::error!(told = ?self.body.message, "a bug of ours");
         }
         let mut response = (self.status, Json(self.body)).into_response();
         if let Some((name, value)) = self.header {

@@ -17,9 +17,6 @@ use crate::kernels::client::{CallError, Supervisor};
 use crate::kernels::contract::Kernel;
 use crate::kernels::registry::{Registry, Standing, parse_id};
 
-/// How long a listing waits for one supervisor.
-pub(crate) const LIST_DEADLINE: Duration = Duration::from_millis(100);
-
 /// How long a question waits that something depends on.
 pub(crate) const GET_DEADLINE: Duration = Duration::from_secs(2);
 

@@ -29,6 +29,7 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use tokio::net::TcpListener;
@@ -56,6 +57,8 @@ pub struct Settings {
     pub root: PathBuf,
     pub home: PathBuf,
     pub handover: Handover,
+    /// How long a listing waits for one supervisor before it is shown as it last was.
+    pub list_deadline: Duration,
     /// The environment that kernels inherit, before anything is withheld from them.
     pub environment: Vec<(OsString, OsString)>,
 }
@@ -68,6 +71,7 @@ struct Gateway {
     launcher: Launcher,
     planner: start::Planner,
     handover: Handover,
+    list_deadline: Duration,
     turns: notebooks::Turns,
     started: Timestamp,
 }
@@ -88,6 +92,7 @@ impl Gateway {
                 owner: settings.user,
             },
             handover: settings.handover,
+            list_deadline: settings.list_deadline,
             turns: notebooks::Turns::default(),
             started: Timestamp::now(),
         }

@@ -15,7 +15,7 @@ use uuid::Uuid;
 
 use super::Gateway;
 use super::error::ApiError;
-use super::fleet::{GET_DEADLINE, LIST_DEADLINE};
+use super::fleet::GET_DEADLINE;
 use super::models::SessionModel;
 use super::start::{Asked, Place};
 use crate::kernels::contract::{Kernel, NotebookSession};
@@ -54,7 +54,7 @@ pub(crate) struct Changes {
 impl Gateway {
     /// All sessions, each with its kernel; of two records of one session the newer counts.
     pub(crate) async fn sessions(&self) -> Result<Vec<SessionModel>, ApiError> {
-        let found = newest(self.kernels(LIST_DEADLINE).await?);
+        let found = newest(self.kernels(self.list_deadline).await?);
         let models = found
             .into_iter()
             .map(|(session, kernel)| SessionModel::new(session, kernel));

@@ -14,7 +14,6 @@ use super::to_the_end;
 use crate::gateway::Gateway;
 use crate::gateway::error::ApiError;
 use crate::gateway::extract::{Body, Id};
-use crate::gateway::fleet::LIST_DEADLINE;
 use crate::gateway::models::KernelModel;
 use crate::gateway::start::{Asked, Place};
 
@@ -29,7 +28,7 @@ pub(super) struct StartBody {
 pub(super) async fn list(
     State(gateway): State<Arc<Gateway>>,
 ) -> Result<Json<Vec<KernelModel>>, ApiError> {
-    let kernels = gateway.kernels(LIST_DEADLINE).await?;
+    let kernels = gateway.kernels(gateway.list_deadline).await?;
     Ok(Json(kernels.into_iter().map(KernelModel::from).collect()))
 }
 

@@ -10,7 +10,6 @@ use tokio::task::spawn_blocking;
 use crate::gateway::Gateway;
 use crate::gateway::auth::Identity;
 use crate::gateway::error::ApiError;
-use crate::gateway::fleet::LIST_DEADLINE;
 use crate::kernels::supervisor::compose::timestamp;
 
 /// A page for whoever comes with a browser. It is the same for all, so it tells nothing.
@@ -37,7 +36,7 @@ pub(super) async fn readyz(State(gateway): State<Arc<Gateway>>) -> Result<Json<V
 }
 
 pub(super) async fn status(State(gateway): State<Arc<Gateway>>) -> Result<Json<Value>, ApiError> {
-    let kernels = gateway.kernels(LIST_DEADLINE).await?;
+    let kernels = gateway.kernels(gateway.list_deadline).await?;
     let started = timestamp(gateway.started);
     let activity = kernels.iter().map(|kernel| kernel.last_activity.as_str());
     Ok(Json(json!({

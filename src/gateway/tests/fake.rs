@@ -38,9 +38,15 @@ pub(super) struct FakeSupervisor {
 }
 
 impl FakeSupervisor {
-    /// One that answers.
+    /// One that answers, of a kernel that is new.
     pub(super) fn start(registry: &Registry, id: Uuid) -> Self {
-        let (fake, listener) = Self::start_silent(registry, id);
+        registry.create(id).unwrap();
+        Self::adopt(registry, id)
+    }
+
+    /// One that answers, of a kernel that has a folder.
+    pub(super) fn adopt(registry: &Registry, id: Uuid) -> Self {
+        let (fake, listener) = Self::adopt_silent(registry, id);
         let router = Router::new()
             .route("/v1/kernel", get(kernel))
             .route("/v1/interrupt", post(|| async { StatusCode::NO_CONTENT }))
@@ -63,9 +69,15 @@ impl FakeSupervisor {
         fake
     }
 
-    /// One that holds its kernel and takes connections, as a stopped process does, and nothing more.
+    /// One that holds its new kernel and takes connections, as a stopped process does, and nothing
+    /// more.
     pub(super) fn start_silent(registry: &Registry, id: Uuid) -> (Self, UnixListener) {
-        let folder = registry.create(id).unwrap();
+        registry.create(id).unwrap();
+        Self::adopt_silent(registry, id)
+    }
+
+    fn adopt_silent(registry: &Registry, id: Uuid) -> (Self, UnixListener) {
+        let folder = registry.folder(id);
         let lock = File::open(&folder).unwrap();
         rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive).unwrap();
         let listener = UnixListener::bind(registry.socket(id)).unwrap();

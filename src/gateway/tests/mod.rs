@@ -7,8 +7,9 @@ mod rest;
 
 use std::fs;
 use std::net::SocketAddr;
-use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
+use std::process::Command;
+use std::time::Duration;
 
 use axum::http::HeaderMap;
 use bytes::Bytes;
@@ -39,7 +40,12 @@ struct Answer {
 }
 
 impl Front {
+    /// One that waits for its supervisors, however busy this machine is.
     async fn new(handover: Handover) -> Self {
+        Self::with(handover, Duration::from_secs(30)).await
+    }
+
+    async fn with(handover: Handover, list_deadline: Duration) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let path = |name: &str| folder.path().join(name);
         let spec = path("data/kernels/echo");
@@ -52,8 +58,6 @@ impl Front {
         fs::write(spec.join("logo-svg.svg"), "<svg/>").unwrap();
         let registry = Registry::open(&path("run")).unwrap();
         let program = path("supervisor");
-        fs::write(&program, "#!/bin/sh\nexit 1\n").unwrap();
-        fs::set_permissions(&program, fs::Permissions::from_mode(0o700)).unwrap();
         let data = path("data");
         let settings = Settings {
             token: Token::new("s3cret").unwrap(),
@@ -67,6 +71,7 @@ impl Front {
             root: folder.path().to_owned(),
             home: PathBuf::from("/"),
             handover,
+            list_deadline,
             environment: Vec::new(),
         };
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -82,11 +87,15 @@ impl Front {
     /// Makes every supervisor that is started from now on a shell script.
     fn supervisors_are(&self, script: &str) {
         let program = self.folder.path().join("supervisor");
-        // Renamed, for a file that is written to cannot be run.
-        let fresh = self.folder.path().join("fresh");
-        fs::write(&fresh, format!("#!/bin/sh\n{script}\n")).unwrap();
-        fs::set_permissions(&fresh, fs::Permissions::from_mode(0o700)).unwrap();
-        fs::rename(fresh, program).unwrap();
+        // Written by another process: what a test process has open for writing, the children that
+        // other tests start may hold for a moment, and then it cannot be run.
+        let write =
+            r#"printf '#!/bin/sh\n%s\n' "$1" >"$2.new"; chmod 700 "$2.new"; mv "$2.new" "$2""#;
+        let written = Command::new("/bin/sh")
+            .args(["-c", write, "sh", script])
+            .arg(program)
+            .status();
+        assert!(written.unwrap().success());
     }
 
     /// Asks with the token.

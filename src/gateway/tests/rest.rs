@@ -1,8 +1,11 @@
 //! REST: statuses and shapes as clients check them.
 
 use std::fs;
+use std::time::Duration;
 
+use rustix::fs::{CWD, FileType, Mode};
 use serde_json::json;
+use tokio::task::spawn_blocking;
 use uuid::Uuid;
 
 use super::fake::FakeSupervisor;
@@ -188,7 +191,7 @@ async fn a_kernel_is_listed_interrupted_restarted_and_deleted_once() {
 
 #[tokio::test]
 async fn a_silent_supervisor_is_shown_as_it_last_was_and_remains_are_not() {
-    let front = Front::new(Handover::Auto).await;
+    let front = Front::with(Handover::Auto, Duration::from_millis(100)).await;
     let (silent, listener) = FakeSupervisor::start_silent(&front.registry, FIRST);
     let list = front.ask("GET", "/api/kernels", "").await.body;
     assert_eq!(
@@ -205,6 +208,52 @@ async fn a_silent_supervisor_is_shown_as_it_last_was_and_remains_are_not() {
     assert!(restart.headers.contains_key("retry-after"));
     assert_eq!(front.ask("DELETE", &path, "").await.status, 204);
     assert_eq!(front.ask("DELETE", &path, "").await.status, 404);
+}
+
+/// Waits until the front has started a supervisor, takes its kernel and lets it announce the start.
+async fn supervise(front: &Front) -> FakeSupervisor {
+    let (asked, go) = (
+        front.folder.path().join("asked"),
+        front.folder.path().join("go"),
+    );
+    let folder = spawn_blocking(move || fs::read_to_string(asked))
+        .await
+        .unwrap()
+        .unwrap();
+    let id = folder.trim().rsplit('/').next().unwrap().parse().unwrap();
+    let fake = FakeSupervisor::adopt(&front.registry, id);
+    spawn_blocking(move || fs::write(go, "go\n"))
+        .await
+        .unwrap()
+        .unwrap();
+    fake
+}
+
+#[tokio::test]
+async fn a_start_is_answered_once_the_kernel_is_ready() {
+    let front = Front::new(Handover::Auto).await;
+    for pipe in ["asked", "go"] {
+        let path = front.folder.path().join(pipe);
+        rustix::fs::mknodat(CWD, path, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
+    }
+    let pipes = front.folder.path().display();
+    front.supervisors_are(&format!(
+        "echo $2 >{pipes}/asked; read go <{pipes}/go; echo '{{\"start\":\"ready\"}}'"
+    ));
+    let body = json!({"name": "echo", "path": null, "env": {"KERNEL_ID": FIRST.to_string()}});
+    let body = body.to_string();
+    let (started, _first) =
+        tokio::join!(front.ask("POST", "/api/kernels", &body), supervise(&front));
+    assert_eq!(started.status, 201);
+    assert_eq!(started.headers["location"], format!("/api/kernels/{FIRST}"));
+    assert_eq!(started.body["execution_state"], "idle");
+
+    let body = r#"{"path":"x-jvsc-1.ipynb","type":"notebook","name":"x","kernel":{"name":"echo"}}"#;
+    let (made, _second) = tokio::join!(front.ask("POST", "/api/sessions", body), supervise(&front));
+    assert_eq!(made.status, 201);
+    assert_ne!(made.body["kernel"]["id"], FIRST.to_string());
+    let sessions = front.ask("GET", "/api/sessions", "").await.body;
+    assert_eq!(sessions, json!([made.body]));
 }
 
 #[tokio::test]
