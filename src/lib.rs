@@ -5,7 +5,7 @@
 //! - [`gateway`]: the HTTP front that clients see
 //! - [`kernels`]: a kernel's life: which there are to start, their start and their supervision
 //! - [`magics`]: what our own cells do
-//! - [`env`]: what a kernel runs in
+//! - [`mod@env`]: what a kernel runs in
 //! - [`protocol`]: the Jupyter messaging protocol as pure bytes: no I/O, no clock, no randomness.
 
 pub mod cli;

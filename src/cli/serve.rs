@@ -1,14 +1,176 @@
 //! `nb serve`.
 
+use std::env;
+use std::io::{self, IsTerminal, Write};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tracing_subscriber::EnvFilter;
+
+use crate::config::Places;
+use crate::env::default_python;
 use crate::error::Error;
+use crate::gateway::{self, Handover, Settings};
+use crate::kernels::kernelspecs::SearchPath;
+use crate::kernels::launch::Launcher;
+use crate::kernels::registry::Registry;
+
+/// A listing is not kept waiting by a supervisor that hangs.
+const LIST_DEADLINE: Duration = Duration::from_millis(100);
 
 /// Runs the gateway.
+///
+/// The token comes from --token-file, else from NB_TOKEN, else one is made and kept. Kernels live
+/// on when the gateway ends.
 #[derive(Debug, clap::Args)]
-pub(super) struct Serve {}
+pub(super) struct Serve {
+    /// The address to listen on.
+    #[arg(long, env = "NB_SERVER_IP", default_value_t = IpAddr::V4(Ipv4Addr::LOCALHOST))]
+    ip: IpAddr,
+    /// The port to listen on; 0 takes any that is free.
+    #[arg(long, env = "NB_SERVER_PORT", default_value_t = 8888)]
+    port: u16,
+    /// A file that holds the token.
+    #[arg(long, env = "NB_SERVER_TOKEN_FILE", value_name = "FILE")]
+    token_file: Option<PathBuf>,
+    /// Where sockets and the registry of kernels are; a short path.
+    #[arg(long, env = "NB_SERVER_RUNTIME_DIR", value_name = "FOLDER")]
+    runtime_dir: Option<PathBuf>,
+    /// What the paths of clients are below of, and where kernels work; the current folder unless given.
+    #[arg(long, env = "NB_SERVER_ROOT", value_name = "FOLDER")]
+    root: Option<PathBuf>,
+    /// How a client's connection reaches its kernel.
+    #[arg(long, env = "NB_SERVER_HANDOVER", value_enum, default_value_t)]
+    handover: Handover,
+}
 
 impl Serve {
-    /// Runs until it is done.
+    /// Runs until it is told to end.
     pub(super) fn run(self) -> Result<(), Error> {
-        Err(Error::nb("not built yet"))
+        log();
+        let places = Places::from_env()?;
+        let variable = env::var("NB_TOKEN").ok();
+        let (token, is_ours) = gateway::find_token(
+            self.token_file.as_deref(),
+            variable.as_deref(),
+            &places.state,
+        )?;
+        let registry = Registry::open(self.runtime_dir.as_deref().unwrap_or(&places.runtime))?;
+        let address = SocketAddr::new(self.ip, self.port);
+        let shown = is_ours.then(|| token.reveal().to_owned());
+        let settings = Settings {
+            token,
+            user: user_name(),
+            launcher: Launcher::new(registry.clone()),
+            registry,
+            specs: SearchPath::from_env(),
+            default_python: default_python(&places.data),
+            root: root(self.root.as_deref())?,
+            home: env::home_dir().unwrap_or_else(|| PathBuf::from("/")),
+            handover: self.handover,
+            list_deadline: LIST_DEADLINE,
+            environment: env::vars_os().collect(),
+        };
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .map_err(|error| Error::nb(format!("the runtime could not start: {error}")))?;
+        let outcome = runtime.block_on(serve(address, settings, shown.as_deref()));
+        // What blocks on a file system must not keep us from ending.
+        runtime.shutdown_background();
+        outcome
+    }
+}
+
+async fn serve(
+    address: SocketAddr,
+    settings: Settings,
+    shown_token: Option<&str>,
+) -> Result<(), Error> {
+    let failed = |error: io::Error| {
+        Error::user(format!(
+            "{address} cannot be listened on: {error}; choose another with --ip and --port"
+        ))
+    };
+    let signals = |error: io::Error| Error::nb(format!("signals cannot be received: {error}"));
+    let mut terminate = signal(SignalKind::terminate()).map_err(signals)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(signals)?;
+    let listener = TcpListener::bind(address).await.map_err(failed)?;
+    let line = url(listener.local_addr().map_err(failed)?, shown_token);
+    if let Err(error) = writeln!(io::stdout(), "{line}") {
+        // Nobody reads it; that is no reason not to serve.
+        tracing::debug!(%error, "the address was not printed");
+    }
+    tokio::select! {
+        () = gateway::serve(listener, settings) => {}
+        _ = terminate.recv() => tracing::info!("ended by SIGTERM; kernels live on"),
+        _ = interrupt.recv() => tracing::info!("ended by SIGINT; kernels live on"),
+    }
+    Ok(())
+}
+
+/// Where a client on this machine finds us.
+fn url(mut address: SocketAddr, token: Option<&str>) -> String {
+    if address.ip().is_unspecified() {
+        address.set_ip(match address.ip() {
+            IpAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
+            IpAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
+        });
+    }
+    match token {
+        Some(token) => format!("http://{address}/?token={token}"),
+        None => format!("http://{address}/"),
+    }
+}
+
+fn root(given: Option<&Path>) -> Result<PathBuf, Error> {
+    let root = given.unwrap_or(Path::new("."));
+    match root.canonicalize() {
+        Ok(root) if root.is_dir() => Ok(root),
+        Ok(root) => Err(Error::user(format!("{} is not a folder", root.display()))),
+        Err(error) => Err(Error::user(format!(
+            "the root folder {} cannot be used: {error}",
+            root.display()
+        ))),
+    }
+}
+
+/// The operating system's name for our user, else its number.
+fn user_name() -> String {
+    let uid = rustix::process::geteuid().as_raw().to_string();
+    let users = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
+    let mut lines = users.lines().map(|line| line.split(':'));
+    let name = lines.find_map(|mut fields| {
+        let name = fields.next()?;
+        (fields.nth(1)? == uid).then(|| name.to_owned())
+    });
+    name.unwrap_or(uid)
+}
+
+fn log() {
+    let filter = EnvFilter::try_from_env("NB_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    let subscriber = tracing_subscriber::fmt().with_env_filter(filter);
+    let subscriber = subscriber.with_ansi(io::stderr().is_terminal());
+    if let Err(error) = subscriber.with_writer(io::stderr).try_init() {
+        tracing::debug!(%error, "somebody logs already");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_url_is_one_that_can_be_opened_here() {
+        let address = |text: &str| text.parse().unwrap();
+        assert_eq!(url(address("0.0.0.0:80"), None), "http://127.0.0.1:80/");
+        assert_eq!(
+            url(address("[::]:80"), Some("t")),
+            "http://[::1]:80/?token=t"
+        );
+        assert_eq!(url(address("10.0.0.1:80"), None), "http://10.0.0.1:80/");
     }
 }

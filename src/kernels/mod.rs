@@ -1,5 +1,8 @@
 //! A kernel's life: which kernels there are to start, their start and their supervision.
 
+pub mod client;
 pub mod contract;
 pub mod kernelspecs;
+pub mod launch;
+pub mod registry;
 pub mod supervisor;

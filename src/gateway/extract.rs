@@ -1,0 +1,149 @@
+//! What handlers take from a request: path segments and JSON bodies, with our errors.
+//!
+//! Clients say `application/json` with an empty body, and nothing with a full one: the header
+//! is not looked at.
+
+use std::time::Duration;
+
+use axum::body::Bytes;
+use axum::extract::{FromRequest, FromRequestParts, Path, Request};
+use axum::http::StatusCode;
+use axum::http::request::Parts;
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use serde::de::DeserializeOwned;
+use uuid::Uuid;
+
+use super::error::ApiError;
+use crate::kernels::registry::parse_id;
+
+/// A larger body is refused.
+const BODY_BYTES_MAX: usize = 1024 * 1024;
+
+/// How long a body may take to arrive.
+const BODY_DEADLINE: Duration = Duration::from_secs(30);
+
+/// The id in the path; what is no id names nothing, so it is answered with 404.
+#[derive(Debug)]
+pub(crate) struct Id(pub(crate) Uuid);
+
+impl<S: Send + Sync> FromRequestParts<S> for Id {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
+        let Name(text) = Name::from_request_parts(parts, state).await?;
+        parse_id(&text)
+            .map(Self)
+            .ok_or_else(|| ApiError::not_found("there is nothing with this id"))
+    }
+}
+
+/// The one name in the path.
+#[derive(Debug)]
+pub(crate) struct Name(pub(crate) String);
+
+impl<S: Send + Sync> FromRequestParts<S> for Name {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
+        segments(parts, state).await.map(Self)
+    }
+}
+
+/// The two names in the path.
+#[derive(Debug)]
+pub(crate) struct Names(pub(crate) String, pub(crate) String);
+
+impl<S: Send + Sync> FromRequestParts<S> for Names {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
+        let (first, second) = segments(parts, state).await?;
+        Ok(Self(first, second))
+    }
+}
+
+async fn segments<T, S>(parts: &mut Parts, state: &S) -> Result<T, ApiError>
+where
+    T: DeserializeOwned + Send,
+    S: Send + Sync,
+{
+    match Path::<T>::from_request_parts(parts, state).await {
+        Ok(Path(segments)) => Ok(segments),
+        // It is not UTF-8, so it names nothing.
+        Err(_) => Err(ApiError::not_found("there is nothing of this name")),
+    }
+}
+
+/// A JSON object; an empty body and `null` are the default.
+#[derive(Debug)]
+pub(crate) struct Body<T>(pub(crate) T);
+
+impl<T, S> FromRequest<S> for Body<T>
+where
+    T: DeserializeOwned + Default,
+    S: Send + Sync,
+{
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, _state: &S) -> Result<Self, ApiError> {
+        let body = Limited::new(request.into_body(), BODY_BYTES_MAX).collect();
+        let bytes = match tokio::time::timeout(BODY_DEADLINE, body).await {
+            Ok(Ok(body)) => body.to_bytes(),
+            Ok(Err(error)) if error.is::<LengthLimitError>() => {
+                return Err(ApiError::user(
+                    StatusCode::PAYLOAD_TOO_LARGE,
+                    "body too large",
+                    format!("the body is over {BODY_BYTES_MAX} bytes"),
+                ));
+            }
+            Ok(Err(error)) => {
+                return Err(ApiError::bad_request(format!(
+                    "the body could not be read: {error}"
+                )));
+            }
+            Err(_) => {
+                return Err(ApiError::user(
+                    StatusCode::REQUEST_TIMEOUT,
+                    "body too slow",
+                    format!("the body did not arrive within {BODY_DEADLINE:?}"),
+                ));
+            }
+        };
+        decode(&bytes).map(Self)
+    }
+}
+
+fn decode<T: DeserializeOwned + Default>(bytes: &Bytes) -> Result<T, ApiError> {
+    if bytes.trim_ascii().is_empty() {
+        return Ok(T::default());
+    }
+    serde_json::from_slice::<Option<T>>(bytes)
+        .map(Option::unwrap_or_default)
+        .map_err(|error| ApiError::bad_request(format!("the body is not as expected: {error}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeMap;
+
+    #[test]
+    fn no_body_is_the_default_and_nonsense_is_a_400() {
+        type Object = BTreeMap<String, String>;
+        for empty in ["", " \n", "null", "{}"] {
+            let body: Object = decode(&Bytes::from(empty)).unwrap();
+            assert!(body.is_empty(), "{empty}");
+        }
+        for broken in [
+            "{",
+            "[]",
+            "7",
+            "{\"a\":1}",
+            "\u{fffd}",
+            &"[".repeat(100_000),
+        ] {
+            let error = decode::<Object>(&Bytes::from(broken.to_owned())).unwrap_err();
+            assert_eq!(error.status(), StatusCode::BAD_REQUEST);
+        }
+    }
+}

@@ -1,0 +1,160 @@
+//! The kernels of this machine as the gateway sees them: it keeps nothing of them, it asks.
+//!
+//! A supervisor that does not answer in time is shown as it last wrote itself down, marked stale.
+
+use std::time::Duration;
+
+use axum::http::StatusCode;
+use futures_util::future::join_all;
+use serde_json::Value;
+use tokio::task::spawn_blocking;
+use uuid::Uuid;
+
+use super::Gateway;
+use super::error::ApiError;
+use super::start::{Asked, PlanError};
+use crate::kernels::client::{CallError, Supervisor};
+use crate::kernels::contract::Kernel;
+use crate::kernels::registry::{Registry, Standing, parse_id};
+
+/// How long a question waits that something depends on.
+pub(crate) const GET_DEADLINE: Duration = Duration::from_secs(2);
+
+impl Gateway {
+    /// The supervisor of a kernel, if there is one.
+    pub(crate) fn supervisor(&self, id: Uuid) -> Supervisor {
+        Supervisor::new(self.registry.socket(id))
+    }
+
+    /// All kernels, asked at once.
+    pub(crate) async fn kernels(&self, deadline: Duration) -> Result<Vec<Kernel>, ApiError> {
+        let ids = self
+            .blocking(|registry| registry.ids())
+            .await?
+            .map_err(|error| ApiError::internal(format!("kernels cannot be listed: {error}")))?;
+        let kernels = ids.into_iter().map(|id| self.look(id, deadline));
+        let kernels = join_all(kernels).await;
+        Ok(kernels.into_iter().filter_map(Result::ok).collect())
+    }
+
+    /// One kernel.
+    pub(crate) async fn kernel(&self, id: Uuid) -> Result<Kernel, ApiError> {
+        self.look(id, GET_DEADLINE).await
+    }
+
+    async fn look(&self, id: Uuid, deadline: Duration) -> Result<Kernel, ApiError> {
+        let error = match self.supervisor(id).kernel(deadline).await {
+            Ok(kernel) => return Ok(kernel),
+            Err(error) => error,
+        };
+        let gone = matches!(error, CallError::Gone);
+        let (last_known, standing) = self
+            .blocking(move |registry| (registry.last_known(id), registry.standing(id)))
+            .await?;
+        match (last_known, standing) {
+            (_, Standing::Missing | Standing::Starting) => Err(ApiError::no_such_kernel(id)),
+            // Nobody holds it: nothing but remains.
+            (_, Standing::Abandoned) if gone => Err(ApiError::no_such_kernel(id)),
+            (Some(mut kernel), _) => {
+                kernel.nb.insert("stale".to_owned(), Value::Bool(true));
+                Ok(kernel)
+            }
+            (None, _) => Err(error.into()),
+        }
+    }
+
+    /// Starts a kernel and returns it once it is ready.
+    pub(crate) async fn start(
+        &self,
+        asked: Asked,
+        unknown_spec: StatusCode,
+    ) -> Result<Kernel, ApiError> {
+        let planner = self.planner.clone();
+        let start = spawn_blocking(move || planner.plan(&asked))
+            .await
+            .map_err(|error| ApiError::internal(error.to_string()))?
+            .map_err(|error| match error {
+                PlanError::BadRequest(message) => ApiError::bad_request(message),
+                PlanError::UnknownSpec(message) => {
+                    ApiError::user(unknown_spec, "unknown kernelspec", message)
+                }
+            })?;
+        self.launcher.launch(&start).await?;
+        tracing::info!(kernel = start.kernel_id, spec = start.spec, "started");
+        match parse_id(&start.kernel_id) {
+            Some(id) => self.kernel(id).await,
+            None => Err(ApiError::internal("a kernel has an id that is none")),
+        }
+    }
+
+    /// Interrupts what a kernel runs.
+    pub(crate) async fn interrupt(&self, id: Uuid) -> Result<(), ApiError> {
+        match self.supervisor(id).interrupt().await {
+            Ok(()) => Ok(()),
+            Err(error) => Err(self.explain(id, error).await),
+        }
+    }
+
+    /// Restarts a kernel and returns it once it is ready again.
+    pub(crate) async fn restart(&self, id: Uuid) -> Result<Kernel, ApiError> {
+        match self.supervisor(id).restart().await {
+            Ok(kernel) => Ok(kernel),
+            Err(CallError::Deadline(deadline)) => Err(ApiError::user(
+                StatusCode::GATEWAY_TIMEOUT,
+                "the kernel did not restart in time",
+                format!("the kernel did not answer within {deadline:?} of its restart"),
+            )),
+            Err(error) => Err(self.explain(id, error).await),
+        }
+    }
+
+    /// Ends a kernel, or removes what is left of one.
+    pub(crate) async fn delete(&self, id: Uuid) -> Result<(), ApiError> {
+        let error = match self.supervisor(id).shutdown().await {
+            Ok(()) => {
+                tracing::info!(kernel = %id, "ended");
+                return Ok(());
+            }
+            Err(error) => error,
+        };
+        if !matches!(error, CallError::Gone) {
+            return Err(error.into());
+        }
+        let removed = self
+            .blocking(move |registry| match registry.standing(id) {
+                Standing::Abandoned => registry.remove(id).map(|()| true),
+                Standing::Missing | Standing::Starting | Standing::Held => Ok(false),
+            })
+            .await?;
+        match removed {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(self.explain(id, error).await),
+            Err(error) => Err(ApiError::recovering(format!(
+                "what is left of the kernel cannot be removed: {error}"
+            ))),
+        }
+    }
+
+    /// Why a kernel's supervisor did not do what it was asked to.
+    pub(crate) async fn explain(&self, id: Uuid, error: CallError) -> ApiError {
+        if !matches!(error, CallError::Gone) {
+            return error.into();
+        }
+        match self.blocking(move |registry| registry.standing(id)).await {
+            Ok(Standing::Missing) => ApiError::no_such_kernel(id),
+            Ok(_) => error.into(),
+            Err(error) => error,
+        }
+    }
+
+    /// Asks the registry on a thread where it may block.
+    async fn blocking<T: Send + 'static>(
+        &self,
+        ask: impl FnOnce(&Registry) -> T + Send + 'static,
+    ) -> Result<T, ApiError> {
+        let registry = self.registry.clone();
+        spawn_blocking(move || ask(&registry))
+            .await
+            .map_err(|error| ApiError::internal(error.to_string()))
+    }
+}

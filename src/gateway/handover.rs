@@ -1,0 +1,159 @@
+//! Moves a client's connection to its kernel's supervisor once the handshake is over.
+//!
+//! Knows bytes and descriptors and nothing of messages: after a handover by descriptor the gateway
+//! holds nothing of the connection, so its own end goes unnoticed.
+
+use std::io::{self, IoSlice};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::Duration;
+
+use bytes::{BufMut, BytesMut};
+use hyper::upgrade::{OnUpgrade, Parts};
+use hyper_util::rt::TokioIo;
+use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, BufReader, Interest, copy_buf};
+use tokio::net::{TcpStream, UnixStream};
+use tokio::time::timeout;
+
+use crate::kernels::client::Attachment;
+use crate::kernels::contract::{ATTACH_BYTES_MAX, Attach, AttachMode, LEFT_BYTES_MAX};
+
+/// How long the 101 may take to reach the client, and the record the supervisor.
+const STEP_DEADLINE: Duration = Duration::from_secs(10);
+
+/// How long one direction of a spliced connection goes on after the other has ended.
+const LINGER: Duration = Duration::from_secs(5);
+
+/// Between the two ends of a spliced connection, each way.
+const SPLICE_BUFFER_BYTES: usize = 64 * 1024;
+
+/// How client connections reach their supervisor.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum Handover {
+    /// As a descriptor where that works: the gateway leaves the path.
+    #[default]
+    Auto,
+    /// Every byte through the gateway.
+    Never,
+}
+
+/// Waits until the client has its 101, then gives the connection away.
+///
+/// `attach.left` is filled in here: only now it is known what the client sent early.
+pub(crate) async fn hand_over(
+    upgrade: OnUpgrade,
+    attachment: Attachment,
+    mut attach: Attach,
+) -> io::Result<()> {
+    let upgraded = within(STEP_DEADLINE, async {
+        upgrade.await.map_err(io::Error::other)
+    })
+    .await?;
+    let Parts { io, read_buf, .. } = upgraded
+        .downcast::<TokioIo<TcpStream>>()
+        .map_err(|_| io::Error::other("the connection is no plain TCP stream"))?;
+    if read_buf.len() > LEFT_BYTES_MAX {
+        return Err(io::Error::other(
+            "the client sent too much with its handshake",
+        ));
+    }
+    attach.left = read_buf.len();
+    let record = record(&attach)?;
+    let client = io.into_inner();
+    match attach.mode {
+        AttachMode::Fd => give(client, attachment.stream, &record, &read_buf).await,
+        AttachMode::Splice => splice(client, attachment, &record, &read_buf).await,
+    }
+}
+
+/// Four bytes of length, big-endian, and JSON.
+fn record(attach: &Attach) -> io::Result<BytesMut> {
+    let json = serde_json::to_vec(attach)?;
+    let length = u32::try_from(json.len()).map_err(io::Error::other)?;
+    if json.len() > ATTACH_BYTES_MAX {
+        return Err(io::Error::other("the record of the handover is too large"));
+    }
+    let mut record = BytesMut::with_capacity(4 + json.len());
+    record.put_u32(length);
+    record.put_slice(&json);
+    Ok(record)
+}
+
+/// Passes the client's descriptor on with the first byte of the record.
+///
+/// Our copy is only dropped, never shut down: that would end the connection for all.
+async fn give(
+    client: TcpStream,
+    mut supervisor: UnixStream,
+    record: &[u8],
+    left: &[u8],
+) -> io::Result<()> {
+    // Out of our poll set before somebody else has it in theirs.
+    let client = OwnedFd::from(client.into_std()?);
+    within(STEP_DEADLINE, async {
+        let sent = supervisor
+            .async_io(Interest::WRITABLE, || {
+                let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+                let mut control = SendAncillaryBuffer::new(&mut space);
+                let descriptors = [client.as_fd()];
+                if !control.push(SendAncillaryMessage::ScmRights(&descriptors)) {
+                    return Err(io::Error::other("there is no room for a descriptor"));
+                }
+                let parts = [IoSlice::new(record)];
+                let flags = SendFlags::NOSIGNAL;
+                Ok(rustix::net::sendmsg(
+                    &supervisor,
+                    &parts,
+                    &mut control,
+                    flags,
+                )?)
+            })
+            .await?;
+        supervisor
+            .write_all(record.get(sent..).unwrap_or_default())
+            .await?;
+        supervisor.write_all(left).await
+    })
+    .await
+}
+
+/// Carries the bytes both ways until one end is done.
+async fn splice(
+    client: TcpStream,
+    attachment: Attachment,
+    record: &[u8],
+    left: &[u8],
+) -> io::Result<()> {
+    let (from_client, mut to_client) = client.into_split();
+    let (from_supervisor, mut to_supervisor) = attachment.stream.into_split();
+    within(STEP_DEADLINE, async {
+        to_supervisor.write_all(record).await?;
+        to_supervisor.write_all(left).await?;
+        to_client.write_all(&attachment.early).await
+    })
+    .await?;
+    let up = std::pin::pin!(carry(from_client, to_supervisor));
+    let down = std::pin::pin!(carry(from_supervisor, to_client));
+    match futures_util::future::select(up, down).await {
+        futures_util::future::Either::Left((outcome, down)) => outcome.and(linger(down).await),
+        futures_util::future::Either::Right((outcome, up)) => outcome.and(linger(up).await),
+    }
+}
+
+/// Carries one direction to its end, and says at the other end that it is over.
+async fn carry(from: impl AsyncRead + Unpin, mut to: impl AsyncWrite + Unpin) -> io::Result<()> {
+    let mut from = BufReader::with_capacity(SPLICE_BUFFER_BYTES, from);
+    copy_buf(&mut from, &mut to).await?;
+    to.shutdown().await
+}
+
+async fn linger(rest: impl Future<Output = io::Result<()>>) -> io::Result<()> {
+    timeout(LINGER, rest).await.unwrap_or(Ok(()))
+}
+
+async fn within<T>(deadline: Duration, step: impl Future<Output = io::Result<T>>) -> io::Result<T> {
+    timeout(deadline, step)
+        .await
+        .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+}

@@ -1,0 +1,84 @@
+//! `/api/kernels/{id}/channels`: the handshake of a WebSocket, then its handover.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Extension;
+use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::http::header::{CONNECTION, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_PROTOCOL, UPGRADE};
+use axum::http::{HeaderValue, StatusCode};
+use axum::response::{IntoResponse, Response};
+use uuid::Uuid;
+
+use crate::gateway::auth::Identity;
+use crate::gateway::error::ApiError;
+use crate::gateway::extract::Id;
+use crate::gateway::handover::{Handover, hand_over};
+use crate::gateway::handshake::{Handshake, V1};
+use crate::gateway::{Gateway, query};
+use crate::kernels::contract::{Attach, AttachMode, Framing};
+
+/// How long a supervisor may take to agree.
+const ATTACH_DEADLINE: Duration = Duration::from_secs(5);
+
+/// A longer session id is refused.
+const SESSION_ID_BYTES_MAX: usize = 256;
+
+/// The 101 is only answered when the supervisor has agreed: a kernel that is gone is an HTTP error,
+/// which clients understand, and no broken WebSocket.
+pub(super) async fn open(
+    State(gateway): State<Arc<Gateway>>,
+    Id(id): Id,
+    Extension(identity): Extension<Identity>,
+    mut request: Request,
+) -> Result<Response, ApiError> {
+    let handshake = Handshake::read(request.version(), request.headers())?;
+    let session_id = query::value(request.uri().query(), "session_id");
+    let session_id = session_id.filter(|id| !id.is_empty());
+    if session_id
+        .as_ref()
+        .is_some_and(|id| id.len() > SESSION_ID_BYTES_MAX)
+    {
+        let message = format!("session_id is over {SESSION_ID_BYTES_MAX} bytes");
+        return Err(ApiError::bad_request(message));
+    }
+    let attach = Attach {
+        session_id: session_id.unwrap_or_else(|| Uuid::new_v4().to_string()),
+        framing: handshake.framing,
+        identity: identity.name.to_string(),
+        expires: None,
+        left: 0,
+        mode: match gateway.handover {
+            Handover::Auto => AttachMode::Fd,
+            Handover::Never => AttachMode::Splice,
+        },
+    };
+    let attachment = match gateway.supervisor(id).attach(ATTACH_DEADLINE).await {
+        Ok(attachment) => attachment,
+        Err(error) => return Err(gateway.explain(id, error).await),
+    };
+
+    let upgrade = hyper::upgrade::on(&mut request);
+    tokio::spawn(async move {
+        if let Err(error) = hand_over(upgrade, attachment, attach).await {
+            // There is no status left to answer with: the client sees the connection end.
+            tracing::debug!(kernel = %id, %error, "a client's connection ended");
+        }
+    });
+    answer(&handshake)
+}
+
+fn answer(handshake: &Handshake) -> Result<Response, ApiError> {
+    let accept = HeaderValue::from_str(&handshake.accept)
+        .map_err(|error| ApiError::internal(error.to_string()))?;
+    let mut response = (StatusCode::SWITCHING_PROTOCOLS, Body::empty()).into_response();
+    let headers = response.headers_mut();
+    headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
+    headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
+    headers.insert(SEC_WEBSOCKET_ACCEPT, accept);
+    if handshake.framing == Framing::V1 {
+        headers.insert(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(V1));
+    }
+    Ok(response)
+}

@@ -1,0 +1,82 @@
+//! `/api/kernels`: HTTP in, the fleet's answer out.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::http::header::LOCATION;
+use axum::response::IntoResponse;
+use serde::Deserialize;
+
+use super::to_the_end;
+use crate::gateway::Gateway;
+use crate::gateway::error::ApiError;
+use crate::gateway::extract::{Body, Id};
+use crate::gateway::models::KernelModel;
+use crate::gateway::start::{Asked, Place};
+
+/// The body of a start.
+#[derive(Default, Deserialize)]
+pub(super) struct StartBody {
+    name: Option<String>,
+    path: Option<String>,
+    env: Option<BTreeMap<String, String>>,
+}
+
+pub(super) async fn list(
+    State(gateway): State<Arc<Gateway>>,
+) -> Result<Json<Vec<KernelModel>>, ApiError> {
+    let kernels = gateway.kernels(gateway.list_deadline).await?;
+    Ok(Json(kernels.into_iter().map(KernelModel::from).collect()))
+}
+
+/// Answers once the kernel is ready.
+pub(super) async fn start(
+    State(gateway): State<Arc<Gateway>>,
+    Body(body): Body<StartBody>,
+) -> Result<impl IntoResponse, ApiError> {
+    let path = body.path.filter(|path| !path.is_empty());
+    let asked = Asked {
+        spec: body.name,
+        place: path.map(Place::Path),
+        env: body.env.unwrap_or_default(),
+    };
+    let start = async move { gateway.start(asked, StatusCode::BAD_REQUEST).await };
+    let kernel = to_the_end(start).await?;
+    let location = format!("/api/kernels/{}", kernel.id);
+    let model = Json(KernelModel::from(kernel));
+    Ok((StatusCode::CREATED, [(LOCATION, location)], model))
+}
+
+pub(super) async fn one(
+    State(gateway): State<Arc<Gateway>>,
+    Id(id): Id,
+) -> Result<Json<KernelModel>, ApiError> {
+    Ok(Json(gateway.kernel(id).await?.into()))
+}
+
+pub(super) async fn delete(
+    State(gateway): State<Arc<Gateway>>,
+    Id(id): Id,
+) -> Result<StatusCode, ApiError> {
+    gateway.delete(id).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+pub(super) async fn interrupt(
+    State(gateway): State<Arc<Gateway>>,
+    Id(id): Id,
+) -> Result<StatusCode, ApiError> {
+    gateway.interrupt(id).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Answers once the kernel is ready again.
+pub(super) async fn restart(
+    State(gateway): State<Arc<Gateway>>,
+    Id(id): Id,
+) -> Result<Json<KernelModel>, ApiError> {
+    Ok(Json(gateway.restart(id).await?.into()))
+}

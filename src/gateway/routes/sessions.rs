@@ -1,0 +1,183 @@
+//! `/api/sessions`: HTTP in, notebook sessions out.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::http::header::LOCATION;
+use axum::response::IntoResponse;
+use serde::Deserialize;
+
+use super::to_the_end;
+use crate::gateway::Gateway;
+use crate::gateway::error::ApiError;
+use crate::gateway::extract::{Body, Id};
+use crate::gateway::models::SessionModel;
+use crate::gateway::notebooks::{Changes, Wanted, WantedKernel};
+
+/// Longer paths and names are refused.
+const TEXT_BYTES_MAX: usize = 4096;
+
+/// The body of a new session and of a change.
+#[derive(Default, Deserialize)]
+pub(super) struct SessionBody {
+    path: Option<String>,
+    name: Option<String>,
+    #[serde(rename = "type")]
+    kind: Option<String>,
+    kernel: Option<KernelBody>,
+    /// The older shape.
+    notebook: Option<NotebookBody>,
+}
+
+#[derive(Default, Deserialize)]
+struct KernelBody {
+    id: Option<String>,
+    name: Option<String>,
+}
+
+#[derive(Default, Deserialize)]
+struct NotebookBody {
+    path: Option<String>,
+    name: Option<String>,
+}
+
+impl SessionBody {
+    /// Moves the older shape into the newer one and refuses what is too long.
+    fn checked(mut self) -> Result<Self, ApiError> {
+        if let Some(notebook) = self.notebook.take() {
+            self.path = self.path.or(notebook.path);
+            self.name = self.name.or(notebook.name);
+            self.kind = self.kind.or_else(|| Some("notebook".to_owned()));
+        }
+        for text in [&self.path, &self.name, &self.kind].into_iter().flatten() {
+            if text.len() > TEXT_BYTES_MAX || text.contains('\0') {
+                return Err(ApiError::bad_request(format!(
+                    "a path, name or type is over {TEXT_BYTES_MAX} bytes or holds a NUL"
+                )));
+            }
+        }
+        Ok(self)
+    }
+
+    fn kernel(kernel: Option<KernelBody>) -> Option<WantedKernel> {
+        let given = |text: Option<String>| text.filter(|text| !text.is_empty());
+        let kernel = kernel?;
+        match (given(kernel.id), given(kernel.name)) {
+            (Some(id), _) => Some(WantedKernel::Existing(id)),
+            (None, Some(name)) => Some(WantedKernel::New(Some(name))),
+            (None, None) => None,
+        }
+    }
+
+    fn wanted(self) -> Result<Wanted, ApiError> {
+        let body = self.checked()?;
+        let missing = |field| ApiError::bad_request(format!("the field {field:?} is missing"));
+        let path = body.path.filter(|path| !path.is_empty());
+        let path = path.ok_or_else(|| missing("path"))?;
+        let kind = body.kind.filter(|kind| !kind.is_empty());
+        let kind = kind.ok_or_else(|| missing("type"))?;
+        let last = || path.rsplit('/').next().unwrap_or_default().to_owned();
+        Ok(Wanted {
+            name: body.name.unwrap_or_else(last),
+            kernel: Self::kernel(body.kernel).unwrap_or(WantedKernel::New(None)),
+            path,
+            kind,
+        })
+    }
+
+    fn changes(self) -> Result<Changes, ApiError> {
+        let body = self.checked()?;
+        Ok(Changes {
+            path: body.path.filter(|path| !path.is_empty()),
+            name: body.name,
+            kind: body.kind.filter(|kind| !kind.is_empty()),
+            kernel: Self::kernel(body.kernel),
+        })
+    }
+}
+
+pub(super) async fn list(
+    State(gateway): State<Arc<Gateway>>,
+) -> Result<Json<Vec<SessionModel>>, ApiError> {
+    Ok(Json(gateway.sessions().await?))
+}
+
+/// The session of that path, made with a kernel if there is none.
+pub(super) async fn create(
+    State(gateway): State<Arc<Gateway>>,
+    Body(body): Body<SessionBody>,
+) -> Result<impl IntoResponse, ApiError> {
+    let wanted = body.wanted()?;
+    let create = async move {
+        let owner = Arc::clone(&gateway.user);
+        gateway.create_session(wanted, &owner).await
+    };
+    let session = to_the_end(create).await?;
+    let location = format!("/api/sessions/{}", session.id);
+    Ok((StatusCode::CREATED, [(LOCATION, location)], Json(session)))
+}
+
+pub(super) async fn one(
+    State(gateway): State<Arc<Gateway>>,
+    Id(id): Id,
+) -> Result<Json<SessionModel>, ApiError> {
+    Ok(Json(gateway.session(id).await?))
+}
+
+pub(super) async fn change(
+    State(gateway): State<Arc<Gateway>>,
+    Id(id): Id,
+    Body(body): Body<SessionBody>,
+) -> Result<Json<SessionModel>, ApiError> {
+    let changes = body.changes()?;
+    let change = async move { gateway.change_session(id, changes).await };
+    Ok(Json(to_the_end(change).await?))
+}
+
+pub(super) async fn delete(
+    State(gateway): State<Arc<Gateway>>,
+    Id(id): Id,
+) -> Result<StatusCode, ApiError> {
+    let delete = async move { gateway.delete_session(id).await };
+    to_the_end(delete).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn body(json: &str) -> SessionBody {
+        serde_json::from_str(json).unwrap()
+    }
+
+    #[test]
+    fn a_new_session_needs_a_path_and_a_type() {
+        for json in [
+            "{}",
+            r#"{"path":"a"}"#,
+            r#"{"type":"notebook"}"#,
+            r#"{"path":"","type":"x"}"#,
+        ] {
+            assert!(body(json).wanted().is_err(), "{json}");
+        }
+        let wanted = body(r#"{"path":"a/b.ipynb","type":"notebook","kernel":null}"#);
+        let wanted = wanted.wanted().unwrap();
+        assert_eq!(wanted.name, "b.ipynb");
+        assert!(matches!(wanted.kernel, WantedKernel::New(None)));
+        let older = body(r#"{"notebook":{"path":"a","name":null},"kernel":{"id":null}}"#);
+        assert_eq!(older.wanted().unwrap().kind, "notebook");
+    }
+
+    #[test]
+    fn a_change_may_be_of_anything() {
+        let changes = body(r#"{"name":"n","kernel":{"id":"k","name":"python3"}}"#);
+        let changes = changes.changes().unwrap();
+        assert_eq!((changes.path, changes.name.as_deref()), (None, Some("n")));
+        assert!(matches!(changes.kernel, Some(WantedKernel::Existing(id)) if id == "k"));
+        let long = format!(r#"{{"path":"{}"}}"#, "x".repeat(5000));
+        assert!(body(&long).changes().is_err());
+    }
+}

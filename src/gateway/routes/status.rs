@@ -1,0 +1,64 @@
+//! What the gateway says of itself and of who asks.
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::{Extension, Json};
+use serde_json::{Value, json};
+use tokio::task::spawn_blocking;
+
+use crate::gateway::Gateway;
+use crate::gateway::auth::Identity;
+use crate::gateway::error::ApiError;
+use crate::kernels::supervisor::compose::timestamp;
+
+/// A page for whoever comes with a browser. It is the same for all, so it tells nothing.
+pub(super) async fn home() -> &'static str {
+    "This is nb, a Jupyter kernel gateway. It has no pages of its own: give this address, with its \
+     token, to JupyterLab (--gateway-url) or to VS Code (Existing Jupyter Server).\n"
+}
+
+pub(super) async fn version() -> Json<Value> {
+    Json(json!({"version": env!("CARGO_PKG_VERSION")}))
+}
+
+pub(super) async fn healthz() -> Json<Value> {
+    Json(json!({"status": "ok"}))
+}
+
+/// Whether kernels could be found and started.
+pub(super) async fn readyz(State(gateway): State<Arc<Gateway>>) -> Result<Json<Value>, ApiError> {
+    let registry = gateway.registry.clone();
+    match spawn_blocking(move || registry.ids()).await {
+        Ok(Ok(_)) => Ok(Json(json!({"status": "ok"}))),
+        Ok(Err(_)) | Err(_) => Err(ApiError::recovering("the runtime folder cannot be read")),
+    }
+}
+
+pub(super) async fn status(State(gateway): State<Arc<Gateway>>) -> Result<Json<Value>, ApiError> {
+    let kernels = gateway.kernels(gateway.list_deadline).await?;
+    let started = timestamp(gateway.started);
+    let activity = kernels.iter().map(|kernel| kernel.last_activity.as_str());
+    Ok(Json(json!({
+        "started": started,
+        "last_activity": activity.max().unwrap_or(&started),
+        "kernels": kernels.len(),
+        "connections": kernels.iter().map(|kernel| kernel.connections).sum::<usize>(),
+    })))
+}
+
+pub(super) async fn me(Extension(identity): Extension<Identity>) -> Json<Value> {
+    let name = &*identity.name;
+    let initials: String = name.chars().take(1).flat_map(char::to_uppercase).collect();
+    Json(json!({
+        "identity": {
+            "username": name,
+            "name": name,
+            "display_name": name,
+            "initials": initials,
+            "avatar_url": null,
+            "color": null,
+        },
+        "permissions": {},
+    }))
+}

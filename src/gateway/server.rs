@@ -1,0 +1,63 @@
+//! Accepts connections and speaks HTTP/1.1 on them: the limits of the front are here.
+//!
+//! Its own loop rather than axum's, for the deadline on headers, the limit on connections and the
+//! plain stream type that the handover wants.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+
+/// Connections at one time, those handed over not counted.
+const CONNECTIONS_MAX: usize = 4096;
+
+/// How long a request's head may take, and a connection be without a request.
+const HEAD_DEADLINE: Duration = Duration::from_secs(120);
+
+/// A request's head is at most that large. With it at most twice that is read before the handover,
+/// which is `LEFT_BYTES_MAX`.
+const HEAD_BYTES_MAX: usize = 32 * 1024;
+
+/// What is waited after a failed accept: there may be no descriptor left for now.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// Serves until the future is dropped; connections that it has go on in tasks of their own.
+pub(crate) async fn serve(listener: TcpListener, router: Router) {
+    let connections = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    // It is never closed.
+    while let Ok(permit) = Arc::clone(&connections).acquire_owned().await {
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                let router = router.clone();
+                tokio::spawn(async move {
+                    if let Err(error) = connection(stream, router).await {
+                        tracing::debug!(%error, "a connection broke");
+                    }
+                    drop(permit);
+                });
+            }
+            Err(error) => {
+                tracing::warn!(%error, "a connection could not be accepted");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+async fn connection(stream: TcpStream, router: Router) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_DEADLINE)
+        .max_buf_size(HEAD_BYTES_MAX)
+        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router))
+        .with_upgrades()
+        .await
+        .map_err(io::Error::other)
+}

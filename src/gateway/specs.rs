@@ -1,0 +1,180 @@
+//! Which kernels can be started: the kernelspecs on disk, and `python3` in any case.
+//!
+//! Read afresh at each call, so a change on disk is seen at once; blocks on the file system.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use serde_json::{Map, json};
+
+use crate::kernels::kernelspecs::SearchPath;
+use crate::protocol::kernelspec::{InterruptMode, KernelSpec};
+
+/// The kernel of whoever names none.
+const DEFAULT: &str = "python3";
+
+/// Finds kernelspecs.
+#[derive(Clone, Debug)]
+pub(crate) struct Catalog {
+    search: SearchPath,
+    /// The Python of the default environment; it may not exist yet.
+    default_python: PathBuf,
+}
+
+/// A spec that can be started.
+#[derive(Clone, Debug)]
+pub(crate) struct Listed {
+    pub(crate) folder: PathBuf,
+    pub(crate) spec: KernelSpec,
+}
+
+/// All that can be started.
+#[derive(Clone, Debug)]
+pub(crate) struct Specs {
+    pub(crate) by_name: BTreeMap<String, Listed>,
+    /// What is wrong with those that cannot.
+    broken: BTreeMap<String, String>,
+}
+
+impl Catalog {
+    pub(crate) fn new(search: SearchPath, default_python: PathBuf) -> Self {
+        Self {
+            search,
+            default_python,
+        }
+    }
+
+    /// Every spec that can be started; broken ones are logged and left out.
+    pub(crate) fn read(&self) -> Specs {
+        let mut specs = Specs {
+            by_name: BTreeMap::new(),
+            broken: BTreeMap::new(),
+        };
+        for (name, found) in self.search.find_all() {
+            match found.spec {
+                Ok(mut spec) => {
+                    if spec.display_name.is_empty() {
+                        spec.display_name.clone_from(&name);
+                    }
+                    let folder = found.folder;
+                    specs.by_name.insert(name, Listed { folder, spec });
+                }
+                Err(error) => {
+                    let folder = found.folder.display();
+                    tracing::warn!(%folder, error, "a broken kernelspec is left out");
+                    specs.broken.insert(name, error);
+                }
+            }
+        }
+        if !specs.by_name.contains_key(DEFAULT) && self.default_python.is_file() {
+            let fallback = self.fallback();
+            specs.by_name.insert(DEFAULT.to_owned(), fallback);
+        }
+        specs
+    }
+
+    /// The default environment as a kernelspec, with the icons of the one that ipykernel brings.
+    fn fallback(&self) -> Listed {
+        let environment = self.default_python.ancestors().nth(2);
+        let folder = environment
+            .unwrap_or(&self.default_python)
+            .join("share/jupyter/kernels/python3");
+        let mut argv = vec![self.default_python.to_string_lossy().into_owned()];
+        argv.extend(["-m", "ipykernel_launcher", "-f", "{connection_file}"].map(str::to_owned));
+        Listed {
+            folder,
+            spec: KernelSpec {
+                argv,
+                env: BTreeMap::new(),
+                display_name: "Python 3 (ipykernel)".to_owned(),
+                language: "python".to_owned(),
+                interrupt_mode: InterruptMode::Signal,
+                metadata: Map::from_iter([("debugger".to_owned(), json!(true))]),
+                kernel_protocol_version: None,
+            },
+        }
+    }
+}
+
+impl Specs {
+    /// The name of the spec of whoever names none.
+    pub(crate) fn default_name(&self) -> &str {
+        match self.by_name.keys().next() {
+            Some(first) if !self.by_name.contains_key(DEFAULT) => first,
+            _ => DEFAULT,
+        }
+    }
+
+    /// The spec of that name, else the reason why there is none, as a sentence.
+    pub(crate) fn find(&self, name: Option<&str>) -> Result<(String, &Listed), String> {
+        let name = name.filter(|name| !name.is_empty());
+        let name = name.unwrap_or(self.default_name()).to_ascii_lowercase();
+        match (self.by_name.get(&name), self.broken.get(&name)) {
+            (Some(listed), _) => Ok((name, listed)),
+            (None, Some(error)) => Err(format!("the kernelspec {name:?} is broken: {error}")),
+            (None, None) if name == DEFAULT => Err(format!(
+                "there is no kernelspec {name:?} and no default Python environment; \
+                 make one with \"nb up\" or install ipykernel"
+            )),
+            (None, None) => Err(format!("there is no kernelspec {name:?}")),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+    use std::path::Path;
+
+    fn put(root: &Path, name: &str, json: &str) {
+        let folder = root.join("kernels").join(name);
+        fs::create_dir_all(&folder).unwrap();
+        fs::write(folder.join("kernel.json"), json).unwrap();
+    }
+
+    fn catalog(root: &Path) -> Catalog {
+        let data = root.to_owned();
+        let search = SearchPath::from_lookup(move |name| {
+            (name == "JUPYTER_DATA_DIR").then(|| data.clone().into())
+        });
+        Catalog::new(search, root.join("env/bin/python"))
+    }
+
+    #[test]
+    fn python3_is_a_spec_of_that_name_or_the_default_environment() {
+        let root = tempfile::tempdir().unwrap();
+        let catalog = catalog(root.path());
+        put(root.path(), "python3", "{");
+        let missing = catalog.read();
+        assert!(missing.find(None).unwrap_err().contains("broken"));
+
+        fs::create_dir_all(root.path().join("env/bin")).unwrap();
+        fs::write(root.path().join("env/bin/python"), "").unwrap();
+        let specs = catalog.read();
+        let (name, fallback) = specs.find(None).unwrap();
+        assert_eq!(name, "python3");
+        assert_eq!(fallback.spec.argv[1..3], ["-m", "ipykernel_launcher"]);
+        assert!(
+            fallback
+                .folder
+                .ends_with("env/share/jupyter/kernels/python3")
+        );
+
+        put(root.path(), "python3", r#"{"argv":["own"]}"#);
+        let specs = catalog.read();
+        assert_eq!(specs.find(Some("Python3")).unwrap().1.spec.argv, ["own"]);
+    }
+
+    #[test]
+    fn without_python_the_default_is_one_that_can_be_started() {
+        let root = tempfile::tempdir().unwrap();
+        put(root.path(), "echo", r#"{"argv":["echo"]}"#);
+        put(root.path(), "broken", "{");
+        let specs = catalog(root.path()).read();
+        assert_eq!(specs.default_name(), "echo");
+        assert_eq!(specs.by_name["echo"].spec.display_name, "echo");
+        assert!(!specs.by_name.contains_key("broken"));
+        assert!(specs.find(Some("none")).is_err());
+    }
+}

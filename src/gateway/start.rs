@@ -1,0 +1,277 @@
+//! From what a client asks for to a kernel's start: its command, environment and working directory.
+//!
+//! One start's environment is made here from its own request and goes into its own `Start` alone;
+//! nothing is shared between starts and nothing is written back. Blocks on the file system.
+
+use std::collections::BTreeMap;
+use std::path::{Component, Path, PathBuf};
+use std::time::Duration;
+
+use rustix::fs::Access;
+use uuid::Uuid;
+
+use super::specs::Catalog;
+use crate::kernels::contract::{API, Start};
+use crate::kernels::registry::parse_id;
+use crate::protocol::connection_file::Transport;
+
+/// The kernel's start deadline when nobody names one.
+const LAUNCH_TIMEOUT_DEFAULT_MS: u64 = 60_000;
+/// No client can make a start wait longer.
+const LAUNCH_TIMEOUT_MAX_MS: u64 = 600_000;
+/// How much of a kernel's output is kept for clients that are away.
+const JOURNAL_BYTES_MAX: u64 = 128 * 1024 * 1024;
+
+/// What of the gateway's own environment no kernel gets: secrets of ours, and what would describe
+/// another kernel.
+const WITHHELD: [&str; 3] = ["NB_TOKEN", "JPY_PARENT_PID", "PYTHONEXECUTABLE"];
+const WITHHELD_PREFIXES: [&str; 3] = ["NB_AUTH_", "NB_SERVER_", "KERNEL_"];
+
+/// What a client asks for.
+#[derive(Clone, Default)]
+pub(crate) struct Asked {
+    /// The kernelspec.
+    pub(crate) spec: Option<String>,
+    pub(crate) place: Option<Place>,
+    pub(crate) env: BTreeMap<String, String>,
+}
+
+/// Where a client says that the kernel belongs, as a path below the root folder.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// A folder, or a file in it.
+    Path(String),
+    /// A notebook, which need not exist.
+    Notebook(String),
+}
+
+/// Why a start cannot be tried.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum PlanError {
+    BadRequest(String),
+    UnknownSpec(String),
+}
+
+/// Makes starts out of requests.
+#[derive(Clone)]
+pub(crate) struct Planner {
+    pub(crate) catalog: Catalog,
+    pub(crate) root: PathBuf,
+    pub(crate) home: PathBuf,
+    /// What every kernel gets of the gateway's own environment, by [`inherited`].
+    pub(crate) inherited: BTreeMap<String, String>,
+    pub(crate) owner: String,
+}
+
+/// What kernels get of an environment.
+pub(crate) fn inherited(
+    environment: impl IntoIterator<Item = (std::ffi::OsString, std::ffi::OsString)>,
+) -> BTreeMap<String, String> {
+    environment
+        .into_iter()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+        .filter(|(name, _)| {
+            let prefixed = WITHHELD_PREFIXES
+                .iter()
+                .any(|prefix| name.starts_with(prefix));
+            !prefixed && !WITHHELD.contains(&name.as_str())
+        })
+        .collect()
+}
+
+impl Planner {
+    /// The start of a new kernel.
+    pub(crate) fn plan(&self, asked: &Asked) -> Result<Start, PlanError> {
+        let wishes = Wishes::read(&asked.env)?;
+        let specs = self.catalog.read();
+        let (name, listed) = specs
+            .find(asked.spec.as_deref())
+            .map_err(PlanError::UnknownSpec)?;
+        let place = match (&wishes.folder, &asked.place) {
+            (Some(folder), _) => Some(PathBuf::from(folder)),
+            (None, Some(place)) => Some(self.folder_of(place)),
+            (None, None) => None,
+        };
+        let (cwd, cwd_note) = choose_folder(place.as_deref(), &[&self.root, &self.home]);
+
+        let mut env = self.inherited.clone();
+        if let Some(Place::Notebook(path)) = &asked.place {
+            env.insert("JPY_SESSION_NAME".to_owned(), path.clone());
+        }
+        env.extend(wishes.env);
+        let spec_env: Vec<_> = (listed.spec.env.iter())
+            .filter(|(name, _)| is_sound_name(name) && !WITHHELD.contains(&name.as_str()))
+            // What the client asks for wins over the spec.
+            .filter(|(name, _)| !(name.starts_with("KERNEL_") && env.contains_key(*name)))
+            .map(|(name, value)| (name.clone(), substitute(value, &env)))
+            .collect();
+        env.extend(spec_env);
+
+        let nb = listed.spec.metadata.get("nb");
+        let transport = nb.and_then(|nb| nb.get("transport")?.as_str());
+        Ok(Start {
+            format: API,
+            kernel_id: wishes.id.to_string(),
+            spec: name,
+            argv: listed.spec.argv.clone(),
+            language: listed.spec.language.clone(),
+            interrupt_mode: listed.spec.interrupt_mode,
+            resource_dir: listed.folder.clone(),
+            env,
+            cwd,
+            cwd_note,
+            transport: match transport {
+                Some("tcp") => Transport::Tcp,
+                _ => Transport::Ipc,
+            },
+            launch_timeout_ms: wishes.launch_timeout_ms,
+            journal_bytes_max: JOURNAL_BYTES_MAX,
+            owner: self.owner.clone(),
+        })
+    }
+
+    /// The folder that a place means; one that would lead out of the root is as good as none.
+    fn folder_of(&self, place: &Place) -> PathBuf {
+        let (Place::Path(path) | Place::Notebook(path)) = place;
+        let relative = Path::new(path.trim_start_matches('/'));
+        let inside = |part| matches!(part, Component::Normal(_) | Component::CurDir);
+        if !relative.components().all(inside) {
+            return self.root.clone();
+        }
+        let full = self.root.join(relative);
+        let is_file = match place {
+            Place::Notebook(_) => true,
+            Place::Path(_) => full.is_file(),
+        };
+        match full.parent() {
+            Some(parent) if is_file => parent.to_owned(),
+            _ => full,
+        }
+    }
+}
+
+/// What the `KERNEL_*` names of a request mean to us.
+#[derive(Debug)]
+struct Wishes {
+    id: Uuid,
+    folder: Option<String>,
+    launch_timeout_ms: u64,
+    /// All of them, for the kernel.
+    env: BTreeMap<String, String>,
+}
+
+impl Wishes {
+    fn read(asked: &BTreeMap<String, String>) -> Result<Self, PlanError> {
+        let bad = |message: String| PlanError::BadRequest(message);
+        let mut env = BTreeMap::new();
+        for (name, value) in asked.iter().filter(|(name, _)| name.starts_with("KERNEL_")) {
+            if !is_sound_name(name) || value.contains('\0') {
+                return Err(bad(format!(
+                    "the variable {name:?} cannot be in an environment"
+                )));
+            }
+            env.insert(name.clone(), value.clone());
+        }
+        let id = match env.get("KERNEL_ID") {
+            Some(text) => parse_id(text)
+                .ok_or_else(|| bad(format!("KERNEL_ID {text:?} is no UUID in lower case")))?,
+            None => Uuid::new_v4(),
+        };
+        env.insert("KERNEL_ID".to_owned(), id.to_string());
+        let launch_timeout_ms = match env.get("KERNEL_LAUNCH_TIMEOUT") {
+            Some(text) => milliseconds(text).ok_or_else(|| {
+                bad(format!(
+                    "KERNEL_LAUNCH_TIMEOUT {text:?} is no number of seconds over zero"
+                ))
+            })?,
+            None => LAUNCH_TIMEOUT_DEFAULT_MS,
+        };
+        let folder = env.get("KERNEL_WORKING_DIR");
+        Ok(Self {
+            id,
+            folder: folder.filter(|folder| !folder.is_empty()).cloned(),
+            launch_timeout_ms,
+            env,
+        })
+    }
+}
+
+/// A number of seconds as text, whole or not, bounded to what the server allows.
+fn milliseconds(text: &str) -> Option<u64> {
+    let seconds: f64 = text
+        .trim()
+        .parse()
+        .ok()
+        .filter(|seconds: &f64| !seconds.is_nan())?;
+    let duration = Duration::try_from_secs_f64(seconds.min(1e6)).ok()?;
+    let ms = u64::try_from(duration.as_millis()).ok()?;
+    (ms > 0).then_some(ms.min(LAUNCH_TIMEOUT_MAX_MS))
+}
+
+fn is_sound_name(name: &str) -> bool {
+    !name.is_empty() && !name.contains(['=', '\0'])
+}
+
+/// The asked folder if it can be worked in, else the first that can, with a note that says so.
+fn choose_folder(asked: Option<&Path>, others: &[&Path]) -> (PathBuf, Option<String>) {
+    if let Some(asked) = asked.filter(|asked| is_usable(asked)) {
+        return (asked.to_owned(), None);
+    }
+    let other = others.iter().find(|folder| is_usable(folder));
+    let chosen = other.map_or_else(|| PathBuf::from("/"), |folder| PathBuf::from(*folder));
+    let note = asked.map(|asked| {
+        let (asked, chosen) = (asked.display(), chosen.display());
+        format!("The folder {asked} cannot be worked in here; this kernel works in {chosen}.")
+    });
+    (chosen, note)
+}
+
+fn is_usable(folder: &Path) -> bool {
+    folder.is_absolute() && folder.is_dir() && rustix::fs::access(folder, Access::EXEC_OK).is_ok()
+}
+
+/// Fills `$NAME` and `${NAME}` in as Python's `Template.safe_substitute` does: `$$` is a dollar,
+/// and what is not known stays as it is.
+fn substitute(template: &str, env: &BTreeMap<String, String>) -> String {
+    let mut output = String::with_capacity(template.len());
+    let mut rest = template;
+    while let Some(at) = rest.find('$') {
+        output.push_str(&rest[..at]);
+        let after = &rest[at + 1..];
+        if let Some(tail) = after.strip_prefix('$') {
+            output.push('$');
+            rest = tail;
+            continue;
+        }
+        let braced = after.strip_prefix('{');
+        let name = identifier(braced.unwrap_or(after));
+        let tail = &braced.unwrap_or(after)[name.len()..];
+        let tail = match braced {
+            Some(_) => tail.strip_prefix('}'),
+            None => Some(tail),
+        };
+        match (env.get(name), tail) {
+            (Some(value), Some(tail)) => {
+                output.push_str(value);
+                rest = tail;
+            }
+            _ => {
+                output.push('$');
+                rest = after;
+            }
+        }
+    }
+    output + rest
+}
+
+/// The name that a text begins with; it may be empty.
+fn identifier(text: &str) -> &str {
+    let end = text
+        .char_indices()
+        .find(|(at, c)| !(c.is_ascii_alphabetic() || *c == '_' || *at > 0 && c.is_ascii_digit()))
+        .map_or(text.len(), |(at, _)| at);
+    &text[..end]
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,181 @@
+//! Starts as they come out of requests.
+
+use std::fs;
+
+use super::*;
+use crate::kernels::kernelspecs::SearchPath;
+
+const ID: &str = "00000000-0000-4000-8000-000000000001";
+
+fn planner(root: &Path) -> Planner {
+    let folder = root.join("data/kernels/echo");
+    fs::create_dir_all(&folder).unwrap();
+    let json = r#"{"argv":["echo"],"metadata":{"nb":{"transport":"tcp"}},
+        "env":{"PATH":"/own:${PATH}","KERNEL_A":"spec","NB_TOKEN":"x"}}"#;
+    fs::write(folder.join("kernel.json"), json).unwrap();
+    let data = root.join("data");
+    let search = SearchPath::from_lookup(move |name| {
+        (name == "JUPYTER_DATA_DIR").then(|| data.clone().into())
+    });
+    Planner {
+        catalog: Catalog::new(search, root.join("none")),
+        root: root.to_owned(),
+        home: PathBuf::from("/"),
+        inherited: env(&[("PATH", "/bin")]),
+        owner: "me".to_owned(),
+    }
+}
+
+fn env(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
+    pairs
+        .iter()
+        .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+        .collect()
+}
+
+fn asked(pairs: &[(&str, &str)]) -> Asked {
+    Asked {
+        spec: Some("echo".to_owned()),
+        place: None,
+        env: env(pairs),
+    }
+}
+
+#[test]
+fn a_start_has_its_own_names_over_the_specs_and_no_others() {
+    let root = tempfile::tempdir().unwrap();
+    let planner = planner(root.path());
+    let pairs = [
+        ("KERNEL_A", "mine"),
+        ("KERNEL_ID", ID),
+        ("PATH", "/evil"),
+        ("LD_PRELOAD", "x"),
+    ];
+    let start = planner.plan(&asked(&pairs)).unwrap();
+    let expected = [
+        ("KERNEL_A", "mine"),
+        ("KERNEL_ID", ID),
+        ("PATH", "/own:/bin"),
+    ];
+    assert_eq!(start.env, env(&expected));
+    assert_eq!(
+        (start.kernel_id.as_str(), start.transport),
+        (ID, Transport::Tcp)
+    );
+    assert_eq!(start.launch_timeout_ms, 60_000);
+
+    let other = planner.plan(&asked(&[])).unwrap();
+    assert_eq!(other.env["KERNEL_A"], "spec");
+    assert_ne!(other.kernel_id, ID);
+}
+
+#[test]
+fn what_cannot_be_is_refused() {
+    let root = tempfile::tempdir().unwrap();
+    let planner = planner(root.path());
+    for pair in [
+        ("KERNEL_ID", "x"),
+        ("KERNEL_ID", "00000000-0000-4000-8000-00000000000A"),
+        ("KERNEL_LAUNCH_TIMEOUT", "soon"),
+        ("KERNEL_LAUNCH_TIMEOUT", "-1"),
+        ("KERNEL_LAUNCH_TIMEOUT", "NaN"),
+        ("KERNEL_A=B", ""),
+        ("KERNEL_A", "nul\0"),
+    ] {
+        let error = planner.plan(&asked(&[pair])).unwrap_err();
+        assert!(
+            matches!(error, PlanError::BadRequest(_)),
+            "{pair:?}: {error:?}"
+        );
+    }
+    let nobody = Asked {
+        spec: Some("../echo".to_owned()),
+        ..Asked::default()
+    };
+    let error = planner.plan(&nobody).unwrap_err();
+    assert!(matches!(error, PlanError::UnknownSpec(_)), "{error:?}");
+}
+
+#[test]
+fn launch_timeouts_are_seconds_within_the_servers_bound() {
+    assert_eq!(milliseconds("40"), Some(40_000));
+    assert_eq!(milliseconds(" 0.5 "), Some(500));
+    assert_eq!(milliseconds("1e300"), Some(600_000));
+    assert_eq!(milliseconds("inf"), Some(600_000));
+    assert_eq!(milliseconds("0"), None);
+}
+
+#[test]
+fn the_working_directory_is_the_asked_one_or_a_note_says_so() {
+    let root = tempfile::tempdir().unwrap();
+    let planner = planner(root.path());
+    let folder = root.path().join("a b");
+    fs::create_dir(&folder).unwrap();
+    fs::write(folder.join("file.py"), "").unwrap();
+    let outside = root.path().join("data").display().to_string();
+    let start = |place: Option<Place>, pairs: &[(&str, &str)]| {
+        let asked = Asked {
+            place,
+            ..asked(pairs)
+        };
+        let start = planner.plan(&asked).unwrap();
+        (start.cwd, start.cwd_note)
+    };
+    let path = |path: &str| Some(Place::Path(path.to_owned()));
+    let notebook = |path: &str| Some(Place::Notebook(path.to_owned()));
+
+    assert_eq!(start(None, &[]), (root.path().to_owned(), None));
+    for place in [
+        path("a b"),
+        path("/a b/file.py"),
+        notebook("a b/none.ipynb"),
+    ] {
+        assert_eq!(start(place, &[]), (folder.clone(), None));
+    }
+    // A notebook in the root, as VS Code names them, asks for the root.
+    assert_eq!(
+        start(notebook("x-jvsc-1.ipynb"), &[]),
+        (root.path().to_owned(), None)
+    );
+    let asked_elsewhere = start(path("a b"), &[("KERNEL_WORKING_DIR", &outside)]);
+    assert_eq!(asked_elsewhere, (root.path().join("data"), None));
+
+    for (cwd, note) in [
+        start(notebook("none/x.ipynb"), &[]),
+        start(None, &[("KERNEL_WORKING_DIR", "/home/on/the/laptop")]),
+        start(None, &[("KERNEL_WORKING_DIR", "relative")]),
+    ] {
+        assert_eq!(cwd, root.path());
+        assert!(note.unwrap().contains("this kernel works in"));
+    }
+    assert_eq!(start(path("../../etc"), &[]).0, root.path());
+}
+
+#[test]
+fn no_secret_of_ours_is_inherited() {
+    let environment = [
+        "NB_TOKEN",
+        "JPY_PARENT_PID",
+        "NB_SERVER_PORT",
+        "KERNEL_ID",
+        "PATH",
+        "NB_USER",
+    ];
+    let pairs = environment.map(|name| (name.into(), "x".into()));
+    assert_eq!(inherited(pairs), env(&[("NB_USER", "x"), ("PATH", "x")]));
+}
+
+#[test]
+fn templates_are_filled_in_as_python_does() {
+    let env = env(&[("A", "1"), ("A_2", "${A}")]);
+    for (template, expected) in [
+        ("$A-${A}-$A_2", "1-1-${A}"),
+        ("$$A $${A}", "$A ${A}"),
+        (
+            "$UNKNOWN ${UNKNOWN} ${A $ ${} $1 é$",
+            "$UNKNOWN ${UNKNOWN} ${A $ ${} $1 é$",
+        ),
+    ] {
+        assert_eq!(substitute(template, &env), expected);
+    }
+}

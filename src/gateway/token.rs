@@ -1,0 +1,110 @@
+//! Where the token comes from: a file, the environment, or one of our own that is kept.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::Path;
+
+use uuid::Uuid;
+
+use super::auth::Token;
+use crate::config::private_folder;
+use crate::error::Error;
+
+/// A larger file holds no token.
+const FILE_BYTES_MAX: u64 = 4096;
+
+/// The token, and whether it is one of our own making.
+pub fn find(
+    file: Option<&Path>,
+    variable: Option<&str>,
+    state: &Path,
+) -> Result<(Token, bool), Error> {
+    if let Some(file) = file {
+        let token = read(file).map_err(|error| unusable(file, &error.to_string()))?;
+        let token = token.ok_or_else(|| unusable(file, "it is empty"))?;
+        return Ok((token, false));
+    }
+    match variable.and_then(Token::new) {
+        Some(token) => Ok((token, false)),
+        None => Ok((kept(state)?, true)),
+    }
+}
+
+/// The token that was generated once, or a new one.
+fn kept(state: &Path) -> Result<Token, Error> {
+    private_folder(state)?;
+    let path = state.join("token");
+    let fresh = format!("{}{}", Uuid::new_v4().simple(), Uuid::new_v4().simple());
+    let made = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(&path)
+        .and_then(|mut file| file.write_all(fresh.as_bytes()));
+    match made {
+        Ok(()) => {}
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+        Err(error) => return Err(unusable(&path, &error.to_string())),
+    }
+    let metadata = path
+        .symlink_metadata()
+        .map_err(|error| unusable(&path, &error.to_string()))?;
+    let ours = metadata.uid() == rustix::process::geteuid().as_raw();
+    if !metadata.is_file() || !ours || metadata.mode() & 0o077 != 0 {
+        let advice = "others could have read or written it; remove it, and a new one is made";
+        return Err(unusable(&path, advice));
+    }
+    let token = read(&path).map_err(|error| unusable(&path, &error.to_string()))?;
+    token.ok_or_else(|| unusable(&path, "it is empty; remove it, and a new one is made"))
+}
+
+fn read(file: &Path) -> io::Result<Option<Token>> {
+    let mut text = String::new();
+    File::open(file)?
+        .take(FILE_BYTES_MAX)
+        .read_to_string(&mut text)?;
+    Ok(Token::new(&text))
+}
+
+fn unusable(file: &Path, why: &str) -> Error {
+    Error::user(format!(
+        "the token file {} cannot be used: {why}",
+        file.display()
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt;
+
+    #[test]
+    fn a_file_wins_over_the_variable_and_both_over_our_own() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("given");
+        fs::write(&file, "from file\n").unwrap();
+        let state = folder.path().join("state");
+        let (token, ours) = find(Some(&file), Some("variable"), &state).unwrap();
+        assert_eq!((token.reveal(), ours), ("from file", false));
+        let (token, ours) = find(None, Some("variable"), &state).unwrap();
+        assert_eq!((token.reveal(), ours), ("variable", false));
+        assert!(!state.exists());
+        assert!(find(Some(&state), None, &state).is_err());
+    }
+
+    #[test]
+    fn our_own_is_private_and_kept() {
+        let folder = tempfile::tempdir().unwrap();
+        let state = folder.path().join("state");
+        let (first, ours) = find(None, Some(" "), &state).unwrap();
+        let (second, _) = find(None, None, &state).unwrap();
+        assert!(ours && first.reveal().len() == 64);
+        assert_eq!(first.reveal(), second.reveal());
+        let file = state.join("token");
+        assert_eq!(fs::metadata(&file).unwrap().mode() & 0o777, 0o600);
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o644)).unwrap();
+        assert!(find(None, None, &state).is_err());
+    }
+}

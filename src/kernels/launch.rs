@@ -1,0 +1,250 @@
+//! Starts a supervisor for a new kernel and waits for its one announcement.
+//!
+//! Owns the kernel's folder until the supervisor does. Knows nothing of what is started: that is
+//! all in `contract::Start`.
+
+use std::env;
+use std::ffi::OsString;
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
+use tokio::process::{Child, ChildStdout, Command};
+use tokio::task::spawn_blocking;
+use tokio::time::timeout;
+use uuid::Uuid;
+
+use super::client::Supervisor;
+use super::contract::{self, Announcement, Start, StartFailure, StartFailureKind};
+use super::registry::{Registry, parse_id};
+
+/// What a supervisor needs on top of the kernel's own start deadline.
+const SLACK: Duration = Duration::from_secs(10);
+
+/// A longer announcement is refused.
+const ANNOUNCEMENT_BYTES_MAX: u64 = 64 * 1024;
+
+/// How much of the end of a supervisor's log is shown when it says nothing else.
+const LOG_TAIL_BYTES: u64 = 4096;
+
+/// Why there is no kernel.
+#[derive(Debug, thiserror::Error)]
+pub enum LaunchError {
+    #[error("there is a kernel with this id already")]
+    Duplicate,
+    #[error("{}", .0.message)]
+    Failed(StartFailure),
+    /// This machine, or a bug of ours.
+    #[error("{0}")]
+    Machine(String),
+}
+
+/// Starts supervisors.
+#[derive(Clone, Debug)]
+pub struct Launcher {
+    /// The program whose `supervise FOLDER` is the supervisor.
+    program: PathBuf,
+    registry: Registry,
+}
+
+impl Launcher {
+    /// One whose supervisors are this very program, even after its file was replaced.
+    pub fn new(registry: Registry) -> Self {
+        Self::with_program(registry, PathBuf::from("/proc/self/exe"))
+    }
+
+    /// One whose supervisors are another program.
+    pub fn with_program(registry: Registry, program: PathBuf) -> Self {
+        Self { program, registry }
+    }
+
+    /// Starts a kernel and returns when it is ready.
+    pub async fn launch(&self, start: &Start) -> Result<(), LaunchError> {
+        let id = parse_id(&start.kernel_id)
+            .ok_or_else(|| LaunchError::Machine("the kernel's id is no UUID".to_owned()))?;
+        let folder = self.prepare(id, start).await?;
+        let (mut child, stdout) = match self.spawn(&folder) {
+            Ok(spawned) => spawned,
+            Err(error) => {
+                self.remove(id).await;
+                let message = format!("no supervisor could be started: {error}");
+                return Err(LaunchError::Machine(message));
+            }
+        };
+        let deadline = Duration::from_millis(start.launch_timeout_ms) + SLACK;
+        let outcome = match timeout(deadline, announcement(stdout)).await {
+            Ok(Some(Announcement::Ready)) => Ok(()),
+            Ok(Some(Announcement::Failed(failure))) => Err(LaunchError::Failed(failure)),
+            Ok(None) => {
+                let tail = log_tail(folder.join(contract::file::LOG)).await;
+                end(&mut child, self.registry.socket(id)).await;
+                self.remove(id).await;
+                Err(LaunchError::Failed(StartFailure {
+                    kind: StartFailureKind::Internal,
+                    message: "the kernel's supervisor ended before the kernel had started"
+                        .to_owned(),
+                    stderr_tail: tail,
+                }))
+            }
+            Err(_) => {
+                end(&mut child, self.registry.socket(id)).await;
+                self.remove(id).await;
+                Err(LaunchError::Failed(StartFailure {
+                    kind: StartFailureKind::Deadline,
+                    message: format!("the kernel did not start within {deadline:?}"),
+                    stderr_tail: String::new(),
+                }))
+            }
+        };
+        reap(child, id);
+        outcome
+    }
+
+    /// Makes the folder and writes the request into it.
+    async fn prepare(&self, id: Uuid, start: &Start) -> Result<PathBuf, LaunchError> {
+        let machine = |error: io::Error| {
+            LaunchError::Machine(format!("the kernel's folder cannot be made: {error}"))
+        };
+        let json = serde_json::to_vec(start).map_err(|error| machine(error.into()))?;
+        let registry = self.registry.clone();
+        let made = spawn_blocking(move || {
+            let folder = registry.create(id)?;
+            private_file(&folder.join(contract::file::START))
+                .and_then(|mut file| file.write_all(&json))
+                .inspect_err(|_| drop(registry.remove(id)))?;
+            Ok::<_, io::Error>(folder)
+        });
+        match made.await {
+            Ok(Ok(folder)) => Ok(folder),
+            Ok(Err(error)) if error.kind() == io::ErrorKind::AlreadyExists => {
+                Err(LaunchError::Duplicate)
+            }
+            Ok(Err(error)) => Err(machine(error)),
+            Err(error) => Err(machine(io::Error::other(error))),
+        }
+    }
+
+    /// The supervisor has a process group of its own: what ends the gateway's group spares it.
+    fn spawn(&self, folder: &Path) -> io::Result<(Child, ChildStdout)> {
+        let mut child = Command::new(&self.program)
+            .arg("supervise")
+            .arg(folder)
+            .env_clear()
+            .envs(env::vars_os().filter(|(name, _)| is_for_supervisors(name)))
+            .current_dir("/")
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(private_file(&folder.join(contract::file::LOG))?)
+            .process_group(0)
+            .spawn()?;
+        let stdout = child.stdout.take().ok_or(io::ErrorKind::BrokenPipe)?;
+        Ok((child, stdout))
+    }
+
+    async fn remove(&self, id: Uuid) {
+        let registry = self.registry.clone();
+        match spawn_blocking(move || registry.remove(id)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) if error.kind() == io::ErrorKind::NotFound => {}
+            Ok(Err(error)) => tracing::warn!(kernel = %id, %error, "its folder was not removed"),
+            Err(error) => tracing::warn!(kernel = %id, %error, "its folder was not removed"),
+        }
+    }
+}
+
+/// The supervisor's one line, or nothing when it ended or wrote something else.
+async fn announcement(stdout: ChildStdout) -> Option<Announcement> {
+    let mut line = Vec::new();
+    BufReader::new(stdout.take(ANNOUNCEMENT_BYTES_MAX))
+        .read_until(b'\n', &mut line)
+        .await
+        .ok()?;
+    serde_json::from_slice(&line)
+        .inspect_err(
+            |error| tracing::warn!(%error, "a supervisor's announcement is not understood"),
+        )
+        .ok()
+}
+
+/// Ends a supervisor that is of no use, and with it its kernel where that still works.
+async fn end(child: &mut Child, socket: PathBuf) {
+    if let Err(error) = Supervisor::new(socket).shutdown().await {
+        tracing::debug!(%error, "a supervisor is killed");
+        if let Err(error) = child.kill().await {
+            tracing::warn!(%error, "a supervisor could not be killed");
+        }
+    }
+}
+
+/// Waits for the end of a supervisor, whenever that is: nothing of it may stay.
+fn reap(mut child: Child, id: Uuid) {
+    tokio::spawn(async move {
+        match child.wait().await {
+            Ok(status) => tracing::debug!(kernel = %id, %status, "its supervisor has ended"),
+            Err(error) => tracing::warn!(kernel = %id, %error, "its supervisor was lost"),
+        }
+    });
+}
+
+/// The environment that a supervisor itself runs in; the kernel's comes with the start. A list of
+/// what is passed on, so that no secret can be forgotten.
+fn is_for_supervisors(name: &OsString) -> bool {
+    const NAMES: [&str; 11] = [
+        "PATH",
+        "HOME",
+        "USER",
+        "LOGNAME",
+        "LANG",
+        "TZ",
+        "TMPDIR",
+        "NB_LOG",
+        "NB_RUNTIME_DIR",
+        "NB_STATE_DIR",
+        "NB_DATA_DIR",
+    ];
+    name.to_str().is_some_and(|name| {
+        NAMES.contains(&name) || name.starts_with("LC_") || name.starts_with("XDG_")
+    })
+}
+
+fn private_file(path: &Path) -> io::Result<File> {
+    OpenOptions::new()
+        .create(true)
+        .append(true)
+        .mode(0o600)
+        .open(path)
+}
+
+async fn log_tail(path: PathBuf) -> String {
+    let read = move || -> io::Result<String> {
+        let mut file = File::open(path)?;
+        let length = file.metadata()?.len();
+        file.seek(SeekFrom::Start(length.saturating_sub(LOG_TAIL_BYTES)))?;
+        let mut bytes = Vec::new();
+        file.take(LOG_TAIL_BYTES).read_to_end(&mut bytes)?;
+        Ok(String::from_utf8_lossy(&bytes).trim().to_owned())
+    };
+    match spawn_blocking(read).await {
+        Ok(Ok(tail)) => tail,
+        Ok(Err(_)) | Err(_) => String::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn supervisors_get_no_secret() {
+        for name in ["PATH", "LC_ALL", "XDG_STATE_HOME"] {
+            assert!(is_for_supervisors(&name.into()), "{name}");
+        }
+        for name in ["NB_TOKEN", "JPY_PARENT_PID", "AWS_SECRET_ACCESS_KEY"] {
+            assert!(!is_for_supervisors(&name.into()), "{name}");
+        }
+    }
+}
