@@ -7,7 +7,7 @@ use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper::header::{CONNECTION, CONTENT_TYPE, HOST, UPGRADE};
@@ -15,11 +15,12 @@ use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use tokio::io::AsyncReadExt;
 use tokio::net::UnixStream;
 use tokio::time::timeout;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::contract::{ErrorBody, Kernel, NotebookSession};
+use super::contract::{ATTACH_PROTOCOL, ATTACH_READY, ErrorBody, Kernel, NotebookSession};
 
 /// An answer over this many bytes is refused.
 const ANSWER_BYTES_MAX: usize = 4 * 1024 * 1024;
@@ -134,7 +135,7 @@ impl Supervisor {
         let request = Request::post("/v1/attach")
             .header(HOST, "supervisor")
             .header(CONNECTION, "Upgrade")
-            .header(UPGRADE, "nb-attach")
+            .header(UPGRADE, ATTACH_PROTOCOL)
             .body(Full::new(Bytes::new()))
             .map_err(|error| CallError::NotUnderstood(error.to_string()))?;
         let response = sender.send_request(request).await.map_err(lost)?;
@@ -147,10 +148,21 @@ impl Supervisor {
         let parts = upgraded
             .downcast::<TokioIo<UnixStream>>()
             .map_err(|_| CallError::NotUnderstood("the stream is of a foreign type".to_owned()))?;
-        Ok(Attachment {
-            stream: parts.io.into_inner(),
-            early: parts.read_buf,
-        })
+        let (mut stream, mut early) = (parts.io.into_inner(), parts.read_buf);
+        let ready = if early.is_empty() {
+            stream
+                .read_u8()
+                .await
+                .map_err(|error| CallError::Lost(error.to_string()))?
+        } else {
+            early.get_u8()
+        };
+        if ready != ATTACH_READY {
+            return Err(CallError::NotUnderstood(
+                "it is not ready for a client".to_owned(),
+            ));
+        }
+        Ok(Attachment { stream, early })
     }
 
     async fn post(&self, path: &str, deadline: Duration) -> Result<Bytes, CallError> {

@@ -13,11 +13,12 @@ use hyper_util::rt::TokioIo;
 use hyper_util::service::TowerToHyperService;
 use rustix::fs::FlockOperation;
 use serde_json::json;
+use tokio::io::AsyncWriteExt;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::mpsc;
 use uuid::Uuid;
 
-use crate::kernels::contract::{Kernel, NotebookSession, file};
+use crate::kernels::contract::{ATTACH_READY, Kernel, NotebookSession, file};
 use crate::kernels::registry::Registry;
 
 type Shared = Arc<Inner>;
@@ -136,8 +137,10 @@ async fn attach(State(fake): State<Shared>, mut request: Request) -> Response {
         let parts = upgrade.await.unwrap().downcast::<TokioIo<UnixStream>>();
         let parts = parts.ok().unwrap();
         assert!(parts.read_buf.is_empty());
+        let mut stream = parts.io.into_inner();
+        stream.write_u8(ATTACH_READY).await.unwrap();
         // Whoever does not look at it has dropped the other end.
-        drop(fake.attached.send(parts.io.into_inner()));
+        drop(fake.attached.send(stream));
     });
     let headers = [("Connection", "Upgrade"), ("Upgrade", "nb-attach")];
     (StatusCode::SWITCHING_PROTOCOLS, headers).into_response()

@@ -34,7 +34,6 @@ const SILENT_WITHIN: Duration = Duration::from_secs(2);
 const SOCKET_PATH_MAX: usize = 105;
 
 /// A kernel that has answered.
-#[expect(missing_debug_implementations, reason = "its link has none")]
 pub(super) struct Running {
     pub process: KernelProcess,
     pub sender: LinkSender,
@@ -52,9 +51,9 @@ pub(super) async fn bring_up(
     broker: &Broker,
     vitals: &Vitals,
 ) -> Result<(Running, Outbox), StartFailure> {
-    let connection = connection(start, folder, epoch).map_err(internal)?;
+    let connection = connection(start, folder, epoch).map_err(|error| internal(&error))?;
     let path = folder.join(file::CONNECTION);
-    write_private(&path, connection.encode().as_bytes()).map_err(internal)?;
+    write_private(&path, connection.encode().as_bytes()).map_err(|error| internal(&error))?;
     let argv = fill_in(&start.argv, &path, &start.resource_dir);
     let mut process = KernelProcess::start(&Launch {
         argv: &argv,
@@ -110,7 +109,7 @@ pub(super) fn died(message: String, stderr_tail: String) -> StartFailure {
     }
 }
 
-fn internal(error: io::Error) -> StartFailure {
+fn internal(error: &io::Error) -> StartFailure {
     StartFailure {
         kind: StartFailureKind::Internal,
         message: format!("the kernel could not be prepared: {error}"),

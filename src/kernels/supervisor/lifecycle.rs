@@ -54,7 +54,6 @@ pub(super) struct Vitals {
 }
 
 /// The life of one kernel.
-#[expect(missing_debug_implementations, reason = "the broker has none")]
 pub(super) struct Lifecycle {
     start: Start,
     folder: PathBuf,

@@ -19,7 +19,6 @@ use super::lifecycle::Vitals;
 use crate::kernels::contract::{API, Kernel, NotebookSession, file};
 
 /// The record of one kernel.
-#[expect(missing_debug_implementations, reason = "the broker has none")]
 pub(super) struct Record {
     kernel_id: String,
     spec: String,

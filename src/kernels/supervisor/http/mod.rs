@@ -40,7 +40,6 @@ const WAIT_MAX: Duration = Duration::from_secs(600);
 const INTERRUPT_WITHIN: Duration = Duration::from_secs(5);
 
 /// Everything that a request may need.
-#[expect(missing_debug_implementations, reason = "the broker has none")]
 pub(super) struct Api {
     pub broker: Broker,
     pub record: Rc<Record>,
