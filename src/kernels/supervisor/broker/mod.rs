@@ -423,3 +423,6 @@ impl Broker {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

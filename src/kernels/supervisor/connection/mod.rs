@@ -236,3 +236,6 @@ async fn drain<R: AsyncRead + Unpin>(reader: &mut R) -> io::Result<()> {
     while reader.read(&mut ignored).await? > 0 {}
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

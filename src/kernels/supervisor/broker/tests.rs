@@ -1,0 +1,229 @@
+//! The broker's rules, told from outside: what a kernel says and what each client then reads.
+
+use std::rc::Rc;
+
+use bytes::Bytes;
+use serde_json::{Value, json};
+use tokio::sync::mpsc;
+
+use super::{Broker, Phase};
+use crate::kernels::supervisor::journal::memory::MemoryJournal;
+use crate::kernels::supervisor::journal::{Entry, Mark, Read, Seq};
+use crate::protocol::message::{Channel, Message};
+
+type Requests = mpsc::UnboundedReceiver<(Channel, Message)>;
+
+fn message(header: &Value, parent: Bytes, content: &Value) -> Message {
+    Message {
+        header: header.to_string().into(),
+        parent_header: parent,
+        content: content.to_string().into(),
+        ..Message::empty()
+    }
+}
+
+fn request(session: &str, id: &str, msg_type: &str) -> Message {
+    let header = json!({"msg_id": id, "msg_type": msg_type, "session": session});
+    message(&header, Bytes::from_static(b"{}"), &json!({}))
+}
+
+fn from_kernel(msg_type: &str, parent: &Message, content: &Value) -> Message {
+    let header = json!({"msg_id": "k", "msg_type": msg_type, "session": "kernel"});
+    message(&header, parent.header.clone(), content)
+}
+
+fn status(parent: &Message, state: &str) -> Message {
+    from_kernel("status", parent, &json!({"execution_state": state}))
+}
+
+fn broker() -> Broker {
+    Broker::new(Box::new(MemoryJournal::new(1 << 20)))
+}
+
+fn running() -> (Broker, Requests) {
+    let broker = broker();
+    let (outbox, requests) = mpsc::unbounded_channel();
+    broker.open_epoch(outbox);
+    (broker, requests)
+}
+
+fn entries(broker: &Broker, session: &str, after: Seq) -> Vec<Rc<Entry>> {
+    let Read::Ready(batch) = broker.read(after, usize::MAX) else {
+        panic!("a memory journal is never loading");
+    };
+    let entries = batch.into_iter().map(|(_, entry)| entry);
+    entries.filter(|entry| entry.is_for(session)).collect()
+}
+
+fn shown(entry: &Entry) -> String {
+    let (_, message) = entry.message();
+    let header: Value = serde_json::from_slice(&message.header).unwrap();
+    let content: Value = serde_json::from_slice(&message.content).unwrap();
+    let detail = ["execution_state", "status", "text", "evalue"]
+        .iter()
+        .find_map(|key| content[*key].as_str());
+    format!(
+        "{} {}",
+        header["msg_type"].as_str().unwrap(),
+        detail.unwrap_or_default()
+    )
+}
+
+fn read(broker: &Broker, session: &str, after: Seq) -> Vec<String> {
+    entries(broker, session, after)
+        .iter()
+        .map(|entry| shown(entry))
+        .collect()
+}
+
+#[test]
+fn output_goes_to_everyone_and_a_reply_to_its_asker() {
+    let (broker, mut requests) = running();
+    let (a, b, me) = ("a".into(), "b".into(), "me".into());
+    let (ticket_a, ticket_b) = (broker.join(&a, &me), broker.join(&b, &me));
+    let cell = request("a", "1", "execute_request");
+    broker.submit(&a, Channel::Shell, cell.clone());
+    assert_eq!(requests.try_recv().unwrap().1, cell);
+    broker.kernel_said(Channel::Iopub, status(&cell, "busy"));
+    assert_eq!(broker.snapshot().execution_state, "busy");
+    broker.kernel_said(Channel::Iopub, status(&cell, "idle"));
+    let reply = from_kernel("execute_reply", &cell, &json!({"status": "ok"}));
+    broker.kernel_said(Channel::Shell, reply);
+    assert_eq!(
+        read(&broker, "b", ticket_b.after),
+        ["status busy", "status idle"]
+    );
+    let all = ["status busy", "status idle", "execute_reply ok"];
+    assert_eq!(read(&broker, "a", ticket_a.after), all);
+    assert_eq!(broker.snapshot().execution_state, "idle");
+}
+
+#[test]
+fn a_reply_that_overtakes_its_idle_is_marked_with_it() {
+    let (broker, _requests) = running();
+    let ticket = broker.join(&"a".into(), &"me".into());
+    let cell = request("a", "1", "execute_request");
+    broker.submit(&"a".into(), Channel::Shell, cell.clone());
+    let reply = from_kernel("execute_reply", &cell, &json!({"status": "ok"}));
+    broker.kernel_said(Channel::Shell, reply);
+    broker.kernel_said(Channel::Iopub, status(&cell, "idle"));
+    let entries = entries(&broker, "a", ticket.after);
+    let [reply, idle] = entries.as_slice() else {
+        panic!("{entries:?}");
+    };
+    let Mark::EarlyReply(early) = &reply.mark else {
+        panic!("{:?}", reply.mark);
+    };
+    assert_eq!(idle.mark, Mark::Idle(Rc::clone(early)));
+}
+
+#[test]
+fn a_new_session_is_told_busy_and_what_the_running_cell_has_said() {
+    let (broker, _requests) = running();
+    broker.join(&"a".into(), &"me".into());
+    let cell = request("a", "1", "execute_request");
+    broker.submit(&"a".into(), Channel::Shell, cell.clone());
+    broker.kernel_said(Channel::Iopub, status(&cell, "busy"));
+    let output = from_kernel("stream", &cell, &json!({"text": "so far"}));
+    broker.kernel_said(Channel::Iopub, output);
+    let ticket = broker.join(&"new".into(), &"me".into());
+    let first: Vec<_> = ticket.first.iter().map(|entry| shown(entry)).collect();
+    assert_eq!(first, ["status busy", "status busy", "stream so far"]);
+    let (_, told) = ticket.first[0].message();
+    assert_eq!(told.parent_header, cell.header);
+    // Whoever comes back gets what is missing from the journal instead.
+    let ticket = broker.join(&"a".into(), &"me".into());
+    assert_eq!(ticket.first.len(), 1);
+}
+
+#[test]
+fn requests_wait_for_the_kernel_and_go_in_order() {
+    let broker = broker();
+    broker.join(&"a".into(), &"me".into());
+    for id in ["1", "2"] {
+        broker.submit(
+            &"a".into(),
+            Channel::Shell,
+            request("a", id, "execute_request"),
+        );
+    }
+    assert_eq!(broker.snapshot().execution_state, "starting");
+    let (outbox, mut requests) = mpsc::unbounded_channel();
+    broker.open_epoch(outbox);
+    for id in ["1", "2"] {
+        let (_, sent) = requests.try_recv().unwrap();
+        assert_eq!(sent, request("a", id, "execute_request"));
+    }
+}
+
+#[test]
+fn death_answers_what_was_asked_and_closes_every_line() {
+    let (broker, _requests) = running();
+    let ticket = broker.join(&"a".into(), &"me".into());
+    broker.submit(
+        &"a".into(),
+        Channel::Shell,
+        request("a", "1", "execute_request"),
+    );
+    broker.close_epoch(Phase::Restarting, "KernelDied", "was killed");
+    assert_eq!(ticket.line.closing(), None);
+    let heard = ["execute_reply error", "status idle", "status restarting"];
+    assert_eq!(read(&broker, "a", ticket.after), heard);
+    broker.close_epoch(Phase::Dead("no more".to_owned()), "KernelDied", "no more");
+    assert_eq!(ticket.line.closing().unwrap().0, 1000);
+    assert_eq!(broker.snapshot().reason.unwrap(), "no more");
+    // And whatever is asked after that.
+    let late = broker.join(&"b".into(), &"me".into());
+    broker.submit(
+        &"b".into(),
+        Channel::Shell,
+        request("b", "1", "complete_request"),
+    );
+    assert_eq!(
+        read(&broker, "b", late.after),
+        ["complete_reply error", "status idle"]
+    );
+}
+
+#[test]
+fn what_comes_of_our_own_messages_is_kept_back() {
+    let (broker, _requests) = running();
+    let ticket = broker.join(&"a".into(), &"me".into());
+    let probe = broker.compose("kernel_info_request", &json!({}));
+    broker.kernel_said(Channel::Iopub, status(&probe, "busy"));
+    let reply = from_kernel("kernel_info_reply", &probe, &json!({"status": "ok"}));
+    broker.kernel_said(Channel::Shell, reply);
+    assert_eq!(read(&broker, "a", ticket.after), Vec::<String>::new());
+    assert_eq!(broker.snapshot().execution_state, "idle");
+}
+
+#[test]
+fn a_note_is_said_with_the_first_cell_only() {
+    let (broker, _requests) = running();
+    let ticket = broker.join(&"a".into(), &"me".into());
+    broker.say_with_next_cell("elsewhere".to_owned());
+    for id in ["1", "2"] {
+        let cell = request("a", id, "execute_request");
+        broker.kernel_said(Channel::Iopub, status(&cell, "busy"));
+        broker.kernel_said(Channel::Iopub, status(&cell, "idle"));
+    }
+    let heard = [
+        "status busy",
+        "stream elsewhere",
+        "status idle",
+        "status busy",
+        "status idle",
+    ];
+    assert_eq!(read(&broker, "a", ticket.after), heard);
+}
+
+#[test]
+fn ended_access_closes_the_connections_of_that_identity_only() {
+    let (broker, _requests) = running();
+    let mine = broker.join(&"a".into(), &"me".into());
+    let theirs = broker.join(&"b".into(), &"them".into());
+    assert_eq!(broker.end_identity("them"), 1);
+    assert_eq!(theirs.line.closing().unwrap().0, 4401);
+    assert_eq!(mine.line.closing(), None);
+    assert_eq!(broker.client_sessions().len(), 1);
+}

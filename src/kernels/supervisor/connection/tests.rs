@@ -1,0 +1,197 @@
+//! One connection over a pipe: what the client reads, and what its answers do.
+
+use std::time::Duration;
+
+use bytes::{BufMut, Bytes, BytesMut};
+use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex, split};
+use tokio::sync::mpsc;
+use tokio::task::LocalSet;
+use tokio::time::timeout;
+
+use super::{Client, serve};
+use crate::kernels::contract::Framing;
+use crate::kernels::supervisor::broker::{Broker, Phase};
+use crate::kernels::supervisor::journal::memory::MemoryJournal;
+use crate::protocol::message::{Channel, Message};
+use crate::protocol::v1;
+
+const LIMIT: Duration = Duration::from_secs(20);
+const PIPE_BYTES: usize = 1 << 16;
+
+fn running() -> Broker {
+    let broker = Broker::new(Box::new(MemoryJournal::new(1 << 20)));
+    let (outbox, _requests) = mpsc::unbounded_channel();
+    broker.open_epoch(outbox);
+    broker
+}
+
+fn connect(broker: &Broker, session: &str) -> DuplexStream {
+    let (near, far) = duplex(PIPE_BYTES);
+    let (reader, writer) = split(near);
+    let client = Client {
+        session: session.into(),
+        identity: "me".into(),
+        framing: Framing::V1,
+        expires_in: None,
+    };
+    let serving = serve(reader, writer, Bytes::new(), client, broker.clone());
+    tokio::task::spawn_local(serving);
+    far
+}
+
+fn publish(broker: &Broker, text: &str) {
+    let message = Message {
+        header: json!({"msg_id": "k", "msg_type": "stream", "session": "kernel"})
+            .to_string()
+            .into(),
+        content: json!({"text": text}).to_string().into(),
+        ..Message::empty()
+    };
+    broker.kernel_said(Channel::Iopub, message);
+}
+
+/// The next frame's opcode and payload; servers do not mask.
+async fn frame(client: &mut DuplexStream) -> (u8, Vec<u8>) {
+    let head = client.read_u16().await.unwrap();
+    let length = match head & 0x7f {
+        126 => u64::from(client.read_u16().await.unwrap()),
+        127 => client.read_u64().await.unwrap(),
+        short => u64::from(short),
+    };
+    let mut payload = vec![0; usize::try_from(length).unwrap()];
+    client.read_exact(&mut payload).await.unwrap();
+    ((head >> 8) as u8 & 0xf, payload)
+}
+
+/// The text or state of the next message, with pings passed over.
+async fn told(client: &mut DuplexStream) -> String {
+    loop {
+        let (opcode, payload) = frame(client).await;
+        if opcode == 0x2 {
+            let (_, message) = v1::decode(&payload.into()).unwrap();
+            let content: Value = serde_json::from_slice(&message.content).unwrap();
+            let text = content.get("text").or(content.get("execution_state"));
+            return text.unwrap().as_str().unwrap().to_owned();
+        }
+    }
+}
+
+async fn ping(client: &mut DuplexStream) -> Vec<u8> {
+    loop {
+        if let (0x9, payload) = frame(client).await {
+            return payload;
+        }
+    }
+}
+
+async fn close_code(client: &mut DuplexStream) -> u16 {
+    loop {
+        if let (0x8, payload) = frame(client).await {
+            return u16::from_be_bytes([payload[0], payload[1]]);
+        }
+    }
+}
+
+/// A masked frame with a mask of zeros.
+async fn send(client: &mut DuplexStream, opcode: u8, payload: &[u8]) {
+    let mut frame = BytesMut::new();
+    frame.put_u8(0x80 | opcode);
+    frame.put_u8(0x80 | u8::try_from(payload.len()).unwrap());
+    frame.put_u32(0);
+    frame.put_slice(payload);
+    client.write_all(&frame).await.unwrap();
+}
+
+fn run(test: impl Future<Output = ()>) {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    let limited = async { timeout(LIMIT, test).await.expect("the connection hangs") };
+    LocalSet::new().block_on(&runtime, limited);
+}
+
+#[test]
+fn a_reconnect_repeats_what_no_pong_has_confirmed() {
+    run(async {
+        let broker = running();
+        let mut client = connect(&broker, "a");
+        assert_eq!(told(&mut client).await, "idle");
+        publish(&broker, "one");
+        assert_eq!(told(&mut client).await, "one");
+        let seq = ping(&mut client).await;
+        send(&mut client, 0xa, &seq).await;
+        publish(&broker, "two");
+        assert_eq!(told(&mut client).await, "two");
+        // The pong has been read, since the ping after it is there.
+        ping(&mut client).await;
+        drop(client);
+        publish(&broker, "three");
+        let mut client = connect(&broker, "a");
+        for expected in ["idle", "two", "three"] {
+            assert_eq!(told(&mut client).await, expected);
+        }
+    });
+}
+
+#[test]
+fn a_pong_for_what_was_never_written_confirms_nothing() {
+    run(async {
+        let broker = running();
+        let mut client = connect(&broker, "a");
+        publish(&broker, "one");
+        ping(&mut client).await;
+        for lie in ["99", "-1", "x", ""] {
+            send(&mut client, 0xa, lie.as_bytes()).await;
+        }
+        send(&mut client, 0x9, b"are you there").await;
+        while frame(&mut client).await != (0xa, b"are you there".to_vec()) {}
+        drop(client);
+        let mut client = connect(&broker, "a");
+        assert_eq!(told(&mut client).await, "idle");
+        assert_eq!(told(&mut client).await, "one");
+    });
+}
+
+#[test]
+fn the_newer_connection_of_a_session_replaces_the_older() {
+    run(async {
+        let broker = running();
+        let mut old = connect(&broker, "a");
+        assert_eq!(told(&mut old).await, "idle");
+        let mut new = connect(&broker, "a");
+        assert_eq!(told(&mut new).await, "idle");
+        assert_eq!(close_code(&mut old).await, 4000);
+        publish(&broker, "to the new one");
+        assert_eq!(told(&mut new).await, "to the new one");
+    });
+}
+
+#[test]
+fn a_dead_kernel_says_everything_before_its_connections_close() {
+    run(async {
+        let broker = running();
+        let mut client = connect(&broker, "a");
+        publish(&broker, "last words");
+        broker.close_epoch(Phase::Dead("gone".to_owned()), "KernelDied", "gone");
+        for expected in ["idle", "last words", "dead"] {
+            assert_eq!(told(&mut client).await, expected);
+        }
+        assert_eq!(close_code(&mut client).await, 1000);
+    });
+}
+
+#[test]
+fn a_broken_frame_closes_with_its_code_and_harms_nobody_else() {
+    run(async {
+        let broker = running();
+        let (mut bad, mut good) = (connect(&broker, "bad"), connect(&broker, "good"));
+        send(&mut bad, 0x2, b"not a message").await;
+        send(&mut bad, 0x7, b"no such opcode").await;
+        assert_eq!(close_code(&mut bad).await, 1002);
+        publish(&broker, "still here");
+        assert_eq!(told(&mut good).await, "idle");
+        assert_eq!(told(&mut good).await, "still here");
+    });
+}
