@@ -1,14 +1,232 @@
-//! `nb up`.
+//! `nb up`: everything from nothing to a JupyterLab on a gateway, and its end.
+//!
+//! The order of events only; what each of them is belongs to the modules below and to `env`.
 
+mod child;
+mod http;
+mod progress;
+mod servers;
+mod slot;
+
+use std::ffi::OsString;
+use std::future::Future;
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use self::progress::Progress;
+use self::servers::{Lab, Servers};
+use self::slot::{Slot, Token};
+use crate::config::Places;
+use crate::env::{Environment, Uv};
 use crate::error::Error;
 
-/// Sets everything up and opens a JupyterLab on the gateway.
+/// Sets everything up and runs a JupyterLab on the gateway until Ctrl-C.
+///
+/// Needs Python 3.11 or newer. The first run makes Python environments; later ones find them. Prints one
+/// address when Lab answers. Ctrl-C ends Lab, the gateway and its kernels.
 #[derive(Debug, clap::Args)]
-pub(super) struct Up {}
+pub(super) struct Up {
+    /// The address that JupyterLab listens on; the gateway always listens on this machine only
+    #[arg(long, default_value = "127.0.0.1")]
+    ip: IpAddr,
+    /// JupyterLab's port; a free one if it is taken
+    #[arg(long, default_value_t = 8888)]
+    port: u16,
+    /// The folder with the notebooks [default: the current one]
+    #[arg(long)]
+    root: Option<PathBuf>,
+    /// A file that holds the token for Lab and the gateway [default: one that is generated and kept]
+    #[arg(long)]
+    token_file: Option<PathBuf>,
+    /// Accepted for habit's sake: a browser is never opened
+    #[arg(long)]
+    no_browser: bool,
+    /// How `up` starts its children, so that they end with it
+    #[arg(long, hide = true, requires = "program")]
+    child_of: Option<u32>,
+    #[arg(last = true, hide = true, requires = "child_of")]
+    program: Vec<OsString>,
+}
 
 impl Up {
     /// Runs until it is done.
     pub(super) fn run(self) -> Result<(), Error> {
-        Err(Error::nb("not built yet"))
+        if let Some(parent) = self.child_of {
+            return Err(child::become_program(parent, &self.program));
+        }
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .map_err(|error| Error::nb(format!("the runtime cannot be started: {error}")))?;
+        runtime.block_on(self.set_up_and_run())
     }
+
+    async fn set_up_and_run(self) -> Result<(), Error> {
+        let places = Places::from_env()?;
+        let root = self.root.clone().unwrap_or_else(|| PathBuf::from("."));
+        let root = match root.canonicalize() {
+            Ok(folder) if folder.is_dir() => folder,
+            _ => {
+                return Err(Error::user(format!(
+                    "there is no folder {}",
+                    root.display()
+                )));
+            }
+        };
+        let slot = Slot::take(&places)?;
+        let token = match self.token_file.clone() {
+            Some(file) => Token::read(file)?,
+            None => Token::kept(&places)?,
+        };
+        let mut stop = Stop::new()?;
+        let progress = Progress::new();
+        let mut servers = Servers::default();
+
+        let running = self.bring_up(&mut servers, &places, &root, &slot, &token, &progress);
+        let outcome = tokio::select! {
+            Err(error) = running => Err(error),
+            never = progress.animate() => match never {},
+            () = stop.asked() => Ok(()),
+        };
+        progress.clear();
+        if outcome.is_ok() {
+            progress.line("ending JupyterLab, the kernels and the gateway");
+        }
+        let ended = tokio::select! {
+            ended = servers.end(&token.text) => ended,
+            // Asked again: whoever is left is killed when dropped.
+            () = stop.asked() => Ok(()),
+        };
+        outcome.and(ended)
+    }
+
+    /// Sets up, starts, tells the address; ends only with an error.
+    async fn bring_up(
+        &self,
+        servers: &mut Servers,
+        places: &Places,
+        root: &std::path::Path,
+        slot: &Slot,
+        token: &Token,
+        progress: &Progress,
+    ) -> Result<(), Error> {
+        let (kernels, lab) = (
+            Environment::default_kernel(&places.data),
+            Environment::lab(&places.data),
+        );
+        make(&[&kernels, &lab], places, progress).await?;
+
+        let start = "starting the gateway";
+        let gateway = step(progress, start, servers.start_gateway(slot, token, root)).await?;
+        let python = lab.python();
+        let lab = Lab {
+            python: &python,
+            ip: self.ip,
+            port: self.port,
+            root,
+        };
+        let start = "starting JupyterLab";
+        let port = step(
+            progress,
+            start,
+            servers.start_lab(&lab, gateway, slot, token),
+        )
+        .await?;
+        if port != self.port && self.port != 0 {
+            progress.line(&format!("port {} is taken", self.port));
+        }
+        progress.line(&format!(
+            "the gateway is http://{gateway}, its token in {}",
+            token.file.display()
+        ));
+        progress.line("JupyterLab is ready; Ctrl-C ends it, the gateway and the kernels");
+        let address = SocketAddr::from((servers::asked_at(self.ip), port));
+        tell(&format!(
+            "http://{address}/lab?token={}",
+            http::escaped(&token.text)
+        ));
+        Err(servers.died().await)
+    }
+}
+
+/// Makes the environments that are not ready, side by side.
+async fn make(
+    environments: &[&Environment],
+    places: &Places,
+    progress: &Progress,
+) -> Result<(), Error> {
+    let missing: Vec<_> = environments
+        .iter()
+        .filter(|environment| !environment.is_ready())
+        .collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    progress.line("the first run sets things up, which takes a minute or two");
+    let find = "looking for uv";
+    let uv = step(
+        progress,
+        find,
+        Uv::find(&places.data, &|line| progress.detail(find, line)),
+    )
+    .await?;
+    let uv = &uv;
+    let makes = missing.into_iter().map(|environment| async move {
+        let what = format!("making {}", environment.title());
+        let say = |line: &str| progress.detail(&what, line);
+        step(progress, &what, environment.make(uv, &say)).await
+    });
+    futures_util::future::try_join_all(makes).await?;
+    Ok(())
+}
+
+async fn step<T>(
+    progress: &Progress,
+    what: &str,
+    work: impl Future<Output = Result<T, Error>>,
+) -> Result<T, Error> {
+    progress.begin(what);
+    let done = work.await?;
+    progress.end(what);
+    Ok(done)
+}
+
+/// The signals that ask for the end.
+struct Stop {
+    signals: [Signal; 3],
+}
+
+impl Stop {
+    fn new() -> Result<Self, Error> {
+        let listen = |kind| {
+            signal(kind).map_err(|error| Error::nb(format!("signals cannot be received: {error}")))
+        };
+        Ok(Self {
+            signals: [
+                listen(SignalKind::interrupt())?,
+                listen(SignalKind::terminate())?,
+                listen(SignalKind::hangup())?,
+            ],
+        })
+    }
+
+    async fn asked(&mut self) {
+        let [interrupt, terminate, hangup] = &mut self.signals;
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+            _ = hangup.recv() => {}
+        }
+    }
+}
+
+/// The one line on stdout.
+#[expect(
+    clippy::print_stdout,
+    reason = "the address is what the command prints"
+)]
+fn tell(address: &str) {
+    println!("{address}");
 }

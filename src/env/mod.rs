@@ -1,8 +1,21 @@
 //! What a kernel runs in: Python environments and the tools that make them.
+//!
+//! Must not know of kernels, of HTTP, nor of where progress is shown: callers pass a [`Say`].
+
+mod environment;
+mod lock;
+mod tool;
+mod uv;
 
 use std::path::{Path, PathBuf};
 
+pub use environment::Environment;
+pub use uv::Uv;
+
+/// Takes each line that a tool prints while it works, to be shown as progress.
+pub type Say<'a> = &'a dyn Fn(&str);
+
 /// The Python of the default environment under nb's data folder; it may not exist yet.
 pub fn default_python(data: &Path) -> PathBuf {
-    data.join("envs/default/bin/python")
+    Environment::default_kernel(data).python()
 }

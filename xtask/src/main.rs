@@ -1,7 +1,12 @@
 //! The project's own commands, called as `cargo xtask <command>`: what README and CI call.
 
 use std::env;
+use std::fs;
+use std::path::Path;
 use std::process::{Command, ExitCode};
+
+/// The packages of the tests' Python environment.
+const LOCK: &str = "src/env/locks/default.txt";
 
 /// The steps of `cargo xtask test`, cheapest first so that a fault is found early.
 const STEPS: [&[&str]; 4] = [
@@ -25,8 +30,9 @@ const STEPS: [&[&str]; 4] = [
 )]
 fn main() -> ExitCode {
     let outcome = match env::args().nth(1).as_deref() {
-        Some("test") => STEPS.iter().try_for_each(|step| cargo(step)),
-        _ => Err("usage: cargo xtask test".to_owned()),
+        Some("setup") => setup(),
+        Some("test") => setup().and_then(|()| STEPS.iter().try_for_each(|step| cargo(step))),
+        _ => Err("usage: cargo xtask setup|test".to_owned()),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
@@ -34,6 +40,53 @@ fn main() -> ExitCode {
             eprintln!("xtask: {message}");
             ExitCode::FAILURE
         }
+    }
+}
+
+/// Makes the Python environment of the tests, from the lock of nb's own default environment.
+fn setup() -> Result<(), String> {
+    let folder = Path::new("target/test-env");
+    let lock = fs::read_to_string(LOCK).map_err(|error| format!("{LOCK}: {error}"))?;
+    let done = folder.join("made-from");
+    if fs::read_to_string(&done).is_ok_and(|made_from| made_from == lock) {
+        return Ok(());
+    }
+    let make = ["-m", "venv", "--clear", "target/test-env"];
+    if run("python3", &make).is_err() {
+        run(
+            "apt-get",
+            &["install", "-y", "--no-install-recommends", "python3-venv"],
+        )?;
+        run("python3", &make)?;
+    }
+    let python = folder.join("bin/python").display().to_string();
+    let install = [
+        "-m",
+        "pip",
+        "install",
+        "--quiet",
+        "--require-hashes",
+        "--no-deps",
+        "-r",
+        LOCK,
+    ];
+    run(&python, &install)?;
+    fs::write(&done, lock).map_err(|error| format!("{}: {error}", done.display()))
+}
+
+#[expect(
+    clippy::print_stderr,
+    reason = "a command line program speaks to its terminal"
+)]
+fn run(program: &str, arguments: &[&str]) -> Result<(), String> {
+    eprintln!("==> {program} {}", arguments.join(" "));
+    match Command::new(program).args(arguments).status() {
+        Ok(status) if status.success() => Ok(()),
+        Ok(status) => Err(format!(
+            "{program} {} failed: {status}",
+            arguments.join(" ")
+        )),
+        Err(error) => Err(format!("cannot run {program}: {error}")),
     }
 }
 

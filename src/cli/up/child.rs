@@ -1,0 +1,189 @@
+//! A program that `up` started: it ends with `up`, writes to a log, and its death is told with that.
+//!
+//! Knows nothing of what the program is.
+
+use std::ffi::{OsStr, OsString};
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read, Seek, SeekFrom};
+use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal};
+use tokio::process::{ChildStdout, Command};
+
+use crate::error::Error;
+
+/// How much of the end of a log is shown with a failure.
+const TAIL_BYTES: u64 = 3000;
+
+/// A command that runs `program` so that it is asked to end when this process is gone, even by SIGKILL.
+///
+/// The detour through ourselves is what sets that up without `unsafe` between fork and exec. The kernel
+/// watches the thread that starts it: call [`Child::start`] on the main thread only.
+pub(super) fn command(program: &OsStr) -> Command {
+    let mut command = Command::new("/proc/self/exe");
+    let parent = std::process::id().to_string();
+    command
+        .args(["up", "--child-of", &parent, "--"])
+        .arg(program);
+    command
+}
+
+/// The other end of [`command`]: becomes the program. Returns only if that fails.
+pub(super) fn become_program(parent: u32, argv: &[OsString]) -> Error {
+    if let Err(error) = rustix::process::set_parent_process_death_signal(Some(Signal::TERM)) {
+        return Error::nb(format!(
+            "the death of the parent cannot be watched: {error}"
+        ));
+    }
+    let now = rustix::process::getppid().map_or(0, |pid| pid.as_raw_nonzero().get());
+    if u32::try_from(now) != Ok(parent) {
+        return Error::nb("the parent is gone");
+    }
+    let Some((program, arguments)) = argv.split_first() else {
+        return Error::nb("there is nothing to run");
+    };
+    let error = std::process::Command::new(program).args(arguments).exec();
+    Error::nb(format!("{} cannot be run: {error}", program.display()))
+}
+
+/// A running program.
+#[derive(Debug)]
+pub(super) struct Child {
+    name: &'static str,
+    process: tokio::process::Child,
+    log: PathBuf,
+}
+
+impl Child {
+    /// Starts it in a process group of its own, so that Ctrl-C reaches only us. What it writes goes to a
+    /// fresh log.
+    pub(super) fn start(
+        name: &'static str,
+        command: &mut Command,
+        log: &Path,
+    ) -> Result<Self, Error> {
+        let failed = |error: io::Error| Error::nb(format!("{name} cannot be started: {error}"));
+        if let Err(error) = std::fs::remove_file(log)
+            && error.kind() != io::ErrorKind::NotFound
+        {
+            return Err(failed(error));
+        }
+        let process = command
+            .stdin(Stdio::null())
+            .stderr(open_log(log).map_err(failed)?)
+            .process_group(0)
+            .kill_on_drop(true)
+            .spawn()
+            .map_err(failed)?;
+        Ok(Self {
+            name,
+            process,
+            log: log.to_owned(),
+        })
+    }
+
+    /// Its standard output, if that is a pipe that nobody has taken.
+    pub(super) fn take_stdout(&mut self) -> Option<ChildStdout> {
+        self.process.stdout.take()
+    }
+
+    /// Waits for a death that nobody asked for. Cancelling loses nothing.
+    pub(super) async fn died(&mut self) -> Error {
+        match self.process.wait().await {
+            Ok(status) => self.fault(&format!("ended ({status})")),
+            Err(error) => self.fault(&format!("was lost ({error})")),
+        }
+    }
+
+    /// An error about it with the end of its log.
+    pub(super) fn fault(&self, what: &str) -> Error {
+        let Self { name, log, .. } = self;
+        let tail = read_tail(log).unwrap_or_default();
+        let log = log.display();
+        match tail.as_str() {
+            "" => Error::nb(format!("{name} {what}; its log {log} is empty")),
+            tail => Error::nb(format!("{name} {what}. The end of its log {log}:\n{tail}")),
+        }
+    }
+
+    /// Asks it to end; SIGKILL after `grace`. Nothing happens if it has ended.
+    pub(super) async fn end(&mut self, grace: Duration) {
+        let pid = self.process.id().and_then(|pid| i32::try_from(pid).ok());
+        let Some(pid) = pid.and_then(Pid::from_raw) else {
+            return;
+        };
+        if let Err(error) = rustix::process::kill_process(pid, Signal::TERM) {
+            tracing::debug!(%error, self.name, "could not be signalled");
+        }
+        if tokio::time::timeout(grace, self.process.wait())
+            .await
+            .is_err()
+            && let Err(error) = self.process.kill().await
+        {
+            tracing::debug!(%error, self.name, "could not be killed");
+        }
+    }
+}
+
+/// Opens a log for appending; only its owner reads it.
+pub(super) fn open_log(path: &Path) -> io::Result<File> {
+    OpenOptions::new()
+        .create(true)
+        .append(true)
+        .mode(0o600)
+        .open(path)
+}
+
+fn read_tail(path: &Path) -> io::Result<String> {
+    let mut file = File::open(path)?;
+    let length = file.metadata()?.len();
+    file.seek(SeekFrom::Start(length.saturating_sub(TAIL_BYTES)))?;
+    let mut bytes = Vec::new();
+    file.take(TAIL_BYTES).read_to_end(&mut bytes)?;
+    Ok(String::from_utf8_lossy(&bytes).trim().to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shell(folder: &Path, script: &str) -> Child {
+        let mut command = Command::new("sh");
+        command.args(["-c", script]).stdout(Stdio::piped());
+        Child::start("the shell", &mut command, &folder.join("log")).unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_death_is_told_with_the_end_of_a_fresh_log() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("log"), "old").unwrap();
+        let mut child = shell(folder.path(), "echo why >&2; exit 3");
+        let error = child.died().await;
+        assert!(error.message.contains("ended (exit status: 3)"), "{error}");
+        assert!(
+            error.message.ends_with("why") && !error.message.contains("old"),
+            "{error}"
+        );
+        child.end(Duration::ZERO).await;
+    }
+
+    #[tokio::test]
+    async fn one_that_does_not_listen_is_killed() {
+        use tokio::io::AsyncReadExt;
+        let folder = tempfile::tempdir().unwrap();
+        let mut child = shell(folder.path(), "trap '' TERM; echo ready; exec sleep 1000");
+        let mut said = [0; 5];
+        child
+            .take_stdout()
+            .unwrap()
+            .read_exact(&mut said)
+            .await
+            .unwrap();
+        child.end(Duration::from_millis(10)).await;
+        assert!(child.process.id().is_none());
+    }
+}

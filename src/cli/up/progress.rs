@@ -1,0 +1,143 @@
+//! What the user sees on stderr while things are set up: steps, each with its time.
+//!
+//! On a terminal the last line follows what runs; elsewhere there are plain lines only.
+//! Knows nothing of what the steps do.
+
+use std::cell::RefCell;
+use std::convert::Infallible;
+use std::io::IsTerminal;
+use std::time::{Duration, Instant};
+
+/// How often the line on a terminal is drawn again.
+const REDRAW: Duration = Duration::from_millis(500);
+
+/// How much of a tool's line fits beside the step.
+const DETAIL_CHARS: usize = 50;
+
+/// What fits on the narrowest usual terminal beside the clock: a line that wraps cannot be drawn over.
+const LINE_CHARS: usize = 68;
+
+/// The steps that run now, and the clock.
+#[derive(Debug)]
+pub(super) struct Progress {
+    started: Instant,
+    terminal: bool,
+    running: RefCell<Vec<Step>>,
+}
+
+#[derive(Debug)]
+struct Step {
+    what: String,
+    began: Instant,
+    detail: String,
+}
+
+impl Progress {
+    pub(super) fn new() -> Self {
+        Self {
+            started: Instant::now(),
+            terminal: std::io::stderr().is_terminal(),
+            running: RefCell::default(),
+        }
+    }
+
+    /// A step begins.
+    pub(super) fn begin(&self, what: &str) {
+        if !self.terminal {
+            self.line(&format!("{what} ..."));
+        }
+        self.running.borrow_mut().push(Step {
+            what: what.to_owned(),
+            began: Instant::now(),
+            detail: String::new(),
+        });
+        self.draw();
+    }
+
+    /// A tool printed a line in this step.
+    pub(super) fn detail(&self, what: &str, text: &str) {
+        if self.terminal {
+            let mut running = self.running.borrow_mut();
+            if let Some(step) = running.iter_mut().find(|step| step.what == what) {
+                step.detail = text.chars().take(DETAIL_CHARS).collect();
+            }
+            drop(running);
+            self.draw();
+        } else if tells_something(text) {
+            self.line(&format!("{what}: {text}"));
+        }
+    }
+
+    /// A step is done.
+    pub(super) fn end(&self, what: &str) {
+        let mut running = self.running.borrow_mut();
+        let Some(index) = running.iter().position(|step| step.what == what) else {
+            return;
+        };
+        let step = running.remove(index);
+        drop(running);
+        let took = step.began.elapsed().as_secs_f32();
+        self.line(&format!("{what}: done in {took:.1} s"));
+        self.draw();
+    }
+
+    /// A sentence on a line of its own.
+    pub(super) fn line(&self, text: &str) {
+        let elapsed = self.started.elapsed().as_secs_f32();
+        let erase = if self.terminal { "\r\x1b[K" } else { "" };
+        write(&format!("{erase}[{elapsed:5.1} s] {text}\n"));
+    }
+
+    /// Takes the line that follows the running steps away.
+    pub(super) fn clear(&self) {
+        if !self.running.borrow_mut().drain(..).as_slice().is_empty() && self.terminal {
+            write("\r\x1b[K");
+        }
+    }
+
+    /// Keeps the times on a terminal moving; never ends.
+    pub(super) async fn animate(&self) -> Infallible {
+        loop {
+            tokio::time::sleep(REDRAW).await;
+            self.draw();
+        }
+    }
+
+    fn draw(&self) {
+        let running = self.running.borrow();
+        if !self.terminal || running.is_empty() {
+            return;
+        }
+        let elapsed = self.started.elapsed().as_secs_f32();
+        let steps: Vec<String> = running
+            .iter()
+            .map(|step| match step.detail.as_str() {
+                "" => step.what.clone(),
+                detail => format!("{}: {detail}", step.what),
+            })
+            .collect();
+        let line: String = steps.join(" | ").chars().take(LINE_CHARS).collect();
+        write(&format!("\r\x1b[K[{elapsed:5.1} s] {line}"));
+    }
+}
+
+/// Whether a line of uv or pip is worth a line in a log: not one per package.
+fn tells_something(line: &str) -> bool {
+    const LEADS: [&str; 6] = [
+        "Using ",
+        "Resolved ",
+        "Downloading ",
+        "Prepared ",
+        "Installed ",
+        "waiting ",
+    ];
+    LEADS.iter().any(|lead| line.starts_with(lead))
+}
+
+#[expect(
+    clippy::print_stderr,
+    reason = "a command line program speaks to its terminal"
+)]
+fn write(text: &str) {
+    eprint!("{text}");
+}

@@ -1,0 +1,246 @@
+//! Virtual environments made from locks: made once, recognised at once, made again when broken.
+//!
+//! The locks are `locks/*.txt`, compiled from the `.in` file beside each with `uv pip compile
+//! --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header`.
+//! Where packages come from is the user's setting of uv. Knows nothing of what runs in them.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use sha2::{Digest, Sha256};
+
+use super::{Say, Uv, lock};
+use crate::config::private_folder;
+use crate::error::Error;
+
+const DEFAULT_LOCK: &str = include_str!("locks/default.txt");
+const LAB_LOCK: &str = include_str!("locks/lab.txt");
+
+/// The Pythons that every package of the locks has wheels for.
+const PYTHONS: &str = ">=3.11,<3.15";
+
+/// Written last, so an environment without it is an unfinished one.
+const MARKER: &str = "nb-lock.sha256";
+
+/// A virtual environment and what is to be in it.
+#[derive(Clone, Debug)]
+pub struct Environment {
+    /// What it is called to people.
+    title: &'static str,
+    folder: PathBuf,
+    lock: &'static str,
+}
+
+impl Environment {
+    /// Where kernels run when nothing else was asked for. People may add packages to it.
+    pub fn default_kernel(data: &Path) -> Self {
+        Self {
+            title: "the default environment",
+            folder: data.join("envs/default"),
+            lock: DEFAULT_LOCK,
+        }
+    }
+
+    /// Where JupyterLab runs. One folder per lock: a running Lab is never changed under its feet.
+    pub fn lab(data: &Path) -> Self {
+        let name = format!("envs/lab-{}", &digest(LAB_LOCK)[..8]);
+        Self {
+            title: "JupyterLab's environment",
+            folder: data.join(name),
+            lock: LAB_LOCK,
+        }
+    }
+
+    /// What it is called to people.
+    pub fn title(&self) -> &'static str {
+        self.title
+    }
+
+    /// Its Python, which may not exist yet.
+    pub fn python(&self) -> PathBuf {
+        self.folder.join("bin/python")
+    }
+
+    /// Whether it was made to the end from this very lock and its Python is still there.
+    pub fn is_ready(&self) -> bool {
+        self.python().exists() && self.marker().is_some_and(|made| made == digest(self.lock))
+    }
+
+    /// Makes it if it is not ready; waits while another process does.
+    ///
+    /// One that was finished from another lock is brought to this one and keeps what people added;
+    /// an unfinished one, or one whose Python is gone, is made afresh.
+    pub async fn make(&self, uv: &Uv, say: Say<'_>) -> Result<(), Error> {
+        let envs = self.folder.parent().unwrap_or(&self.folder);
+        if let Some(data) = envs.parent() {
+            private_folder(data)?;
+        }
+        private_folder(envs)?;
+        let _held = lock::exclusive(&self.beside(".lock"), say).await?;
+        if self.is_ready() {
+            return Ok(());
+        }
+        if self.marker().is_none() || !self.python().exists() {
+            self.create(uv, say).await?;
+        }
+        self.install(uv, say).await?;
+        self.finish().map_err(|error| self.unusable(&error))
+    }
+
+    async fn create(&self, uv: &Uv, say: Say<'_>) -> Result<(), Error> {
+        match fs::remove_dir_all(&self.folder) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(self.unusable(&error));
+            }
+            _ => {}
+        }
+        let folder = self.folder.to_string_lossy();
+        let arguments = ["venv", "--no-project", "--python", PYTHONS, &folder];
+        uv.run(&arguments, say).await.map_err(|said| {
+            Error::user(format!(
+                "{} needs Python 3.11 or newer (on Debian: apt install python3), and uv could not \
+                 make one with it. uv said:\n{said}",
+                self.title
+            ))
+        })
+    }
+
+    async fn install(&self, uv: &Uv, say: Say<'_>) -> Result<(), Error> {
+        let requirements = self.folder.join("nb-requirements.txt");
+        fs::write(&requirements, self.lock).map_err(|error| self.unusable(&error))?;
+        let (python, requirements) = (self.python(), requirements.to_string_lossy());
+        let python = python.to_string_lossy();
+        let arguments = [
+            "pip",
+            "install",
+            "--require-hashes",
+            "--no-build",
+            "--python",
+        ];
+        let arguments = [&arguments[..], &[&python, "--requirement", &requirements]].concat();
+        uv.run(&arguments, say).await.map_err(|said| {
+            Error::user(format!(
+                "{} could not be made; once the cause is removed, the same command goes on. \
+                 uv said:\n{said}",
+                self.title
+            ))
+        })
+    }
+
+    fn finish(&self) -> io::Result<()> {
+        let part = self.folder.join("nb-lock.part");
+        fs::write(&part, digest(self.lock))?;
+        fs::rename(part, self.folder.join(MARKER))
+    }
+
+    fn marker(&self) -> Option<String> {
+        fs::read_to_string(self.folder.join(MARKER)).ok()
+    }
+
+    fn beside(&self, ending: &str) -> PathBuf {
+        let mut path = self.folder.clone().into_os_string();
+        path.push(ending);
+        path.into()
+    }
+
+    fn unusable(&self, error: &io::Error) -> Error {
+        let folder = self.folder.display();
+        Error::user(format!("the folder {folder} cannot be used: {error}"))
+    }
+}
+
+fn digest(lock: &str) -> String {
+    let hash = Sha256::digest(lock.as_bytes());
+    hash.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TINY: &str = "six==1.17.0 \\\n    \
+        --hash=sha256:4721f391ed90541fddacab5acf947aa0d3dc7d27b2e1e8eda2be8970586c3274\n";
+
+    fn tiny(folder: &Path, lock: &'static str) -> Environment {
+        Environment {
+            title: "a tiny environment",
+            folder: folder.join("envs/tiny"),
+            lock,
+        }
+    }
+
+    #[test]
+    fn the_locks_pin_by_hash_and_name_no_host() {
+        for (lock, packages) in [
+            (
+                DEFAULT_LOCK,
+                &[
+                    "ipykernel==7.",
+                    "ipywidgets==",
+                    "matplotlib==",
+                    "numpy==",
+                    "pandas==",
+                ][..],
+            ),
+            (LAB_LOCK, &["jupyterlab==4.", "jupyterlab-widgets=="][..]),
+        ] {
+            for package in packages {
+                assert!(lock.contains(&format!("\n{package}")), "{package}");
+            }
+            assert!(!lock.contains("://") && !lock.contains("--index"));
+            let pins = lock.lines().filter(|line| line.contains("==")).count();
+            let first_hashes = lock
+                .split("==")
+                .filter(|pin| pin.contains("--hash=sha256:"));
+            assert!(first_hashes.count() > 0 && pins > packages.len());
+        }
+    }
+
+    #[tokio::test]
+    async fn an_environment_is_made_recognised_and_repaired() {
+        let data = tempfile::tempdir().unwrap();
+        let uv = Uv::find(data.path(), &|_| ()).await.unwrap();
+        let environment = tiny(data.path(), TINY);
+        // What an interrupted start leaves behind.
+        fs::create_dir_all(environment.folder.join("bin")).unwrap();
+        fs::write(environment.python(), "half").unwrap();
+        assert!(!environment.is_ready());
+
+        let (first, second) = tokio::join!(
+            environment.make(&uv, &|_| ()),
+            environment.make(&uv, &|_| ()),
+        );
+        first.unwrap();
+        second.unwrap();
+        assert!(environment.is_ready());
+        let mut python = tool_command(&environment);
+        assert!(
+            python
+                .args(["-c", "import six"])
+                .status()
+                .await
+                .unwrap()
+                .success()
+        );
+
+        // Another lock is installed on top of what people added.
+        let added = environment.folder.join("added");
+        fs::write(&added, "").unwrap();
+        let other = tiny(data.path(), "# nothing\nsix\n");
+        assert!(!other.is_ready());
+        let refused = other.make(&uv, &|_| ()).await.unwrap_err();
+        assert!(refused.message.contains("hash"), "{refused}");
+        assert!(added.exists() && environment.is_ready());
+
+        // A Python that went away with an upgrade of the system.
+        fs::remove_file(environment.python()).unwrap();
+        assert!(!environment.is_ready());
+        environment.make(&uv, &|_| ()).await.unwrap();
+        assert!(environment.is_ready() && !added.exists());
+    }
+
+    fn tool_command(environment: &Environment) -> tokio::process::Command {
+        super::super::tool::command(environment.python())
+    }
+}

@@ -1,0 +1,48 @@
+//! One at a time across processes: a lock on a file that is never removed.
+//!
+//! The kernel frees it when its holder dies, however that comes. Knows nothing of what it guards.
+
+use std::fs::{File, OpenOptions};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+use std::time::Duration;
+
+use rustix::fs::FlockOperation;
+use rustix::io::Errno;
+
+use super::Say;
+use crate::error::Error;
+
+/// How often a lock that another process holds is tried again.
+const RETRY: Duration = Duration::from_millis(100);
+
+/// Waits until no other process holds `path`; what is returned holds it until it is dropped.
+///
+/// Asks again and again instead of blocking, so that the wait can be cancelled.
+pub(super) async fn exclusive(path: &Path, say: Say<'_>) -> Result<File, Error> {
+    let failed = |reason: String| {
+        Error::user(format!(
+            "the lock {} cannot be taken: {reason}",
+            path.display()
+        ))
+    };
+    let file = OpenOptions::new()
+        .create(true)
+        .append(true)
+        .mode(0o600)
+        .open(path)
+        .map_err(|error| failed(error.to_string()))?;
+    let mut told = false;
+    loop {
+        match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => return Ok(file),
+            Err(Errno::WOULDBLOCK) => {}
+            Err(error) => return Err(failed(error.to_string())),
+        }
+        if !told {
+            told = true;
+            say("waiting for another nb that is at it");
+        }
+        tokio::time::sleep(RETRY).await;
+    }
+}

@@ -1,0 +1,161 @@
+//! uv, which makes environments: the one on the path, else nb's own, else nb's own from PyPI by pip.
+//!
+//! Its release and hashes are pinned in `locks/uv.txt`. Knows nothing of the environments it makes.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use super::tool::{self, Failure};
+use super::{Say, lock};
+use crate::config::private_folder;
+use crate::error::Error;
+
+const LOCK: &str = include_str!("locks/uv.txt");
+
+/// The oldest release with every option that is used here.
+const OLDEST: (u32, u32) = (0, 4);
+
+/// A uv that works.
+#[derive(Clone, Debug)]
+pub struct Uv {
+    program: PathBuf,
+}
+
+impl Uv {
+    /// Finds one or installs one into the tool folder under `data`.
+    pub async fn find(data: &Path, say: Say<'_>) -> Result<Self, Error> {
+        if let Some(uv) = Self::that_works("uv".into()).await {
+            return Ok(uv);
+        }
+        let tools = data.join("tools");
+        let own = tools.join("uv/bin/uv");
+        if let Some(uv) = Self::that_works(own.clone()).await {
+            return Ok(uv);
+        }
+        private_folder(data)?;
+        private_folder(&tools)?;
+        let _held = lock::exclusive(&tools.join("uv.lock"), say).await?;
+        if let Some(uv) = Self::that_works(own.clone()).await {
+            return Ok(uv);
+        }
+        install(&tools, say).await?;
+        Self::that_works(own).await.ok_or_else(|| {
+            Error::user(
+                "the uv from PyPI does not run on this machine; \
+                 install uv so that it is on the PATH, then try again",
+            )
+        })
+    }
+
+    /// Runs it; an error is what it said last.
+    pub(super) async fn run(&self, arguments: &[&str], say: Say<'_>) -> Result<(), String> {
+        let mut command = tool::command(&self.program);
+        command.args(arguments).env("UV_NO_PROGRESS", "1");
+        match tool::run(&mut command, say).await {
+            Ok(_) => Ok(()),
+            Err(failure) => Err(failure.to_string()),
+        }
+    }
+
+    async fn that_works(program: PathBuf) -> Option<Self> {
+        let said = tool::run(tool::command(&program).arg("--version"), &|_| ()).await;
+        let release = release(&said.ok()?)?;
+        (release >= OLDEST).then_some(Self { program })
+    }
+}
+
+/// Major and minor number out of `uv 0.13.9 (…)`.
+fn release(said: &str) -> Option<(u32, u32)> {
+    let mut numbers = said.strip_prefix("uv ")?.split(['.', ' ']);
+    let mut number = || numbers.next()?.parse().ok();
+    Some((number()?, number()?))
+}
+
+/// Installs into a folder beside the final one, which appears whole or not at all.
+async fn install(tools: &Path, say: Say<'_>) -> Result<(), Error> {
+    let failed = |reason: String| {
+        Error::user(format!(
+            "uv could not be installed from PyPI; install it so that it is on the PATH, or repair \
+             what pip says, then try again. pip said:\n{reason}"
+        ))
+    };
+    let part = tools.join("uv.part");
+    let broken = |error: std::io::Error| failed(format!("{}: {error}", part.display()));
+    if part.exists() {
+        fs::remove_dir_all(&part).map_err(broken)?;
+    }
+    private_folder(&part)?;
+    let requirements = part.join("uv.txt");
+    fs::write(&requirements, LOCK).map_err(broken)?;
+
+    let python = pip(&part, say).await?;
+    let whole = part.join("whole");
+    let mut command = tool::command(python);
+    command
+        .args(["-m", "pip", "install", "--quiet", "--no-input", "--no-deps"])
+        .args(["--disable-pip-version-check", "--only-binary=:all:"])
+        .arg("--require-hashes")
+        .arg("--target")
+        .arg(&whole)
+        .arg("--requirement")
+        .arg(&requirements)
+        // Settings that forbid or redirect what `--target` asks for.
+        .env("PIP_USER", "0")
+        .env("PIP_REQUIRE_VIRTUALENV", "0");
+    tool::run(&mut command, say)
+        .await
+        .map_err(|failure| failed(failure.to_string()))?;
+
+    let own = tools.join("uv");
+    if own.exists() {
+        fs::remove_dir_all(&own).map_err(broken)?;
+    }
+    fs::rename(&whole, &own).map_err(broken)?;
+    fs::remove_dir_all(&part).map_err(broken)
+}
+
+/// A Python that has pip: the system's, else one in a throw-away environment.
+async fn pip(part: &Path, say: Say<'_>) -> Result<PathBuf, Error> {
+    let python = PathBuf::from("python3");
+    match tool::run(tool::command(&python).args(["-m", "pip", "--version"]), say).await {
+        Ok(_) => return Ok(python),
+        Err(Failure::Missing) => {
+            return Err(Error::user(
+                "Python environments need Python and uv, and neither is installed; \
+                 install Python 3.11 or newer with pip (on Debian: apt install python3-pip), \
+                 then try again",
+            ));
+        }
+        Err(Failure::Failed(_)) => {}
+    }
+    let venv = part.join("venv");
+    match tool::run(tool::command(&python).args(["-m", "venv"]).arg(&venv), say).await {
+        Ok(_) => Ok(venv.join("bin/python")),
+        Err(_) => Err(Error::user(
+            "Python environments need uv, and there is no pip to install it with; \
+             install uv or pip (on Debian: apt install python3-pip), then try again",
+        )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn releases_are_read_from_what_uv_says() {
+        assert_eq!(
+            release("uv 0.13.9 (x86_64-unknown-linux-gnu)"),
+            Some((0, 13))
+        );
+        assert_eq!(release("uv 1.0"), Some((1, 0)));
+        assert_eq!(release("pyenv: uv: command not found"), None);
+        assert!((0, 3) < OLDEST && (0, 13) > OLDEST);
+    }
+
+    #[test]
+    fn the_lock_pins_by_hash_and_names_no_host() {
+        assert!(LOCK.starts_with("uv==") && LOCK.contains("--hash=sha256:"));
+        assert!(!LOCK.contains("://") && !LOCK.contains("--index"));
+    }
+}
