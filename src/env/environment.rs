@@ -162,6 +162,12 @@ mod tests {
     const TINY: &str = "six==1.17.0 \\\n    \
         --hash=sha256:4721f391ed90541fddacab5acf947aa0d3dc7d27b2e1e8eda2be8970586c3274\n";
 
+    const OTHER: &str = "six==1.16.0 \\\n    \
+        --hash=sha256:8abb2f1d86890a2dfb989f9a77cfcfd3e47c2a354b01111771326f8aa26e0254\n";
+
+    const FORGED: &str = "six==1.15.0 \\\n    \
+        --hash=sha256:0000000000000000000000000000000000000000000000000000000000000000\n";
+
     fn tiny(folder: &Path, lock: &'static str) -> Environment {
         Environment {
             title: "a tiny environment",
@@ -227,11 +233,14 @@ mod tests {
         // Another lock is installed on top of what people added.
         let added = environment.folder.join("added");
         fs::write(&added, "").unwrap();
-        let other = tiny(data.path(), "# nothing\nsix\n");
+        let other = tiny(data.path(), OTHER);
         assert!(!other.is_ready());
-        let refused = other.make(&uv, &|_| ()).await.unwrap_err();
-        assert!(refused.message.contains("hash"), "{refused}");
-        assert!(added.exists() && environment.is_ready());
+        other.make(&uv, &|_| ()).await.unwrap();
+        assert!(other.is_ready() && added.exists());
+        let refused = tiny(data.path(), FORGED).make(&uv, &|_| ()).await;
+        let refused = refused.unwrap_err();
+        assert!(refused.message.contains("ash"), "{refused}");
+        assert!(added.exists() && other.is_ready());
 
         // A Python that went away with an upgrade of the system.
         fs::remove_file(environment.python()).unwrap();

@@ -62,7 +62,8 @@ impl Servers {
             .arg(&token.file)
             .arg("--root")
             .arg(root)
-            .env("NB_RUNTIME_DIR", &slot.runtime)
+            .arg("--runtime-dir")
+            .arg(&slot.runtime)
             .env_remove("NB_TOKEN")
             .stdout(Stdio::piped());
         let mut gateway = Child::start("the gateway", &mut command, &log)?;

@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use rustix::process::Signal;
 use serde_json::json;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::time::{sleep, timeout};
 use tracing::{debug, info, warn};
 
@@ -46,6 +46,8 @@ pub(super) enum Command {
 /// What others may know of the kernel process.
 #[derive(Debug, Default)]
 pub(super) struct Vitals {
+    /// Rung when a kernel process has come or gone.
+    pub changed: Notify,
     pub kernel_pid: Cell<Option<i32>>,
     pub restarts: Cell<u32>,
     /// As the kernel itself calls them in its `kernel_info_reply`.
@@ -212,6 +214,7 @@ impl Lifecycle {
                 );
                 self.vitals.kernel_pid.set(Some(running.process.pid()));
                 self.vitals.restarts.set(self.restarts.total());
+                self.vitals.changed.notify_one();
                 self.broker.open_epoch(outbox);
                 Brought::Up(Box::new(running))
             }
@@ -326,6 +329,7 @@ impl Lifecycle {
 
     fn close_with(&self, ename: &str, phase: Phase, reason: &str) {
         self.vitals.kernel_pid.set(None);
+        self.vitals.changed.notify_one();
         self.broker.close_epoch(phase, ename, reason);
     }
 }

@@ -59,7 +59,13 @@ pub async fn run(folder: &Path) -> Result<(), Error> {
         commands: commands.clone(),
         clients: clients.clone(),
     });
-    let life = Lifecycle::new(start, folder.to_owned(), broker.clone(), vitals, asked);
+    let life = Lifecycle::new(
+        start,
+        folder.to_owned(),
+        broker.clone(),
+        Rc::clone(&vitals),
+        asked,
+    );
     let (unheard, nobody_heard) = oneshot::channel();
     let announce = |announcement: Announcement| {
         if let Err(error) = say(&announcement) {
@@ -71,6 +77,7 @@ pub async fn run(folder: &Path) -> Result<(), Error> {
     let asker = tokio::select! {
         asker = life.run(announce) => asker,
         () = http::serve(listener, api, tasks.clone()) => None,
+        () = keep_saved(&vitals, &record) => None,
         () = end_on_sigterm(commands.clone()) => None,
         () = end_unless_joined(nobody_heard, broker, commands) => None,
     };
@@ -144,6 +151,14 @@ fn say(announcement: &Announcement) -> io::Result<()> {
     let null = File::options().write(true).open("/dev/null")?;
     rustix::stdio::dup2_stdout(null)?;
     said
+}
+
+/// `state.json` names the kernel process that runs now.
+async fn keep_saved(vitals: &Vitals, record: &Record) {
+    loop {
+        vitals.changed.notified().await;
+        record.save();
+    }
 }
 
 async fn end_on_sigterm(commands: mpsc::Sender<Command>) {

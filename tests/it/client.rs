@@ -1,0 +1,170 @@
+//! A client of one kernel over an independent WebSocket implementation, in the v1 framing.
+
+use bytes::Bytes;
+use futures_util::{SinkExt, StreamExt};
+use nb::protocol::message::{Channel, Message};
+use nb::protocol::v1;
+use serde_json::{Value, json};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+use tokio_tungstenite::tungstenite::Message as Frame;
+use tokio_tungstenite::tungstenite::client::IntoClientRequest;
+use tokio_tungstenite::{WebSocketStream, client_async};
+
+use crate::gateway::LIMIT;
+
+pub(crate) struct Client {
+    socket: WebSocketStream<TcpStream>,
+    session: String,
+    count: u32,
+}
+
+/// What a kernel said.
+#[derive(Debug)]
+pub(crate) struct Said {
+    pub(crate) msg_type: String,
+    /// The id of the request that it answers.
+    pub(crate) parent: String,
+    pub(crate) content: Value,
+}
+
+/// What came of a cell.
+#[derive(Debug, Default)]
+pub(crate) struct Outcome {
+    pub(crate) reply: Value,
+    pub(crate) text: String,
+}
+
+impl Client {
+    pub(crate) async fn connect(port: u16, token: &str, kernel: &str, session: &str) -> Self {
+        let url = format!(
+            "ws://127.0.0.1:{port}/api/kernels/{kernel}/channels?session_id={session}&token={token}"
+        );
+        let mut request = url.into_client_request().unwrap();
+        let subprotocol = v1::SUBPROTOCOL.parse().unwrap();
+        request
+            .headers_mut()
+            .insert("Sec-WebSocket-Protocol", subprotocol);
+        let stream = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+        let (socket, response) = timeout(LIMIT, client_async(request, stream))
+            .await
+            .expect("the handshake hangs")
+            .unwrap();
+        assert_eq!(
+            response.headers()["Sec-WebSocket-Protocol"],
+            v1::SUBPROTOCOL
+        );
+        Self {
+            socket,
+            session: session.to_owned(),
+            count: 0,
+        }
+    }
+
+    pub(crate) fn local_port(&self) -> u16 {
+        self.socket.get_ref().local_addr().unwrap().port()
+    }
+
+    /// Sends a message and returns its id.
+    pub(crate) async fn send(
+        &mut self,
+        channel: Channel,
+        msg_type: &str,
+        content: Value,
+    ) -> String {
+        self.count += 1;
+        let id = format!("{}-{}-{}", self.session, self.local_port(), self.count);
+        let header = json!({
+            "msg_id": id, "msg_type": msg_type, "session": self.session, "username": "it",
+            "date": "2026-01-01T00:00:00Z", "version": "5.4",
+        });
+        let message = Message {
+            header: header.to_string().into(),
+            content: content.to_string().into(),
+            ..Message::empty()
+        };
+        let payload: Bytes = v1::encode(channel, &message);
+        self.socket.send(Frame::Binary(payload)).await.unwrap();
+        id
+    }
+
+    pub(crate) async fn submit(&mut self, code: &str) -> String {
+        let content = json!({
+            "code": code, "silent": false, "store_history": true, "user_expressions": {},
+            "allow_stdin": true, "stop_on_error": true,
+        });
+        self.send(Channel::Shell, "execute_request", content).await
+    }
+
+    /// The next message, or the close code.
+    pub(crate) async fn next(&mut self) -> Result<Said, u16> {
+        loop {
+            let frame = timeout(LIMIT, self.socket.next())
+                .await
+                .expect("the kernel is silent");
+            match frame.expect("the connection was cut").unwrap() {
+                Frame::Binary(payload) => {
+                    let (_, message) = v1::decode(&payload).unwrap();
+                    let header: Value = serde_json::from_slice(&message.header).unwrap();
+                    let parent: Value = serde_json::from_slice(&message.parent_header).unwrap();
+                    return Ok(Said {
+                        msg_type: header["msg_type"].as_str().unwrap().to_owned(),
+                        parent: parent["msg_id"].as_str().unwrap_or_default().to_owned(),
+                        content: serde_json::from_slice(&message.content).unwrap(),
+                    });
+                }
+                Frame::Close(close) => return Err(close.map_or(0, |close| close.code.into())),
+                _ => {}
+            }
+        }
+    }
+
+    /// Everything until the connection is closed: its code.
+    pub(crate) async fn close_code(&mut self) -> u16 {
+        loop {
+            if let Err(code) = self.next().await {
+                return code;
+            }
+        }
+    }
+
+    /// Waits for output of the request that contains `text`.
+    pub(crate) async fn wait_for(&mut self, request: &str, text: &str) {
+        loop {
+            let said = self.next().await.unwrap();
+            let output = said.content["text"].as_str().unwrap_or_default();
+            if said.parent == request && output.contains(text) {
+                return;
+            }
+        }
+    }
+
+    /// Waits for reply and idle of a request; questions are answered with `answer`.
+    pub(crate) async fn outcome(&mut self, request: &str, answer: &str) -> Outcome {
+        let mut outcome = Outcome::default();
+        let mut idle = false;
+        while !idle || outcome.reply.is_null() {
+            let said = self.next().await.unwrap();
+            if said.parent != request {
+                continue;
+            }
+            match said.msg_type.as_str() {
+                "stream" => outcome.text += said.content["text"].as_str().unwrap(),
+                "status" => idle |= said.content["execution_state"] == "idle",
+                "execute_reply" => outcome.reply = said.content,
+                "input_request" => {
+                    let content = json!({"value": answer});
+                    self.send(Channel::Stdin, "input_reply", content).await;
+                }
+                _ => {}
+            }
+        }
+        outcome
+    }
+
+    /// Runs a cell to its end.
+    pub(crate) async fn run(&mut self, code: &str) -> Outcome {
+        let request = self.submit(code).await;
+        self.outcome(&request, "").await
+    }
+}

@@ -1,0 +1,168 @@
+//! A gateway of a test's own: its process, its folders, and REST by hand.
+//!
+//! Ends what it started by its pid, kernels included, also when the test fails.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process, kill_process_group};
+use serde_json::Value;
+use tempfile::TempDir;
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::TcpStream;
+use tokio::process::{Child, Command};
+use tokio::time::timeout;
+
+use crate::client::Client;
+
+/// No wait of any test is longer.
+pub(crate) const LIMIT: Duration = Duration::from_secs(60);
+
+const TOKEN: &str = "it-token";
+
+pub(crate) struct Gateway {
+    child: Child,
+    pub(crate) port: u16,
+    handover: &'static str,
+    folder: TempDir,
+}
+
+impl Gateway {
+    pub(crate) async fn start(handover: &'static str) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let environments = folder.path().join("data/envs");
+        fs::create_dir_all(&environments).unwrap();
+        let python = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/test-env");
+        assert!(python.join("bin/python").exists(), "run cargo xtask setup");
+        symlink(python, environments.join("default")).unwrap();
+        let (child, port) = spawn(folder.path(), handover).await;
+        Self {
+            child,
+            port,
+            handover,
+            folder,
+        }
+    }
+
+    /// `kill -9`, and another gateway on the same folders.
+    pub(crate) async fn replace(&mut self) {
+        self.child.kill().await.unwrap();
+        (self.child, self.port) = spawn(self.folder.path(), self.handover).await;
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id().unwrap()
+    }
+
+    pub(crate) fn root(&self) -> PathBuf {
+        self.folder.path().to_owned()
+    }
+
+    /// A kernelspec that runs `script` in a shell.
+    pub(crate) fn put_shell_spec(&self, name: &str, script: &str) {
+        let folder = self.folder.path().join("jupyter/kernels").join(name);
+        fs::create_dir_all(&folder).unwrap();
+        let spec = serde_json::json!({"argv": ["/bin/sh", "-c", script], "language": "sh"});
+        fs::write(folder.join("kernel.json"), spec.to_string()).unwrap();
+    }
+
+    /// A request with the token; the answer's status and body (`null` when it has none).
+    pub(crate) async fn rest(&self, method: &str, path: &str, body: &str) -> (u16, Value) {
+        timeout(LIMIT, request(self.port, method, path, body))
+            .await
+            .expect("REST hangs")
+    }
+
+    /// The id of a new kernel.
+    pub(crate) async fn kernel(&self, body: &str) -> String {
+        let (status, kernel) = self.rest("POST", "/api/kernels", body).await;
+        assert_eq!(status, 201, "{kernel}");
+        kernel["id"].as_str().unwrap().to_owned()
+    }
+
+    pub(crate) async fn connect(&self, kernel: &str, session: &str) -> Client {
+        Client::connect(self.port, TOKEN, kernel, session).await
+    }
+
+    fn end_kernels(&self) {
+        let kernels = fs::read_dir(self.folder.path().join("run/kernels"));
+        for folder in kernels.into_iter().flatten().flatten() {
+            let state = fs::read(folder.path().join("state.json")).unwrap_or_default();
+            let state: Value = serde_json::from_slice(&state).unwrap_or_default();
+            let pid = |key: &str| {
+                let pid = state["nb"][key].as_i64()?;
+                Pid::from_raw(i32::try_from(pid).ok()?)
+            };
+            if let Some(pid) = pid("supervisor_pid") {
+                let _gone = kill_process(pid, Signal::KILL);
+            }
+            if let Some(pid) = pid("kernel_pid") {
+                let _gone = kill_process_group(pid, Signal::KILL);
+            }
+        }
+    }
+}
+
+impl Drop for Gateway {
+    fn drop(&mut self) {
+        let _gone = self.child.start_kill();
+        self.end_kernels();
+    }
+}
+
+async fn spawn(folder: &Path, handover: &str) -> (Child, u16) {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_nb"))
+        .args([
+            "serve",
+            "--port",
+            "0",
+            "--handover",
+            handover,
+            "--runtime-dir",
+        ])
+        .arg(folder.join("run"))
+        .arg("--root")
+        .arg(folder)
+        .env_clear()
+        .env("PATH", std::env::var_os("PATH").unwrap())
+        .env("HOME", folder)
+        .env("NB_DATA_DIR", folder.join("data"))
+        .env("NB_STATE_DIR", folder.join("state"))
+        .env("JUPYTER_PATH", folder.join("jupyter"))
+        .env("JPY_PARENT_PID", "1")
+        .env("NB_TOKEN", TOKEN)
+        .env("NB_LOG", "warn")
+        .stdout(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    let mut line = String::new();
+    let mut stdout = BufReader::new(child.stdout.take().unwrap());
+    timeout(LIMIT, stdout.read_line(&mut line))
+        .await
+        .unwrap()
+        .unwrap();
+    let port = line
+        .split("127.0.0.1:")
+        .nth(1)
+        .and_then(|rest| rest.split('/').next());
+    (child, port.unwrap().trim().parse().unwrap())
+}
+
+async fn request(port: u16, method: &str, path: &str, body: &str) -> (u16, Value) {
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+    let request = format!(
+        "{method} {path} HTTP/1.1\r\nHost: localhost\r\nAuthorization: token {TOKEN}\r\n\
+         Content-Type: application/json\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
+        body.len()
+    );
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+    (status, serde_json::from_str(body).unwrap_or_default())
+}

@@ -1,0 +1,7 @@
+//! The real binary against real kernels, over real sockets: one test program for all of it.
+
+mod client;
+mod gateway;
+mod notebooks;
+mod starts;
+mod survival;
