@@ -3,7 +3,7 @@
 //! Read afresh at each call, so a change on disk is seen at once; blocks on the file system.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde_json::{Map, json};
 
@@ -96,6 +96,33 @@ impl Catalog {
     }
 }
 
+impl Listed {
+    /// The command. A bare `python` is that of the environment which the spec lies in: `PATH` here is
+    /// the gateway's, not that of whoever installed the spec.
+    pub(crate) fn argv(&self) -> Vec<String> {
+        let mut argv = self.spec.argv.clone();
+        if let Some(program) = argv.first_mut()
+            && program.starts_with("python")
+            && !program.contains('/')
+            && let Some(prefix) = self.prefix()
+        {
+            let own = prefix.join("bin").join(&*program);
+            if own.is_file() {
+                *program = own.to_string_lossy().into_owned();
+            }
+        }
+        argv
+    }
+
+    /// The environment of a spec in `<prefix>/share/jupyter/kernels/<name>`.
+    fn prefix(&self) -> Option<&Path> {
+        let kernels = self.folder.parent()?;
+        kernels
+            .ends_with("share/jupyter/kernels")
+            .then(|| kernels.ancestors().nth(3))?
+    }
+}
+
 impl Specs {
     /// The name of the spec of whoever names none.
     pub(crate) fn default_name(&self) -> &str {
@@ -125,7 +152,6 @@ impl Specs {
 mod tests {
     use super::*;
     use std::fs;
-    use std::path::Path;
 
     fn put(root: &Path, name: &str, json: &str) {
         let folder = root.join("kernels").join(name);
@@ -176,5 +202,24 @@ mod tests {
         assert_eq!(specs.by_name["echo"].spec.display_name, "echo");
         assert!(!specs.by_name.contains_key("broken"));
         assert!(specs.find(Some("none")).is_err());
+    }
+
+    #[test]
+    fn a_bare_python_is_that_of_the_specs_environment() {
+        let root = tempfile::tempdir().unwrap();
+        let prefix = root.path().join("env");
+        put(
+            &prefix.join("share/jupyter"),
+            "mine",
+            r#"{"argv":["python3","-m","x"]}"#,
+        );
+        let search =
+            SearchPath::from_lookup(|name| (name == "VIRTUAL_ENV").then(|| prefix.clone().into()));
+        let catalog = Catalog::new(search, root.path().join("none"));
+        assert_eq!(catalog.read().by_name["mine"].argv()[0], "python3");
+        fs::create_dir_all(prefix.join("bin")).unwrap();
+        fs::write(prefix.join("bin/python3"), "").unwrap();
+        let python = prefix.join("bin/python3").display().to_string();
+        assert_eq!(catalog.read().by_name["mine"].argv(), [&python, "-m", "x"]);
     }
 }

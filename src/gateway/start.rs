@@ -113,7 +113,7 @@ impl Planner {
             format: API,
             kernel_id: wishes.id.to_string(),
             spec: name,
-            argv: listed.spec.argv.clone(),
+            argv: listed.argv(),
             language: listed.spec.language.clone(),
             interrupt_mode: listed.spec.interrupt_mode,
             resource_dir: listed.folder.clone(),

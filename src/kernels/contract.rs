@@ -182,6 +182,9 @@ pub struct Attach {
     pub expires: Option<u64>,
     pub left: usize,
     pub mode: AttachMode,
+    /// The client breaks on binary frames and on text over 10 MiB: a stock jupyter_server.
+    #[serde(default)]
+    pub text_only: bool,
 }
 
 /// The supervisor is ready for the record.

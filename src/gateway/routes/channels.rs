@@ -6,7 +6,9 @@ use std::time::Duration;
 use axum::Extension;
 use axum::body::Body;
 use axum::extract::{Request, State};
-use axum::http::header::{CONNECTION, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_PROTOCOL, UPGRADE};
+use axum::http::header::{
+    AUTHORIZATION, CONNECTION, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_PROTOCOL, UPGRADE,
+};
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use uuid::Uuid;
@@ -43,6 +45,9 @@ pub(super) async fn open(
         let message = format!("session_id is over {SESSION_ID_BYTES_MAX} bytes");
         return Err(ApiError::bad_request(message));
     }
+    // Browsers cannot set headers on a WebSocket, and others that do offer the v1 framing.
+    let is_jupyter_server =
+        handshake.framing == Framing::Legacy && request.headers().contains_key(AUTHORIZATION);
     let attach = Attach {
         session_id: session_id.unwrap_or_else(|| Uuid::new_v4().to_string()),
         framing: handshake.framing,
@@ -53,6 +58,7 @@ pub(super) async fn open(
             Handover::Auto => AttachMode::Fd,
             Handover::Never => AttachMode::Splice,
         },
+        text_only: is_jupyter_server,
     };
     let attachment = match gateway.supervisor(id).attach(ATTACH_DEADLINE).await {
         Ok(attachment) => attachment,

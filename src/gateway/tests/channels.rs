@@ -111,6 +111,7 @@ async fn a_connection_is_handed_over_with_what_the_client_sent_early() {
         expires: None,
         left: early.len(),
         mode: AttachMode::Fd,
+        text_only: false,
     };
     assert_eq!(attach, expected);
     assert_eq!(read(&mut stream, early.len()).await, early);

@@ -35,6 +35,7 @@ pub(super) async fn serve(mut stream: UnixStream, broker: Broker) -> io::Result<
         session: attach.session_id.into(),
         identity: attach.identity.into(),
         framing: attach.framing,
+        text_only: attach.text_only,
         expires_in,
     };
     match (attach.mode, fd) {

@@ -237,9 +237,15 @@ impl Broker {
         );
         let parent = state.activity.running().map(|(_, header)| header.clone());
         let parent = parent.unwrap_or(Bytes::from_static(b"{}"));
+        drop(state);
+        Some(self.note(parent, &text))
+    }
+
+    /// A word on stderr of the cell with this header; not part of the journal.
+    pub fn note(&self, parent_header: Bytes, text: &str) -> Rc<Entry> {
         let content = json!({"name": "stderr", "text": text});
-        let note = state.composer.message("stream", parent, &content);
-        Some(plain(note))
+        let state = self.state.borrow();
+        plain(state.composer.message("stream", parent_header, &content))
     }
 
     /// Waits while the kernel has too much unanswered.

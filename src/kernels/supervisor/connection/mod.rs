@@ -48,6 +48,8 @@ pub(super) struct Client {
     pub session: Rc<str>,
     pub identity: Rc<str>,
     pub framing: Framing,
+    /// It breaks on binary frames and on large text ones.
+    pub(super) text_only: bool,
     /// How long its credential lasts.
     pub expires_in: Option<Duration>,
 }
@@ -59,6 +61,7 @@ struct Shared {
     id: ConnectionId,
     line: Rc<Line>,
     framing: Framing,
+    text_only: bool,
     /// The number of the last entry that was written.
     written: Cell<Seq>,
     acked: Cell<Seq>,
@@ -97,6 +100,7 @@ pub(super) async fn serve<R, W>(
         id: ticket.id,
         line: Rc::clone(&ticket.line),
         framing: client.framing,
+        text_only: client.text_only,
         written: Cell::new(ticket.after),
         acked: Cell::new(ticket.after),
         pinged: Cell::new(None),

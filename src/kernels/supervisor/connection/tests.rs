@@ -20,19 +20,25 @@ const LIMIT: Duration = Duration::from_secs(20);
 const PIPE_BYTES: usize = 1 << 16;
 
 fn running() -> Broker {
-    let broker = Broker::new(Box::new(MemoryJournal::new(1 << 20)));
+    let broker = Broker::new(Box::new(MemoryJournal::new(1 << 25)));
     let (outbox, _requests) = mpsc::unbounded_channel();
     broker.open_epoch(outbox);
     broker
 }
 
 fn connect(broker: &Broker, session: &str) -> DuplexStream {
+    connect_with(broker, session, Framing::V1)
+}
+
+/// A legacy client is a stock jupyter_server here.
+fn connect_with(broker: &Broker, session: &str, framing: Framing) -> DuplexStream {
     let (near, far) = duplex(PIPE_BYTES);
     let (reader, writer) = split(near);
     let client = Client {
         session: session.into(),
         identity: "me".into(),
-        framing: Framing::V1,
+        framing,
+        text_only: framing == Framing::Legacy,
         expires_in: None,
     };
     let serving = serve(reader, writer, Bytes::new(), client, broker.clone());
@@ -195,5 +201,39 @@ fn a_broken_frame_closes_with_its_code_and_harms_nobody_else() {
         publish(&broker, "still here");
         assert_eq!(told(&mut good).await, "idle");
         assert_eq!(told(&mut good).await, "still here");
+    });
+}
+
+#[test]
+fn a_stock_jupyter_server_gets_nothing_that_breaks_it() {
+    run(async {
+        let broker = running();
+        let mut client = connect_with(&broker, "a", Framing::Legacy);
+        frame(&mut client).await;
+        let header = json!({"msg_id": "k", "msg_type": "display_data", "session": "kernel"});
+        let large = "x".repeat(10 << 20);
+        for (buffers, data) in [
+            (vec![Bytes::from_static(b"\xff")], "small"),
+            (vec![], &large),
+        ] {
+            let message = Message {
+                header: header.to_string().into(),
+                content: json!({ "data": data }).to_string().into(),
+                buffers,
+                ..Message::empty()
+            };
+            broker.kernel_said(Channel::Iopub, message);
+        }
+        let mut heard = Vec::new();
+        while heard.len() < 2 {
+            let (opcode, payload) = frame(&mut client).await;
+            assert_ne!(opcode, 0x2);
+            if opcode == 0x1 {
+                heard.push(serde_json::from_slice::<Value>(&payload).unwrap());
+            }
+        }
+        assert_eq!(heard[0]["content"]["data"], "small");
+        let note = heard[1]["content"]["text"].as_str().unwrap();
+        assert!(note.contains("10 MiB"), "{note}");
     });
 }

@@ -15,11 +15,15 @@ use super::output::Output;
 use crate::kernels::contract::Framing;
 use crate::kernels::supervisor::broker::Ticket;
 use crate::kernels::supervisor::journal::{Batch, Entry, Mark, Read, RequestKey, Seq};
-use crate::protocol::legacy::Payload;
+use crate::protocol::legacy::{self, EncodeError, Payload};
+use crate::protocol::message::Channel;
 use crate::protocol::websocket::Opcode;
 
 /// About how much is taken from the journal before it is written.
 const BATCH_BYTES: usize = 256 * 1024;
+
+/// What tornado's WebSocket client takes, less some room.
+const TEXT_BYTES_MAX: usize = 10 * 1024 * 1024 - 1024;
 
 /// Writes to the client until the connection is asked to close, and says why it closes.
 pub(super) async fn write<W: AsyncWrite + Unpin>(
@@ -35,7 +39,7 @@ pub(super) async fn write<W: AsyncWrite + Unpin>(
     };
     let mut output = Output::default();
     for entry in &ticket.first {
-        encode(shared.framing, entry, &mut output);
+        encode(shared, entry, &mut output);
     }
     loop {
         let closing = shared.line.closing();
@@ -53,7 +57,7 @@ pub(super) async fn write<W: AsyncWrite + Unpin>(
             }
         }
         if let Some(note) = shared.broker.take_loss_note(&shared.session) {
-            encode(shared.framing, &note, &mut output);
+            encode(shared, &note, &mut output);
         }
         control_frames(shared, &position, &mut output);
         if !output.is_empty() {
@@ -99,21 +103,21 @@ impl Position {
                     self.held.push((RequestKey::clone(key), Rc::clone(&entry)));
                     continue;
                 }
-                _ => encode(shared.framing, &entry, output),
+                _ => encode(shared, &entry, output),
             }
             if let Mark::Idle(idle) = &entry.mark {
-                self.let_go(|key| key == idle, shared.framing, output);
+                self.let_go(|key| key == idle, shared, output);
             }
         }
         if self.after >= self.replay_until {
-            self.let_go(|_| true, shared.framing, output);
+            self.let_go(|_| true, shared, output);
         }
         shared.written.set(self.after);
     }
 
-    fn let_go(&mut self, due: impl Fn(&RequestKey) -> bool, framing: Framing, output: &mut Output) {
+    fn let_go(&mut self, due: impl Fn(&RequestKey) -> bool, shared: &Shared, output: &mut Output) {
         for (_, reply) in self.held.extract_if(.., |(key, _)| due(key)) {
-            encode(framing, &reply, output);
+            encode(shared, &reply, output);
         }
     }
 }
@@ -136,13 +140,40 @@ fn control_frames(shared: &Shared, position: &Position, output: &mut Output) {
     }
 }
 
-fn encode(framing: Framing, entry: &Entry, output: &mut Output) {
-    match framing {
-        Framing::V1 => output.frame(Opcode::Binary, &entry.v1()),
-        Framing::Legacy => match entry.legacy() {
-            Ok(Payload::Text(text)) => output.frame(Opcode::Text, &[text]),
-            Ok(Payload::Binary(binary)) => output.frame(Opcode::Binary, &[binary]),
-            Err(error) => warn!(%error, "a message cannot be sent in the legacy framing"),
-        },
+fn encode(shared: &Shared, entry: &Entry, output: &mut Output) {
+    let payload = match shared.framing {
+        Framing::V1 => return output.frame(Opcode::Binary, &entry.v1()),
+        Framing::Legacy if shared.text_only => text_only(shared, entry),
+        Framing::Legacy => entry.legacy(),
+    };
+    match payload {
+        Ok(Payload::Text(text)) => output.frame(Opcode::Text, &[text]),
+        Ok(Payload::Binary(binary)) => output.frame(Opcode::Binary, &[binary]),
+        Err(error) => warn!(%error, "a message cannot be sent in the legacy framing"),
     }
+}
+
+/// What a stock jupyter_server survives: no buffers, and instead of output that is too large a word
+/// about it. Both are sent whole to every other client.
+fn text_only(shared: &Shared, entry: &Entry) -> Result<Payload, EncodeError> {
+    let payload = match entry.legacy()? {
+        Payload::Text(text) => text,
+        Payload::Binary(_) => {
+            let (channel, mut message) = entry.message();
+            warn!(session = %shared.session, "left out buffers that jupyter_server cannot take");
+            message.buffers.clear();
+            match legacy::encode(channel, &message)? {
+                Payload::Text(text) | Payload::Binary(text) => text,
+            }
+        }
+    };
+    let (channel, message) = entry.message();
+    if payload.len() <= TEXT_BYTES_MAX || channel != Channel::Iopub {
+        return Ok(Payload::Text(payload));
+    }
+    let text = format!(
+        "[nb] output of {} bytes is left out: JupyterLab's server takes at most 10 MiB at once\n",
+        payload.len()
+    );
+    shared.broker.note(message.parent_header, &text).legacy()
 }
