@@ -11,8 +11,8 @@ use std::time::Duration;
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use serde_json::Value;
 use tempfile::TempDir;
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
-use tokio::net::TcpStream;
+use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader};
+use tokio::net::{TcpStream, UnixStream};
 use tokio::process::{Child, Command};
 use tokio::time::timeout;
 
@@ -81,6 +81,17 @@ impl Gateway {
         let (status, kernel) = self.rest("POST", "/api/kernels", body).await;
         assert_eq!(status, 201, "{kernel}");
         kernel["id"].as_str().unwrap().to_owned()
+    }
+
+    /// What a kernel's supervisor itself answers.
+    pub(crate) async fn supervisor(&self, kernel: &str, path: &str) -> Value {
+        let socket = format!("run/kernels/{kernel}/supervisor.sock");
+        let socket = UnixStream::connect(self.folder.path().join(socket));
+        let (status, body) = timeout(LIMIT, exchange(socket.await.unwrap(), "GET", path, ""))
+            .await
+            .expect("the supervisor hangs");
+        assert_eq!(status, 200, "{body}");
+        body
     }
 
     pub(crate) async fn connect(&self, kernel: &str, session: &str) -> Client {
@@ -153,7 +164,16 @@ async fn spawn(folder: &Path, handover: &str) -> (Child, u16) {
 }
 
 async fn request(port: u16, method: &str, path: &str, body: &str) -> (u16, Value) {
-    let mut stream = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+    let stream = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+    exchange(stream, method, path, body).await
+}
+
+async fn exchange(
+    mut stream: impl AsyncRead + AsyncWrite + Unpin,
+    method: &str,
+    path: &str,
+    body: &str,
+) -> (u16, Value) {
     let request = format!(
         "{method} {path} HTTP/1.1\r\nHost: localhost\r\nAuthorization: token {TOKEN}\r\n\
          Content-Type: application/json\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",

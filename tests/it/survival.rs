@@ -2,6 +2,8 @@
 
 use std::fs;
 
+use serde_json::{Value, json};
+
 use crate::client::Client;
 use crate::gateway::Gateway;
 
@@ -98,6 +100,21 @@ async fn a_cut_line_loses_nothing() {
     drop(client);
     // Somebody else sees the cell go on while the client is away.
     witness.wait_for(&cell, "20").await;
+    let about = gateway.supervisor(&kernel, "/v1/about").await;
+    assert_eq!(
+        (&about["api"], about["kernel_id"].as_str()),
+        (&1.into(), Some(&*kernel))
+    );
+    let path = format!("/v1/journal?msg_id={cell}&limit=1000");
+    let journal = gateway.supervisor(&kernel, &path).await;
+    let held = journal["entries"].as_array().unwrap();
+    let is_of_cell = |entry: &Value| entry["message"]["parent_header"]["msg_id"] == cell;
+    assert!(held.len() > 10 && held.iter().all(is_of_cell), "{journal}");
+    let sessions = gateway.supervisor(&kernel, "/v1/connections").await;
+    assert_eq!(
+        (&sessions[0]["session_id"], &sessions[0]["connected"]),
+        (&json!("a"), &json!(false))
+    );
     let mut client = gateway.connect(&kernel, "a").await;
     let mut got = Vec::new();
     numbers(&mut client, &cell, &mut got).await;

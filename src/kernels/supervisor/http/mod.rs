@@ -3,6 +3,7 @@
 //! Takes requests in and gives answers out; what they do is done by the lifecycle, the broker and the
 //! record of notebook sessions. Only our own user (and root) gets past the accept.
 
+mod journal;
 mod respond;
 
 use std::convert::Infallible;
@@ -129,6 +130,7 @@ async fn answer(api: Rc<Api>, request: Request<Incoming>) -> Result<Response, In
                 "say whose: ?identity=",
             ),
         },
+        (&Method::GET, ["v1", "journal"]) => journal::answer(&api, &query).await,
         (&Method::GET, ["v1", "metrics"]) => text(api.record.metrics()),
         _ => not_found("the supervisor has no such route"),
     };
