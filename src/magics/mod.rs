@@ -1,1 +1,26 @@
 //! What our own cells do, whatever language the kernel speaks.
+//!
+//! A cell comes by one of two doors and meets the same code behind them:
+//!
+//! ```text
+//! IPython: %nb … -> helper (in the kernel) -> POST /v1/cells --+
+//!                                                              +--> Registry::run --> Magic::run
+//! any other kernel: the cell queue, Registry::claim -----------+         with a Cell to speak by
+//! ```
+//!
+//! Knows the supervisor only as a [`Cell`]: no socket, no queue, no message of the kernel.
+
+pub mod call;
+pub mod cell;
+pub mod helper;
+pub mod registry;
+pub mod wire;
+
+mod machine;
+mod status;
+#[cfg(test)]
+mod test_cell;
+
+pub use call::{At, Call};
+pub use cell::{Answer, Bundle, Cell, Facts, Failure, Given, Output, Place, Question, StreamName};
+pub use registry::{Claim, Completion, Front, Magic, Registry, Runs};

@@ -2,6 +2,7 @@
 
 mod client;
 mod gateway;
+mod magics;
 mod notebooks;
 mod starts;
 mod survival;

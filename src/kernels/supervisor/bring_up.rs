@@ -14,13 +14,14 @@ use serde::Deserialize;
 use serde_json::json;
 use tokio::sync::mpsc;
 use tokio::time::{sleep, timeout};
-use tracing::debug;
+use tracing::{debug, info, warn};
 
 use super::broker::{Broker, Outbox};
 use super::lifecycle::Vitals;
 use super::link::{self, LinkError, LinkReceiver, LinkSender};
 use super::process::{KernelProcess, Launch};
 use crate::kernels::contract::{Start, StartFailure, StartFailureKind, file};
+use crate::magics::helper::{EXPRESSION, registered};
 use crate::protocol::connection_file::{ConnectionFile, SignatureScheme, Transport};
 use crate::protocol::message::{Channel, HeaderPeek, Message};
 
@@ -29,6 +30,9 @@ const ASK_AGAIN: Duration = Duration::from_millis(500);
 
 /// A kernel that answers but publishes nothing is taken as it is after this time.
 const SILENT_WITHIN: Duration = Duration::from_secs(2);
+
+/// How long a kernel may take to learn our magics.
+const HELPER_WITHIN: Duration = Duration::from_secs(5);
 
 /// The longest path of a Unix socket, less the suffix that kernels add.
 const SOCKET_PATH_MAX: usize = 105;
@@ -46,6 +50,7 @@ pub(super) struct Running {
 /// Starts the kernel and waits until it has answered and is heard.
 pub(super) async fn bring_up(
     start: &Start,
+    helper: &str,
     folder: &Path,
     epoch: u32,
     broker: &Broker,
@@ -68,7 +73,7 @@ pub(super) async fn bring_up(
     })?;
     let limit = Duration::from_millis(start.launch_timeout_ms);
     let introduced = tokio::select! {
-        introduced = timeout(limit, introduce(start, &connection, broker, vitals)) => introduced,
+        introduced = timeout(limit, introduce(start, helper, &connection, broker, vitals)) => introduced,
         cause = process.ended() => {
             let message = format!("the kernel {} {cause} before it was ready", start.spec);
             return Err(died(message, process.stderr_tail()));
@@ -203,6 +208,7 @@ struct LanguageInfo {
 /// Asks until the kernel answers and its output is heard too.
 async fn introduce(
     start: &Start,
+    helper: &str,
     connection: &ConnectionFile,
     broker: &Broker,
     vitals: &Vitals,
@@ -236,7 +242,44 @@ async fn introduce(
             broker.kernel_said(channel, message);
         }
     }
+    if *vitals.language.borrow() == "python" {
+        let installed = install(helper, broker, &mut sender, &mut receiver);
+        match timeout(HELPER_WITHIN, installed).await {
+            Ok(Ok(true)) => {}
+            Ok(Ok(false)) => info!("this Python kernel has no IPython: it gets no magics"),
+            Ok(Err(error)) => return Err(error),
+            Err(_) => warn!("the helper was not installed in time"),
+        }
+    }
     Ok((sender, receiver))
+}
+
+/// Makes an IPython kernel know our magics, unseen; false when it is none.
+async fn install(
+    helper: &str,
+    broker: &Broker,
+    sender: &mut LinkSender,
+    receiver: &mut LinkReceiver,
+) -> Result<bool, LinkError> {
+    let content = json!({
+        "code": helper, "silent": true, "store_history": false, "allow_stdin": false,
+        "stop_on_error": false, "user_expressions": {"nb": EXPRESSION},
+    });
+    let request = broker.compose("execute_request", &content);
+    sender.send(Channel::Shell, &request).await?;
+    let id = HeaderPeek::read(&request.header).map(|peek| peek.msg_id.into_owned());
+    loop {
+        let (channel, message) = receiver.recv().await?;
+        let Ok(message) = message else {
+            continue;
+        };
+        let parent = HeaderPeek::read(&message.parent_header).map(|peek| peek.msg_id.into_owned());
+        if channel == Channel::Shell && parent == id {
+            let reply = serde_json::from_slice(&message.content).unwrap_or_default();
+            return Ok(registered(&reply));
+        }
+        broker.kernel_said(channel, message);
+    }
 }
 
 fn is_kernel_info(message: &Message) -> bool {

@@ -13,6 +13,7 @@ use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use rustix::process::Signal;
 use serde_json::json;
 use tokio::sync::{Notify, mpsc, oneshot};
@@ -49,6 +50,8 @@ pub(super) struct Vitals {
     /// Rung when a kernel process has come or gone.
     pub changed: Notify,
     pub kernel_pid: Cell<Option<i32>>,
+    /// When that process was ready.
+    pub kernel_started: Cell<Option<Timestamp>>,
     pub restarts: Cell<u32>,
     /// As the kernel itself calls them in its `kernel_info_reply`.
     pub language: RefCell<String>,
@@ -58,6 +61,8 @@ pub(super) struct Vitals {
 /// The life of one kernel.
 pub(super) struct Lifecycle {
     start: Start,
+    /// What makes an IPython kernel know our magics.
+    helper: String,
     folder: PathBuf,
     broker: Broker,
     vitals: Rc<Vitals>,
@@ -81,6 +86,7 @@ impl Lifecycle {
     /// A life that has not begun.
     pub(super) fn new(
         start: Start,
+        helper: String,
         folder: PathBuf,
         broker: Broker,
         vitals: Rc<Vitals>,
@@ -88,6 +94,7 @@ impl Lifecycle {
     ) -> Self {
         Self {
             start,
+            helper,
             folder,
             broker,
             vitals,
@@ -183,6 +190,7 @@ impl Lifecycle {
         self.epoch += 1;
         let bringing = bring_up::bring_up(
             &self.start,
+            &self.helper,
             &self.folder,
             self.epoch,
             &self.broker,
@@ -214,6 +222,7 @@ impl Lifecycle {
                 );
                 self.vitals.kernel_pid.set(Some(running.process.pid()));
                 self.vitals.restarts.set(self.restarts.total());
+                self.vitals.kernel_started.set(Some(Timestamp::now()));
                 self.vitals.changed.notify_one();
                 self.broker.open_epoch(outbox);
                 Brought::Up(Box::new(running))

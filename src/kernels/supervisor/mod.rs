@@ -10,6 +10,7 @@
 
 mod attach;
 mod bring_up;
+mod cells;
 mod connection;
 mod http;
 mod lifecycle;

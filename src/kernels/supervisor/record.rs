@@ -17,6 +17,7 @@ use super::broker::Broker;
 use super::compose::timestamp;
 use super::lifecycle::Vitals;
 use crate::kernels::contract::{API, Kernel, NotebookSession, file};
+use crate::magics::Facts;
 
 /// The record of one kernel.
 pub(super) struct Record {
@@ -86,6 +87,27 @@ impl Record {
             notebook_sessions: self.sessions.borrow().values().cloned().collect(),
             owner: self.owner.clone(),
             nb,
+        }
+    }
+
+    /// What a magic may know of the kernel.
+    pub(super) fn facts(&self, journal_bytes_max: u64) -> Facts {
+        let snapshot = self.broker.snapshot();
+        let pid = self.vitals.kernel_pid.get();
+        Facts {
+            kernel_id: self.kernel_id.clone(),
+            spec: self.spec.clone(),
+            language: self.vitals.language.borrow().clone(),
+            execution_state: snapshot.execution_state.to_owned(),
+            pid: pid.and_then(|pid| u32::try_from(pid).ok()),
+            started: self.vitals.kernel_started.get(),
+            restarts: self.vitals.restarts.get().into(),
+            connected: snapshot.connections,
+            away: snapshot.away,
+            lost_messages: snapshot.lost.messages,
+            lost_bytes: snapshot.lost.bytes,
+            journal_bytes: snapshot.journal_bytes as u64,
+            journal_bytes_max,
         }
     }
 

@@ -18,12 +18,14 @@ use tokio_util::task::TaskTracker;
 use tracing::{debug, info, warn};
 
 use super::broker::Broker;
+use super::cells::Cells;
 use super::http::{self, Api};
 use super::journal::memory::MemoryJournal;
 use super::lifecycle::{Command, Lifecycle, Vitals};
 use super::record::Record;
 use crate::error::Error;
 use crate::kernels::contract::{API, Announcement, Start, file};
+use crate::magics::helper::injection;
 
 /// Commands that wait for the lifecycle.
 const COMMANDS_MAX: usize = 64;
@@ -53,7 +55,10 @@ pub async fn run(folder: &Path) -> Result<(), Error> {
     let listener = listen(&folder.join(file::SOCKET))?;
     let (commands, asked) = mpsc::channel(COMMANDS_MAX);
     let (tasks, clients) = (TaskTracker::new(), TaskTracker::new());
+    let cells = Rc::new(Cells::new(&start, folder, Rc::clone(&record)));
+    let helper = injection(&folder.join(file::SOCKET), &cells.registry);
     let api = Rc::new(Api {
+        cells,
         broker: broker.clone(),
         record: Rc::clone(&record),
         commands: commands.clone(),
@@ -61,6 +66,7 @@ pub async fn run(folder: &Path) -> Result<(), Error> {
     });
     let life = Lifecycle::new(
         start,
+        helper,
         folder.to_owned(),
         broker.clone(),
         Rc::clone(&vitals),

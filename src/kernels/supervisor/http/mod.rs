@@ -21,9 +21,10 @@ use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
 use tracing::{debug, warn};
 
-use self::respond::{Response, empty, error, json, read_json, text};
+use self::respond::{Response, empty, error, json, lines, read_json, text};
 use super::attach;
 use super::broker::Broker;
+use super::cells::{Cells, helper_door};
 use super::lifecycle::Command;
 use super::record::Record;
 use crate::kernels::contract::{API, ATTACH_PROTOCOL, About, NotebookSession, StartFailureKind};
@@ -44,6 +45,7 @@ const INTERRUPT_WITHIN: Duration = Duration::from_secs(5);
 pub(super) struct Api {
     pub broker: Broker,
     pub record: Rc<Record>,
+    pub cells: Rc<Cells>,
     pub commands: mpsc::Sender<Command>,
     pub clients: TaskTracker,
 }
@@ -130,6 +132,20 @@ async fn answer(api: Rc<Api>, request: Request<Incoming>) -> Result<Response, In
                 "say whose: ?identity=",
             ),
         },
+        (&Method::POST, ["v1", "cells"]) => match read_json(request).await {
+            Ok(cell) => lines(helper_door::open(Rc::clone(&api.cells), cell, &api.clients)),
+            Err(response) => response,
+        },
+        (&Method::POST, ["v1", "cells", id, "answer"]) => {
+            let id = (*id).to_owned();
+            match read_json(request).await {
+                Err(response) => response,
+                Ok(reply) => match api.cells.answer(&id, reply) {
+                    true => empty(StatusCode::NO_CONTENT),
+                    false => not_found("nothing waits for this answer"),
+                },
+            }
+        }
         (&Method::GET, ["v1", "journal"]) => journal::answer(&api, &query).await,
         (&Method::GET, ["v1", "metrics"]) => text(api.record.metrics()),
         _ => not_found("the supervisor has no such route"),

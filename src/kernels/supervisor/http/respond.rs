@@ -1,14 +1,18 @@
 //! Bodies in and out: JSON with caps and deadlines, errors in one shape.
 
+use std::convert::Infallible;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http_body_util::{BodyExt, Full, Limited};
-use hyper::body::Incoming;
+use futures_util::stream;
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt, Full, Limited, StreamBody};
+use hyper::body::{Frame, Incoming};
 use hyper::header::{CONTENT_TYPE, HeaderValue};
 use hyper::{Request, StatusCode};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use tokio::sync::mpsc;
 use tokio::time::timeout;
 
 use crate::kernels::contract::ErrorBody;
@@ -20,10 +24,10 @@ const BODY_BYTES_MAX: usize = 1024 * 1024;
 const BODY_WITHIN: Duration = Duration::from_secs(10);
 
 /// An answer.
-pub(super) type Response = hyper::Response<Full<Bytes>>;
+pub(super) type Response = hyper::Response<UnsyncBoxBody<Bytes, Infallible>>;
 
 pub(super) fn empty(status: StatusCode) -> Response {
-    let mut response = Response::default();
+    let mut response = Response::new(Full::default().boxed_unsync());
     *response.status_mut() = status;
     response
 }
@@ -42,6 +46,18 @@ pub(super) fn text(body: String) -> Response {
     )
 }
 
+/// Lines of JSON as they come.
+pub(super) fn lines(lines: mpsc::Receiver<Bytes>) -> Response {
+    let frames = stream::unfold(lines, |mut lines| async {
+        let line = lines.recv().await?;
+        Some((Ok(Frame::data(line)), lines))
+    });
+    let mut response = Response::new(StreamBody::new(frames).boxed_unsync());
+    let content_type = HeaderValue::from_static("application/x-ndjson");
+    response.headers_mut().insert(CONTENT_TYPE, content_type);
+    response
+}
+
 pub(super) fn error(status: StatusCode, reason: &str, message: &str) -> Response {
     let fault = match status.as_u16() {
         502 | 504 => "kernel",
@@ -58,7 +74,7 @@ pub(super) fn error(status: StatusCode, reason: &str, message: &str) -> Response
 }
 
 fn with_body(status: StatusCode, body: Vec<u8>, content_type: &'static str) -> Response {
-    let mut response = Response::new(Full::new(body.into()));
+    let mut response = Response::new(Full::new(body.into()).boxed_unsync());
     *response.status_mut() = status;
     let content_type = HeaderValue::from_static(content_type);
     response.headers_mut().insert(CONTENT_TYPE, content_type);

@@ -1,0 +1,92 @@
+//! The door of IPython kernels: the helper in the kernel asks, and gets lines until the magic has ended.
+
+use std::rc::Rc;
+
+use bytes::Bytes;
+use futures_util::FutureExt;
+use futures_util::future::LocalBoxFuture;
+use tokio::sync::mpsc;
+use tokio_util::task::TaskTracker;
+
+use super::Cells;
+use crate::magics::wire::{CellRequest, Line};
+use crate::magics::{Cell, Facts, Failure, Output, Place, Question};
+
+/// Lines that the helper has not taken; a magic that goes on waits.
+const LINES_MAX: usize = 64;
+
+struct HelperCell {
+    cells: Rc<Cells>,
+    lines: mpsc::Sender<Bytes>,
+}
+
+/// Runs a magic and gives the lines to answer with. Whoever drops them interrupts it.
+pub(in crate::kernels::supervisor) fn open(
+    cells: Rc<Cells>,
+    request: CellRequest,
+    tasks: &TaskTracker,
+) -> mpsc::Receiver<Bytes> {
+    let (lines, answer) = mpsc::channel(LINES_MAX);
+    let (call, _parent) = request.into_parts();
+    tasks.spawn_local(async move {
+        let cell = HelperCell {
+            cells: Rc::clone(&cells),
+            lines,
+        };
+        let outcome = cells.registry.run(&call, &cell).await;
+        cell.say(&Line::Last(outcome.into())).await;
+    });
+    answer
+}
+
+impl HelperCell {
+    /// Nobody may listen any more: then the cell is interrupted, which the magic notices itself.
+    async fn say(&self, line: &Line) {
+        let _gone = self.lines.send(line.encode().into()).await;
+    }
+
+    async fn ask_helper(&self, line: impl FnOnce(String) -> Line) -> Result<String, Failure> {
+        let (id, answer) = self.cells.question();
+        self.say(&line(id.clone())).await;
+        tokio::select! {
+            Ok(reply) = answer => reply.into(),
+            () = self.lines.closed() => {
+                self.cells.questions.borrow_mut().remove(&id);
+                Err(Failure::interrupted())
+            }
+        }
+    }
+}
+
+impl Cell for HelperCell {
+    fn emit(&self, output: Output) -> LocalBoxFuture<'_, ()> {
+        async move { self.say(&Line::Output(output)).await }.boxed_local()
+    }
+
+    fn ask(&self, question: Question) -> LocalBoxFuture<'_, Result<String, Failure>> {
+        let Question { prompt, password } = question;
+        let line = move |id| Line::Ask {
+            id,
+            prompt,
+            password,
+        };
+        self.ask_helper(line).boxed_local()
+    }
+
+    fn run_hidden(&self, code: String) -> LocalBoxFuture<'_, Result<String, Failure>> {
+        self.ask_helper(move |id| Line::Run { id, code })
+            .boxed_local()
+    }
+
+    fn interrupted(&self) -> LocalBoxFuture<'_, ()> {
+        self.lines.closed().boxed_local()
+    }
+
+    fn facts(&self) -> Facts {
+        self.cells.facts()
+    }
+
+    fn place(&self) -> Place {
+        self.cells.place.clone()
+    }
+}

@@ -1,0 +1,65 @@
+//! Our own cells: the magics, what they may know of this kernel, and the doors by which a cell comes.
+//!
+//! Owns the questions that wait for an answer. Knows nothing of HTTP.
+
+pub(super) mod helper_door;
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::path::Path;
+use std::rc::Rc;
+
+use tokio::sync::oneshot;
+
+use super::record::Record;
+use crate::kernels::contract::Start;
+use crate::magics::wire::Reply;
+use crate::magics::{Facts, Place, Registry};
+
+/// The magics of one kernel.
+pub(super) struct Cells {
+    pub(super) registry: Registry,
+    record: Rc<Record>,
+    place: Place,
+    journal_bytes_max: u64,
+    questions: RefCell<HashMap<String, oneshot::Sender<Reply>>>,
+    asked: Cell<u64>,
+}
+
+impl Cells {
+    /// The magics of the kernel that is started so, with its folder.
+    pub(super) fn new(start: &Start, folder: &Path, record: Rc<Record>) -> Self {
+        Self {
+            registry: Registry::standard(),
+            record,
+            place: Place {
+                argv: start.argv.clone(),
+                env: start.env.clone(),
+                cwd: start.cwd.clone(),
+                scratch: folder.join("scratch"),
+            },
+            journal_bytes_max: start.journal_bytes_max,
+            questions: RefCell::default(),
+            asked: Cell::new(0),
+        }
+    }
+
+    /// An answer has come; false when nothing waits for it.
+    pub(super) fn answer(&self, id: &str, reply: Reply) -> bool {
+        let asker = self.questions.borrow_mut().remove(id);
+        asker.is_some_and(|asker| asker.send(reply).is_ok())
+    }
+
+    /// A fresh id for a question, and what its answer comes by.
+    fn question(&self) -> (String, oneshot::Receiver<Reply>) {
+        self.asked.set(self.asked.get() + 1);
+        let id = self.asked.get().to_string();
+        let (asker, answer) = oneshot::channel();
+        self.questions.borrow_mut().insert(id.clone(), asker);
+        (id, answer)
+    }
+
+    fn facts(&self) -> Facts {
+        self.record.facts(self.journal_bytes_max)
+    }
+}

@@ -1,0 +1,272 @@
+//! What a magic and its supervisor say to each other: the running cell as a handle, what it may show,
+//! and how it ends.
+//!
+//! The same for both doors. Knows nothing of how the supervisor does any of it.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::PathBuf;
+
+use futures_util::future::LocalBoxFuture;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+/// One thing to show, by media type.
+pub type Bundle = Map<String, Value>;
+
+/// The cell that a magic runs for. The supervisor implements it, once for each door.
+///
+/// A future that a method returns may be dropped at any time; what was asked is then forgotten.
+pub trait Cell {
+    /// Shows something under the cell. It is on its way when the future is first polled; the future
+    /// ends when there is room for more, so awaiting it is what keeps a flood from filling memory.
+    fn emit(&self, output: Output) -> LocalBoxFuture<'_, ()>;
+
+    /// Asks whoever ran the cell, on stdin. Fails when the client takes no questions or is interrupted.
+    fn ask(&self, question: Question) -> LocalBoxFuture<'_, Result<String, Failure>>;
+
+    /// Runs code in the kernel, unseen: no execution count, no history, no output. Gives what it
+    /// printed to stdout, so that values come back from every language the same way.
+    ///
+    /// Top-level names of the code are names in the user's namespace. In an IPython kernel, which is
+    /// busy with this very cell, the helper runs it; elsewhere it is a silent execute_request, sent
+    /// past the queue since the kernel is idle. A failure carries the kernel's own ename and evalue.
+    fn run_hidden(&self, code: String) -> LocalBoxFuture<'_, Result<String, Failure>>;
+
+    /// Ends when this cell is interrupted (or its client in the kernel is gone); at once when it was.
+    fn interrupted(&self) -> LocalBoxFuture<'_, ()>;
+
+    /// What the supervisor knows of its kernel now.
+    fn facts(&self) -> Facts;
+
+    /// Where and with what the kernel runs.
+    fn place(&self) -> Place;
+}
+
+/// The stream that text goes to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StreamName {
+    Stdout,
+    Stderr,
+}
+
+/// Something to show under a cell.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Output {
+    Stream {
+        name: StreamName,
+        text: String,
+    },
+    /// A `display_data`, or an `update_display_data` of the `display_id` in `transient`.
+    Display {
+        data: Bundle,
+        #[serde(default)]
+        metadata: Map<String, Value>,
+        #[serde(default)]
+        transient: Map<String, Value>,
+        #[serde(default)]
+        update: bool,
+    },
+    /// Takes away what the cell has shown, at once or with the next output.
+    Clear {
+        wait: bool,
+    },
+}
+
+impl Output {
+    /// Text on stdout.
+    pub fn stdout(text: impl Into<String>) -> Self {
+        Self::Stream {
+            name: StreamName::Stdout,
+            text: text.into(),
+        }
+    }
+
+    /// A display that nothing will update.
+    pub fn display(data: Bundle) -> Self {
+        Self::Display {
+            data,
+            metadata: Map::new(),
+            transient: Map::new(),
+            update: false,
+        }
+    }
+}
+
+/// A question to the user.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Question {
+    pub prompt: String,
+    /// Whether the answer is not to be seen while it is typed.
+    pub password: bool,
+}
+
+/// What a magic that has run gives back: to the expression that it stands in, and to the eye.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Answer {
+    pub given: Given,
+    /// What stands for the value where nothing takes it: as the cell's result in an IPython kernel, as
+    /// a display in any other. Without one the value's own text does.
+    pub shown: Option<Bundle>,
+}
+
+/// The value of a magic's expression; only IPython kernels can take one.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub enum Given {
+    #[default]
+    Nothing,
+    Text(String),
+    Json(Value),
+    Path(PathBuf),
+    /// A file in Arrow IPC format that becomes a frame in the kernel. Whoever takes it removes it.
+    Arrow(PathBuf),
+}
+
+impl Answer {
+    /// Nothing, neither to the expression nor to the eye.
+    pub fn nothing() -> Self {
+        Self::default()
+    }
+
+    /// What to display where no expression can take the value.
+    pub fn into_display(self) -> Option<Bundle> {
+        let text = match (self.shown, self.given) {
+            (Some(shown), _) => return Some(shown),
+            (None, Given::Nothing) => return None,
+            (None, Given::Text(text)) => text,
+            (None, Given::Json(value)) => value.to_string(),
+            (None, Given::Path(path) | Given::Arrow(path)) => path.display().to_string(),
+        };
+        Some(Bundle::from_iter([(
+            "text/plain".to_owned(),
+            Value::String(text),
+        )]))
+    }
+}
+
+/// Why a magic failed: the cell fails with it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    /// The class of the error, as the client shows it.
+    pub ename: String,
+    /// One plain sentence.
+    pub message: String,
+    /// What led to it, shown after the sentence; may be empty.
+    pub log: String,
+}
+
+impl Failure {
+    /// A failure without a log.
+    pub fn new(ename: impl Into<String>, message: impl Into<String>) -> Self {
+        Self {
+            ename: ename.into(),
+            message: message.into(),
+            log: String::new(),
+        }
+    }
+
+    /// The cell asks for something that there is not. The name is IPython's own.
+    pub fn usage(message: impl Into<String>) -> Self {
+        Self::new("UsageError", message)
+    }
+
+    /// The cell was interrupted. The name is what clients know from a Python kernel.
+    pub fn interrupted() -> Self {
+        Self::new("KeyboardInterrupt", "The cell was interrupted.")
+    }
+
+    /// What the `traceback` of an error message shows: the sentence, then the log.
+    pub fn traceback(&self) -> Vec<String> {
+        let head = format!("\u{1b}[31m{}\u{1b}[39m: {}", self.ename, self.message);
+        if self.log.is_empty() {
+            vec![head]
+        } else {
+            vec![head, self.log.clone()]
+        }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.ename, self.message)
+    }
+}
+
+impl std::error::Error for Failure {}
+
+/// What the supervisor knows of its kernel; no secrets, so all of it may be shown.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Facts {
+    pub kernel_id: String,
+    /// The kernelspec's name.
+    pub spec: String,
+    pub language: String,
+    /// As REST shows it.
+    pub execution_state: String,
+    /// The kernel's process, which leads its process group; nothing while there is none.
+    pub pid: Option<u32>,
+    /// When that process was started.
+    pub started: Option<Timestamp>,
+    /// How often a process was replaced by the next: with it ends what a magic knew of the old one.
+    pub restarts: u64,
+    /// Client sessions with a connection.
+    pub connected: usize,
+    /// Client sessions that may come back.
+    pub away: usize,
+    /// What sessions have missed for good, since the start.
+    pub lost_messages: u64,
+    pub lost_bytes: u64,
+    pub journal_bytes: u64,
+    pub journal_bytes_max: u64,
+}
+
+/// Where and with what the kernel runs.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Place {
+    /// The kernelspec's command, as it was run.
+    pub argv: Vec<String>,
+    /// All of the kernel's environment; it may hold secrets.
+    pub env: BTreeMap<String, String>,
+    pub cwd: PathBuf,
+    /// A folder of the user's own, 0700, that goes with the kernel: for what a cell leaves for the
+    /// kernel to read. It may not exist yet.
+    pub scratch: PathBuf,
+}
+
+impl fmt::Debug for Place {
+    /// Without the environment and the arguments.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Place")
+            .field("program", &self.argv.first())
+            .field("cwd", &self.cwd)
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_value_without_a_display_is_shown_as_its_text() {
+        let shown = |given| Answer { given, shown: None }.into_display();
+        assert_eq!(shown(Given::Nothing), None);
+        let bundle = shown(Given::Json(json!({"a": 1}))).unwrap();
+        assert_eq!(Value::Object(bundle), json!({"text/plain": "{\"a\":1}"}));
+    }
+
+    #[test]
+    fn secrets_of_the_environment_are_not_in_debug_texts() {
+        let place = Place {
+            argv: vec!["python3".to_owned()],
+            env: BTreeMap::from([("TOKEN".to_owned(), "hunter2".to_owned())]),
+            cwd: PathBuf::from("/home/me"),
+            scratch: PathBuf::from("/home/me/scratch"),
+        };
+        assert!(!format!("{place:?}").contains("hunter2"));
+    }
+}

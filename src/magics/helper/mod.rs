@@ -1,0 +1,115 @@
+//! The code that makes an IPython kernel know our magics: `nb_helper.py`, wrapped to be run there.
+//!
+//! Run it by an execute_request with `silent`, no history and [`EXPRESSION`] under `user_expressions`,
+//! right after kernel_info of a kernel whose language is Python and after each of its restarts;
+//! [`registered`] tells from the reply by which door its cells come.
+
+use std::fmt::Write;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+use serde_json::Value;
+
+use super::registry::{NB, Registry};
+
+const SOURCE: &str = include_str!("nb_helper.py");
+
+/// True in the kernel once the helper has registered our magics there.
+pub const EXPRESSION: &str = "hasattr(get_ipython(), '_nb_helper')";
+
+/// The code for the execute_request: one expression that gives `None` and leaves no name behind.
+/// Outside IPython it does nothing. `socket` is the supervisor's.
+pub fn injection(socket: &Path, registry: &Registry) -> String {
+    let mut magics = vec![format!(
+        "({}, {}, False)",
+        literal(NB),
+        literal(&registry.overview())
+    )];
+    for magic in registry.magics() {
+        let expands = if magic.expands() { "True" } else { "False" };
+        magics.extend(magic.spellings().iter().map(|name| {
+            let (name, help) = (literal(name), literal(magic.help()));
+            format!("({name}, {help}, {expands})")
+        }));
+    }
+    format!(
+        "(lambda g: (exec(compile({source}, '<nb helper>', 'exec'), g), \
+         g['install']({socket}, [{magics}]))[1])({{'__name__': 'nb_helper'}})",
+        source = literal(SOURCE),
+        socket = bytes_literal(socket.as_os_str().as_bytes()),
+        magics = magics.join(", "),
+    )
+}
+
+/// Whether the content of the execute_reply says that the helper is in place.
+pub fn registered(reply: &Value) -> bool {
+    let expression = &reply["user_expressions"]["nb"];
+    expression["status"] == "ok" && expression["data"]["text/plain"] == "True"
+}
+
+/// A Python string literal in plain ASCII.
+fn literal(text: &str) -> String {
+    let mut literal = String::with_capacity(text.len() + 2);
+    literal.push('"');
+    for c in text.chars() {
+        match c {
+            '"' | '\\' => literal.extend(['\\', c]),
+            '\n' => literal.push_str("\\n"),
+            ' '..='~' => literal.push(c),
+            // Eight digits hold every character, so there are no surrogates to think of.
+            c => _ = write!(literal, "\\U{:08x}", u32::from(c)),
+        }
+    }
+    literal.push('"');
+    literal
+}
+
+/// A Python bytes literal: a path need not be UTF-8.
+fn bytes_literal(bytes: &[u8]) -> String {
+    let mut literal = "b\"".to_owned();
+    for &byte in bytes {
+        match byte {
+            b'"' | b'\\' => literal.extend(['\\', char::from(byte)]),
+            b' '..=b'~' => literal.push(char::from(byte)),
+            byte => _ = write!(literal, "\\x{byte:02x}"),
+        }
+    }
+    literal.push('"');
+    literal
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn literals_are_ascii_and_cannot_be_left() {
+        assert_eq!(literal("a\"\\\n\t"), r#""a\"\\\n\U00000009""#);
+        assert_eq!(literal("é\u{1f40d}"), r#""\U000000e9\U0001f40d""#);
+        assert_eq!(bytes_literal(b"/a\"\\\xff\n"), r#"b"/a\"\\\xff\x0a""#);
+    }
+
+    #[test]
+    fn the_injection_is_one_line_of_ascii() {
+        let code = injection(Path::new("/run/nb/sock"), &Registry::standard());
+        assert!(code.is_ascii() && !code.contains('\n'));
+        assert!(code.contains(r#"g['install'](b"/run/nb/sock", [("nb", "%nb help"#));
+        assert!(code.ends_with("})"));
+    }
+
+    #[test]
+    fn the_reply_tells_the_door() {
+        let said = |text: &str| {
+            json!({"status": "ok", "user_expressions": {
+                "nb": {"status": "ok", "data": {"text/plain": text}, "metadata": {}},
+            }})
+        };
+        assert!(registered(&said("True")));
+        assert!(!registered(&said("False")));
+        assert!(!registered(&json!({"status": "error"})));
+        assert!(!registered(&json!({
+            "status": "ok", "user_expressions": {"nb": {"status": "error"}},
+        })));
+    }
+}

@@ -1,0 +1,496 @@
+//! Which magics there are, whose a cell is, and the one way to run them.
+//!
+//! `%nb NAME …` reaches every magic. A magic may have further spellings of its own (`%NAME …`), which
+//! in an IPython kernel the user may take over. Knows no door: both call [`Registry::run`].
+
+use std::fmt;
+use std::time::Duration;
+
+use futures_util::future::{self, Either, LocalBoxFuture};
+
+use super::call::{self, At, Call};
+use super::cell::{Answer, Bundle, Cell, Failure, Given};
+use super::status::Status;
+
+/// The name that is always ours.
+pub const NB: &str = "nb";
+
+/// How long an interrupted magic may take to end well, say to cancel a query at its server.
+const INTERRUPT_GRACE: Duration = Duration::from_secs(5);
+
+/// The kernel's side of the doors.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Front {
+    /// The helper has registered our magics there: cells go to the kernel as they were typed.
+    IPython,
+    Plain,
+}
+
+/// Where a magic's cell runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Runs {
+    /// As part of a cell of the kernel: in an expression, in a condition, under `%%time`.
+    Beside,
+    /// Instead of a cell of the kernel: taken from the queue whatever the kernel is.
+    Elsewhere,
+}
+
+/// One magic. It lives as long as its supervisor and may keep state between cells.
+pub trait Magic {
+    /// Its name behind `%nb`.
+    fn name(&self) -> &'static str;
+
+    /// What it is for, in one line.
+    fn help(&self) -> &'static str;
+
+    /// Does it. An interrupt is the magic's to notice ([`Cell::interrupted`]); one that does not end
+    /// within seconds of it is dropped where it awaits.
+    fn run<'a>(
+        &'a self,
+        call: &'a Call,
+        cell: &'a dyn Cell,
+    ) -> LocalBoxFuture<'a, Result<Answer, Failure>>;
+
+    /// What may stand at the cursor, whatever is typed of it: those that fit are picked out.
+    fn complete<'a>(&'a self, _at: &'a At, _cell: &'a dyn Cell) -> LocalBoxFuture<'a, Vec<String>> {
+        Box::pin(future::ready(Vec::new()))
+    }
+
+    /// The names that it also has without `nb` before them; the call tells which was typed.
+    fn spellings(&self) -> &'static [&'static str] {
+        &[]
+    }
+
+    /// Where its `%%` cell runs; a `%` line always runs beside.
+    fn runs(&self) -> Runs {
+        Runs::Beside
+    }
+
+    /// Whether IPython fills in `{name}` and `$name` in the line of its own spellings first. Only there,
+    /// so never where those may mean something to the magic, as they do in SQL.
+    fn expands(&self) -> bool {
+        false
+    }
+}
+
+/// A cell that the queue is to run instead of the kernel.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Claim {
+    pub call: Call,
+    /// What follows once the call has succeeded, under the same parent: a cell by itself, so it is to
+    /// be claimed again, and is the kernel's when it is not. Its reply is then the cell's.
+    pub rest: Option<String>,
+}
+
+/// What a `complete_reply` says; positions are in characters of the source.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Completion {
+    pub matches: Vec<String>,
+    pub start: usize,
+    pub end: usize,
+}
+
+/// All magics of a supervisor.
+pub struct Registry {
+    magics: Vec<Box<dyn Magic>>,
+}
+
+impl fmt::Debug for Registry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names = self.magics.iter().map(|magic| magic.name());
+        f.debug_list().entries(names).finish()
+    }
+}
+
+enum Found<'a> {
+    /// `%nb`, `%nb help`, `%nb help NAME`.
+    Help(Call),
+    Magic(&'a dyn Magic, Call),
+    /// `%nb NAME` with this NAME.
+    Unknown(String),
+}
+
+impl Registry {
+    /// The magics of this version of nb.
+    pub fn standard() -> Self {
+        Self::of(vec![Box::new(Status::default())])
+    }
+
+    /// These magics; where two share a name the first has it.
+    pub fn of(magics: Vec<Box<dyn Magic>>) -> Self {
+        Self { magics }
+    }
+
+    /// The magics that an IPython kernel is to know.
+    pub fn magics(&self) -> impl Iterator<Item = &dyn Magic> {
+        self.magics.iter().map(Box::as_ref)
+    }
+
+    /// Whether the queue is to take this cell from the kernel, and as what.
+    ///
+    /// A cell is ours when its first line that is not blank starts with `%nb`, whatever follows, or
+    /// with a spelling of a magic. In an IPython kernel only `%%` cells that run elsewhere are.
+    pub fn claim(&self, source: &str, front: Front) -> Option<Claim> {
+        let call::Head { call, rest } = call::head(source)?;
+        let found = self.find(&call)?;
+        let elsewhere = matches!(
+            &found,
+            Found::Magic(magic, call) if call.cell.is_some() && magic.runs() == Runs::Elsewhere
+        );
+        (front == Front::Plain || elsewhere).then_some(Claim { call, rest })
+    }
+
+    /// Runs a call from either door.
+    pub async fn run(&self, call: &Call, cell: &dyn Cell) -> Result<Answer, Failure> {
+        self.run_within(call, cell, INTERRUPT_GRACE).await
+    }
+
+    async fn run_within(
+        &self,
+        call: &Call,
+        cell: &dyn Cell,
+        grace: Duration,
+    ) -> Result<Answer, Failure> {
+        let (magic, call) = match self.find(call) {
+            Some(Found::Magic(magic, call)) => (magic, call),
+            Some(Found::Help(call)) => return self.help(&call),
+            Some(Found::Unknown(name)) => return Err(self.unknown(&format!("%nb {name}"))),
+            None => return Err(self.unknown(&format!("%{}", call.magic))),
+        };
+        match future::select(magic.run(&call, cell), cell.interrupted()).await {
+            Either::Left((outcome, _)) => outcome,
+            Either::Right(((), run)) => match tokio::time::timeout(grace, run).await {
+                Ok(Err(failure)) => Err(failure),
+                Ok(Ok(_)) | Err(_) => Err(Failure::interrupted()),
+            },
+        }
+    }
+
+    /// What may stand at the cursor, counted in characters; nothing when that is not in a call of ours.
+    pub async fn complete(
+        &self,
+        source: &str,
+        cursor: usize,
+        cell: &dyn Cell,
+    ) -> Option<Completion> {
+        let at = call::at(source, cursor)?;
+        let offered = match self.find(&at.call)? {
+            Found::Magic(magic, call) if at.call.magic != NB => {
+                let at = At { call, ..at.clone() };
+                magic.complete(&at, cell).await
+            }
+            Found::Magic(magic, call) if let Some(before) = behind_name(&at) => {
+                let at = At {
+                    before,
+                    call,
+                    ..at.clone()
+                };
+                magic.complete(&at, cell).await
+            }
+            _ => self.names().map(str::to_owned).collect(),
+        };
+        let word = at.word();
+        let end = cursor.min(source.chars().count());
+        Some(Completion {
+            matches: offered
+                .into_iter()
+                .filter(|offer| offer.starts_with(word))
+                .collect(),
+            start: end - word.chars().count(),
+            end,
+        })
+    }
+
+    /// What an `inspect_reply` says of the call at the cursor.
+    pub fn inspect(&self, source: &str, cursor: usize) -> Option<String> {
+        match self.find(&call::at(source, cursor)?.call)? {
+            Found::Magic(magic, _) => Some(describe(magic)),
+            Found::Help(_) | Found::Unknown(_) => Some(self.overview()),
+        }
+    }
+
+    /// One line for each magic.
+    pub fn overview(&self) -> String {
+        let width = self.names().map(str::len).max().unwrap_or(0);
+        let mut lines = vec![format!("%nb {:width$}  what there is", "help")];
+        lines.extend(
+            self.magics()
+                .map(|magic| format!("%nb {:width$}  {}", magic.name(), magic.help())),
+        );
+        lines.join("\n")
+    }
+
+    fn names(&self) -> impl Iterator<Item = &'static str> {
+        std::iter::once("help").chain(self.magics.iter().map(|magic| magic.name()))
+    }
+
+    /// `None`: not ours.
+    fn find(&self, call: &Call) -> Option<Found<'_>> {
+        if call.magic != NB {
+            let magic = self
+                .magics()
+                .find(|magic| magic.spellings().contains(&call.magic.as_str()))?;
+            return Some(Found::Magic(magic, call.clone()));
+        }
+        let (name, line) = call::split_name(&call.line).unwrap_or(("help", ""));
+        let inner = Call {
+            magic: name.to_owned(),
+            line: line.trim().to_owned(),
+            cell: call.cell.clone(),
+        };
+        if name == "help" {
+            return Some(Found::Help(inner));
+        }
+        let by_name = self.magics().find(|magic| magic.name() == name);
+        let magic = by_name.or_else(|| {
+            self.magics()
+                .find(|magic| magic.spellings().contains(&name))
+        });
+        Some(match magic {
+            Some(magic) => Found::Magic(magic, inner),
+            None => Found::Unknown(name.to_owned()),
+        })
+    }
+
+    fn help(&self, call: &Call) -> Result<Answer, Failure> {
+        let text = if call.line.is_empty() {
+            self.overview()
+        } else {
+            let asked = Call {
+                magic: NB.to_owned(),
+                line: call.line.clone(),
+                cell: None,
+            };
+            match self.find(&asked) {
+                Some(Found::Magic(magic, _)) => describe(magic),
+                Some(Found::Unknown(name)) => return Err(self.unknown(&format!("%nb {name}"))),
+                Some(Found::Help(_)) | None => self.overview(),
+            }
+        };
+        Ok(Answer {
+            given: Given::Nothing,
+            shown: Some(Bundle::from_iter([("text/plain".to_owned(), text.into())])),
+        })
+    }
+
+    fn unknown(&self, typed: &str) -> Failure {
+        let known: Vec<String> = self.names().map(|name| format!("%nb {name}")).collect();
+        Failure::usage(format!(
+            "There is no `{typed}`; there is: {}.",
+            known.join(", ")
+        ))
+    }
+}
+
+/// What stands between the name behind `%nb` and the cursor; nothing while the cursor is in the name.
+fn behind_name(at: &At) -> Option<String> {
+    if at.in_cell {
+        return Some(at.before.clone());
+    }
+    let (_, behind) = call::split_name(at.before.trim_start())?;
+    (!behind.is_empty()).then(|| behind.to_owned())
+}
+
+fn describe(magic: &dyn Magic) -> String {
+    let mut text = format!("%nb {}: {}", magic.name(), magic.help());
+    if !magic.spellings().is_empty() {
+        let spellings: Vec<String> = magic.spellings().iter().map(|s| format!("%{s}")).collect();
+        text += &format!("\nAlso: {}", spellings.join(", "));
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::magics::test_cell::TestCell;
+    use serde_json::json;
+
+    /// A magic with spellings that gives its call back, or never ends.
+    struct Echo;
+
+    impl Magic for Echo {
+        fn name(&self) -> &'static str {
+            "echo"
+        }
+
+        fn help(&self) -> &'static str {
+            "say it again"
+        }
+
+        fn run<'a>(
+            &'a self,
+            call: &'a Call,
+            _: &'a dyn Cell,
+        ) -> LocalBoxFuture<'a, Result<Answer, Failure>> {
+            Box::pin(async move {
+                if call.line == "forever" {
+                    future::pending::<()>().await;
+                }
+                Ok(Answer {
+                    given: Given::Json(json!([call.magic, call.line, call.cell])),
+                    shown: None,
+                })
+            })
+        }
+
+        fn complete<'a>(&'a self, at: &'a At, _: &'a dyn Cell) -> LocalBoxFuture<'a, Vec<String>> {
+            let offers = vec![format!("--in-{}", at.call.magic), at.before.clone()];
+            Box::pin(future::ready(offers))
+        }
+
+        fn spellings(&self) -> &'static [&'static str] {
+            &["say", "elsewhere"]
+        }
+
+        fn runs(&self) -> Runs {
+            Runs::Elsewhere
+        }
+    }
+
+    fn registry() -> Registry {
+        Registry::of(vec![Box::new(Status::default()), Box::new(Echo)])
+    }
+
+    fn call(magic: &str, line: &str) -> Call {
+        Call {
+            magic: magic.to_owned(),
+            line: line.to_owned(),
+            cell: None,
+        }
+    }
+
+    #[test]
+    fn a_plain_kernels_cell_is_ours_by_its_first_line() {
+        let registry = registry();
+        for ours in [
+            "%nb",
+            "%nb status",
+            "\n%nb what",
+            "%%nb\n1",
+            "%nb\tstatus",
+            "%say x",
+        ] {
+            assert!(registry.claim(ours, Front::Plain).is_some(), "{ours:?}");
+            assert_eq!(registry.claim(ours, Front::IPython), None, "{ours:?}");
+        }
+        for other in [
+            "",
+            "%nbx",
+            "%status",
+            "%echo",
+            "1\n%nb",
+            "%time 1",
+            "nb status",
+            "%%sql\n1",
+        ] {
+            assert_eq!(registry.claim(other, Front::Plain), None, "{other:?}");
+        }
+    }
+
+    #[test]
+    fn what_runs_elsewhere_is_taken_from_every_kernel() {
+        for source in ["%%elsewhere a\n1", "%%nb echo\n1"] {
+            assert!(registry().claim(source, Front::IPython).is_some());
+        }
+        assert_eq!(registry().claim("%elsewhere a", Front::IPython), None);
+    }
+
+    #[test]
+    fn the_rest_of_a_cell_is_claimed_again() {
+        let registry = registry();
+        let first = registry
+            .claim("%nb status\n%say x\n1 + 1", Front::Plain)
+            .unwrap();
+        let second = registry.claim(&first.rest.unwrap(), Front::Plain).unwrap();
+        assert_eq!(second.call, call("say", "x"));
+        assert_eq!(second.rest.as_deref(), Some("\n\n1 + 1"));
+        assert_eq!(registry.claim("\n\n1 + 1", Front::Plain), None);
+    }
+
+    #[tokio::test]
+    async fn a_magic_is_reached_by_each_of_its_names() {
+        for (typed, seen) in [
+            (call("nb", "echo a b"), json!(["echo", "a b", null])),
+            (call("nb", "say a"), json!(["say", "a", null])),
+            (call("say", "a"), json!(["say", "a", null])),
+        ] {
+            let answer = registry().run(&typed, &TestCell::default()).await.unwrap();
+            assert_eq!(answer.given, Given::Json(seen));
+        }
+    }
+
+    #[tokio::test]
+    async fn an_unknown_name_fails_with_what_there_is() {
+        let failure = registry()
+            .run(&call("nb", "foo bar"), &TestCell::default())
+            .await
+            .unwrap_err();
+        assert_eq!(failure.ename, "UsageError");
+        assert_eq!(
+            failure.message,
+            "There is no `%nb foo`; there is: %nb help, %nb status, %nb echo."
+        );
+    }
+
+    #[tokio::test]
+    async fn help_lists_what_there_is() {
+        for line in ["", "help"] {
+            let answer = registry()
+                .run(&call("nb", line), &TestCell::default())
+                .await;
+            let text = answer.unwrap().into_display().unwrap()["text/plain"].clone();
+            assert!(
+                text.as_str()
+                    .unwrap()
+                    .ends_with("\n%nb echo    say it again")
+            );
+        }
+        let one = registry()
+            .run(&call("nb", "help say"), &TestCell::default())
+            .await;
+        let text = one.unwrap().into_display().unwrap()["text/plain"].clone();
+        assert_eq!(text, "%nb echo: say it again\nAlso: %say, %elsewhere");
+    }
+
+    #[tokio::test]
+    async fn an_interrupt_ends_a_magic_that_does_not_look() {
+        let cell = TestCell::default();
+        cell.interrupt();
+        let outcome = registry()
+            .run_within(&call("say", "forever"), &cell, Duration::ZERO)
+            .await;
+        assert_eq!(outcome, Err(Failure::interrupted()));
+    }
+
+    #[tokio::test]
+    async fn names_and_arguments_are_completed() {
+        let cell = TestCell::default();
+        let registry = registry();
+        let complete = async |source: &str, cursor| registry.complete(source, cursor, &cell).await;
+        let found = complete("x = %nb st", 10).await.unwrap();
+        assert_eq!(
+            (found.matches, found.start, found.end),
+            (vec!["status".to_owned()], 8, 10)
+        );
+        let found = complete("%nb status --", 13).await.unwrap();
+        assert_eq!(
+            (found.matches, found.start),
+            (vec!["--json".to_owned()], 11)
+        );
+        let found = complete("%nb echo --i", 12).await.unwrap();
+        assert_eq!(found.matches, ["--in-echo"]);
+        let found = complete("%say --", 7).await.unwrap();
+        assert_eq!(found.matches, ["--in-say"]);
+        assert_eq!(complete("%%nb say\nab", 11).await.unwrap().matches, ["ab"]);
+        assert_eq!(complete("%nb ", 4).await.unwrap().matches.len(), 3);
+        assert_eq!(complete("%ls a", 5).await, None);
+    }
+
+    #[test]
+    fn inspection_tells_of_the_magic() {
+        let text = registry().inspect("%nb status --json", 8).unwrap();
+        assert!(text.starts_with("%nb status: "));
+        assert_eq!(registry().inspect("print", 3), None);
+    }
+}
