@@ -16,11 +16,12 @@ use std::path::PathBuf;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use self::progress::Progress;
-use self::servers::{Lab, Servers};
-use self::slot::{Slot, Token};
+use self::servers::{Lab, Servers, Token};
+use self::slot::Slot;
 use crate::config::Places;
 use crate::env::{Environment, Uv};
 use crate::error::Error;
+use crate::gateway;
 
 /// Sets everything up and runs a JupyterLab on the gateway until Ctrl-C.
 ///
@@ -37,7 +38,7 @@ pub(super) struct Up {
     /// The folder with the notebooks [default: the current one]
     #[arg(long)]
     root: Option<PathBuf>,
-    /// A file that holds the token for Lab and the gateway [default: one that is generated and kept]
+    /// A file that holds the token for Lab and the gateway [default: NB_TOKEN, else one that is generated and kept]
     #[arg(long)]
     token_file: Option<PathBuf>,
     /// Accepted for habit's sake: a browser is never opened
@@ -76,10 +77,7 @@ impl Up {
             }
         };
         let slot = Slot::take(&places)?;
-        let token = match self.token_file.clone() {
-            Some(file) => Token::read(file)?,
-            None => Token::kept(&places)?,
-        };
+        let token = self.token(&places)?;
         let mut stop = Stop::new()?;
         let progress = Progress::new();
         let mut servers = Servers::default();
@@ -91,7 +89,7 @@ impl Up {
             () = stop.asked() => Ok(()),
         };
         progress.clear();
-        if outcome.is_ok() {
+        if outcome.is_ok() && servers.any() {
             progress.line("ending JupyterLab, the kernels and the gateway");
         }
         let ended = tokio::select! {
@@ -100,6 +98,17 @@ impl Up {
             () = stop.asked() => Ok(()),
         };
         outcome.and(ended)
+    }
+
+    fn token(&self, places: &Places) -> Result<Token, Error> {
+        let variable = std::env::var("NB_TOKEN").ok();
+        let given = self.token_file.as_deref();
+        let (token, kept) = gateway::find_token(given, variable.as_deref(), &places.state)?;
+        let kept = kept.then(|| places.state.join("token"));
+        Ok(Token {
+            text: token.reveal().to_owned(),
+            file: self.token_file.clone().or(kept),
+        })
     }
 
     /// Sets up, starts, tells the address; ends only with an error.
@@ -119,7 +128,7 @@ impl Up {
         make(&[&kernels, &lab], places, progress).await?;
 
         let start = "starting the gateway";
-        let gateway = step(progress, start, servers.start_gateway(slot, token, root)).await?;
+        let address = step(progress, start, servers.start_gateway(slot, token, root)).await?;
         let python = lab.python();
         let lab = Lab {
             python: &python,
@@ -131,15 +140,14 @@ impl Up {
         let port = step(
             progress,
             start,
-            servers.start_lab(&lab, gateway, slot, token),
+            servers.start_lab(&lab, address, slot, token),
         )
         .await?;
         if port != self.port && self.port != 0 {
             progress.line(&format!("port {} is taken", self.port));
         }
         progress.line(&format!(
-            "the gateway is http://{gateway}, its token in {}",
-            token.file.display()
+            "the gateway is http://{address}, with the same token"
         ));
         progress.line("JupyterLab is ready; Ctrl-C ends it, the gateway and the kernels");
         let address = SocketAddr::from((servers::asked_at(self.ip), port));

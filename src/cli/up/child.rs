@@ -19,12 +19,15 @@ use crate::error::Error;
 /// How much of the end of a log is shown with a failure.
 const TAIL_BYTES: u64 = 3000;
 
+/// This very binary, even if its file was replaced meanwhile.
+pub(super) const OURSELVES: &str = "/proc/self/exe";
+
 /// A command that runs `program` so that it is asked to end when this process is gone, even by SIGKILL.
 ///
 /// The detour through ourselves is what sets that up without `unsafe` between fork and exec. The kernel
 /// watches the thread that starts it: call [`Child::start`] on the main thread only.
 pub(super) fn command(program: &OsStr) -> Command {
-    let mut command = Command::new("/proc/self/exe");
+    let mut command = Command::new(OURSELVES);
     let parent = std::process::id().to_string();
     command
         .args(["up", "--child-of", &parent, "--"])
@@ -46,7 +49,14 @@ pub(super) fn become_program(parent: u32, argv: &[OsString]) -> Error {
     let Some((program, arguments)) = argv.split_first() else {
         return Error::nb("there is nothing to run");
     };
-    let error = std::process::Command::new(program).args(arguments).exec();
+    // A name that says more in a list of processes.
+    let name = if program == OURSELVES {
+        OsStr::new("nb")
+    } else {
+        program
+    };
+    let mut command = std::process::Command::new(program);
+    let error = command.arg0(name).args(arguments).exec();
     Error::nb(format!("{} cannot be run: {error}", program.display()))
 }
 

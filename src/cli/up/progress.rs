@@ -56,16 +56,19 @@ impl Progress {
 
     /// A tool printed a line in this step.
     pub(super) fn detail(&self, what: &str, text: &str) {
-        if self.terminal {
-            let mut running = self.running.borrow_mut();
-            if let Some(step) = running.iter_mut().find(|step| step.what == what) {
-                step.detail = text.chars().take(DETAIL_CHARS).collect();
-            }
-            drop(running);
-            self.draw();
-        } else if tells_something(text) {
-            self.line(&format!("{what}: {text}"));
+        if !tells_something(text) {
+            return;
         }
+        if !self.terminal {
+            self.line(&format!("{what}: {text}"));
+            return;
+        }
+        let mut running = self.running.borrow_mut();
+        if let Some(step) = running.iter_mut().find(|step| step.what == what) {
+            step.detail = text.chars().take(DETAIL_CHARS).collect();
+        }
+        drop(running);
+        self.draw();
     }
 
     /// A step is done.
@@ -90,7 +93,8 @@ impl Progress {
 
     /// Takes the line that follows the running steps away.
     pub(super) fn clear(&self) {
-        if !self.running.borrow_mut().drain(..).as_slice().is_empty() && self.terminal {
+        self.running.borrow_mut().clear();
+        if self.terminal {
             write("\r\x1b[K");
         }
     }
@@ -121,7 +125,7 @@ impl Progress {
     }
 }
 
-/// Whether a line of uv or pip is worth a line in a log: not one per package.
+/// Whether a line of uv or pip is worth showing: not one per package.
 fn tells_something(line: &str) -> bool {
     const LEADS: [&str; 6] = [
         "Using ",

@@ -3,10 +3,9 @@
 //! Tokens go by file and environment, never by argument. Knows nothing of signals or of set-up.
 
 use std::ffi::{OsStr, OsString};
-use std::fs;
-use std::io;
+use std::fs::File;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -17,7 +16,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::child::{self, Child};
 use super::http::{self, Peer};
-use super::slot::{Slot, Token};
+use super::slot::Slot;
 use crate::error::Error;
 
 /// How long a server may take until it answers. Lab's first start compiles its Python files.
@@ -33,15 +32,21 @@ const KERNELS_END: Duration = Duration::from_secs(10);
 /// How long Lab waits for a kernel's start, in seconds; its requests wait a little longer.
 const LAUNCH_SECONDS: u32 = 60;
 
-/// The default of a setting that its user may still change.
-const NO_NEWS: &str = r#"{"@jupyterlab/apputils-extension:notification": {"fetchNews": "false"}}
-"#;
+/// The token of the gateway and of Lab.
+#[derive(Debug)]
+pub(super) struct Token {
+    pub(super) text: String,
+    /// Where the gateway reads it; without one it has `NB_TOKEN` as we do.
+    pub(super) file: Option<PathBuf>,
+}
 
 /// What runs for this `up`.
 #[derive(Debug, Default)]
 pub(super) struct Servers {
     gateway: Option<(Child, SocketAddr)>,
     lab: Option<Child>,
+    /// Lab's port among all `up`.
+    reserved: Option<File>,
 }
 
 /// What Lab is started with.
@@ -62,16 +67,16 @@ impl Servers {
         root: &Path,
     ) -> Result<SocketAddr, Error> {
         let log = slot.state.join("gateway.log");
-        let mut command = child::command(OsStr::new("/proc/self/exe"));
+        let mut command = child::command(OsStr::new(child::OURSELVES));
         command
-            .args(["serve", "--ip", "127.0.0.1", "--port", "0", "--token-file"])
-            .arg(&token.file)
-            .arg("--root")
+            .args(["serve", "--ip", "127.0.0.1", "--port", "0", "--root"])
             .arg(root)
             .arg("--runtime-dir")
             .arg(&slot.runtime)
-            .env_remove("NB_TOKEN")
             .stdout(Stdio::piped());
+        if let Some(file) = &token.file {
+            command.arg("--token-file").arg(file);
+        }
         let mut gateway = Child::start("the gateway", &mut command, &log)?;
         let Some(stdout) = gateway.take_stdout() else {
             return Err(Error::nb("the gateway has no output"));
@@ -103,11 +108,17 @@ impl Servers {
         token: &Token,
     ) -> Result<u16, Error> {
         let log = slot.state.join("lab.log");
-        ask_for_no_news(lab.python)
-            .map_err(|error| Error::nb(format!("JupyterLab's settings: {error}")))?;
         let mut wanted = lab.port;
         loop {
+            let mut reserved = slot.reserve(wanted)?;
+            if reserved.is_none() {
+                wanted = 0;
+            }
             let port = free_port(lab.ip, wanted)?;
+            if port != wanted {
+                reserved = slot.reserve(port)?;
+            }
+            self.reserved = reserved;
             let output = child::open_log(&log)
                 .map_err(|error| Error::nb(format!("{}: {error}", log.display())))?;
             let mut command = child::command(lab.python.as_os_str());
@@ -121,7 +132,7 @@ impl Servers {
             let child = self
                 .lab
                 .insert(Child::start("JupyterLab", &mut command, &log)?);
-            // Only ours takes our token: another's server on this port does not count.
+            // A stranger's server on this port does not take our token, and other `up` keep off it.
             let peer = Peer {
                 address,
                 token: &token.text,
@@ -133,6 +144,11 @@ impl Servers {
                 Err(error) => return Err(error),
             }
         }
+    }
+
+    /// Whether there is anything to end.
+    pub(super) fn any(&self) -> bool {
+        self.gateway.is_some() || self.lab.is_some()
     }
 
     /// Waits until one of them dies.
@@ -172,18 +188,6 @@ impl Servers {
             ))),
         }
     }
-}
-
-/// A Lab of ours does not ask on its first page whether it may fetch news from outside.
-fn ask_for_no_news(python: &Path) -> io::Result<()> {
-    let environment = python.ancestors().nth(2).unwrap_or(python);
-    let settings = environment.join("share/jupyter/lab/settings");
-    let overrides = settings.join("overrides.json");
-    if overrides.exists() {
-        return Ok(());
-    }
-    fs::create_dir_all(&settings)?;
-    fs::write(overrides, NO_NEWS)
 }
 
 /// Ends every kernel of the gateway; gives how many are left. A gateway that is gone has none that we could end.
@@ -250,10 +254,7 @@ async fn port_told(lines: &mut Lines<BufReader<ChildStdout>>) -> Option<u16> {
 }
 
 /// Keeps the pipe empty and the lines in the log. The first line is not among them: it may hold the token.
-async fn keep(
-    mut lines: Lines<BufReader<ChildStdout>>,
-    log: std::path::PathBuf,
-) -> std::io::Result<()> {
+async fn keep(mut lines: Lines<BufReader<ChildStdout>>, log: PathBuf) -> std::io::Result<()> {
     let mut log = tokio::fs::File::from_std(child::open_log(&log)?);
     while let Some(line) = lines.next_line().await? {
         log.write_all(format!("{line}\n").as_bytes()).await?;
