@@ -33,6 +33,8 @@ pub(crate) struct Said {
 pub(crate) struct Outcome {
     pub(crate) reply: Value,
     pub(crate) text: String,
+    /// The plain texts of what was displayed.
+    pub(crate) shown: String,
 }
 
 impl Client {
@@ -150,6 +152,9 @@ impl Client {
             }
             match said.msg_type.as_str() {
                 "stream" => outcome.text += said.content["text"].as_str().unwrap(),
+                "display_data" => {
+                    outcome.shown += said.content["data"]["text/plain"].as_str().unwrap();
+                }
                 "status" => idle |= said.content["execution_state"] == "idle",
                 "execute_reply" => outcome.reply = said.content,
                 "input_request" => {

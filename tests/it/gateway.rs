@@ -69,6 +69,18 @@ impl Gateway {
         fs::write(folder.join("kernel.json"), spec.to_string()).unwrap();
     }
 
+    /// The kernelspec `plain`, of a kernel that is not IPython.
+    pub(crate) fn put_plain_spec(&self) {
+        let folder = self.folder.path().join("jupyter/kernels/plain");
+        fs::create_dir_all(&folder).unwrap();
+        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let python = root.join("target/test-env/bin/python");
+        let kernel = root.join("tests/it/peers/plain_kernel.py");
+        let argv = serde_json::json!([python, kernel, "-f", "{connection_file}"]);
+        let spec = serde_json::json!({"argv": argv, "language": "plain"});
+        fs::write(folder.join("kernel.json"), spec.to_string()).unwrap();
+    }
+
     /// A request with the token; the answer's status and body (`null` when it has none).
     pub(crate) async fn rest(&self, method: &str, path: &str, body: &str) -> (u16, Value) {
         timeout(LIMIT, request(self.port, method, path, body))

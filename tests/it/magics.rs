@@ -29,3 +29,26 @@ async fn a_magic_is_part_of_a_python_cell() {
     let again = client.run("x = %nb status\nprint(x)").await;
     assert!(again.text.contains(&kernel), "{again:?}");
 }
+
+#[tokio::test]
+async fn a_kernel_that_is_not_ipython_has_our_magics_by_the_queue() {
+    let gateway = Gateway::start("auto").await;
+    gateway.put_plain_spec();
+    let kernel = gateway.kernel(r#"{"name":"plain"}"#).await;
+    let mut client = gateway.connect(&kernel, "a").await;
+    assert_eq!(client.run("100 % 7").await.text, "100 % 7");
+    let status = client.run("%nb status").await;
+    assert!(status.shown.contains(&kernel), "{status:?}");
+    assert_eq!(
+        (status.text.as_str(), status.reply["status"].as_str()),
+        ("", Some("ok"))
+    );
+    let both = client.run("%nb status\nthe rest").await;
+    assert!(both.shown.contains(&kernel), "{both:?}");
+    assert_eq!(both.text, "\nthe rest");
+    assert_eq!(
+        client.run("%nb nonsense").await.reply["ename"],
+        "UsageError"
+    );
+    assert_eq!(client.run("%unknown").await.text, "%unknown");
+}

@@ -242,10 +242,11 @@ async fn introduce(
             broker.kernel_said(channel, message);
         }
     }
+    vitals.has_helper.set(false);
     if *vitals.language.borrow() == "python" {
         let installed = install(helper, broker, &mut sender, &mut receiver);
         match timeout(HELPER_WITHIN, installed).await {
-            Ok(Ok(true)) => {}
+            Ok(Ok(true)) => vitals.has_helper.set(true),
             Ok(Ok(false)) => info!("this Python kernel has no IPython: it gets no magics"),
             Ok(Err(error)) => return Err(error),
             Err(_) => warn!("the helper was not installed in time"),

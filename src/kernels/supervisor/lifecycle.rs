@@ -53,6 +53,8 @@ pub(super) struct Vitals {
     /// When that process was ready.
     pub kernel_started: Cell<Option<Timestamp>>,
     pub restarts: Cell<u32>,
+    /// Whether our magics are registered in the kernel.
+    pub has_helper: Cell<bool>,
     /// As the kernel itself calls them in its `kernel_info_reply`.
     pub language: RefCell<String>,
     pub implementation: RefCell<String>,
@@ -281,6 +283,10 @@ impl Lifecycle {
     }
 
     async fn interrupt(&self, kernel: &mut Running) {
+        if self.broker.interrupt_ours() {
+            // The kernel is idle, and some kernels end when they are interrupted then.
+            return;
+        }
         match self.start.interrupt_mode {
             InterruptMode::Signal => kernel.process.signal(Signal::INT),
             InterruptMode::Message => {

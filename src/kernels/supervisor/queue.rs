@@ -87,6 +87,15 @@ impl<R> CellQueue<R> {
         actions
     }
 
+    /// Our cell has done its part and what is left of it is with the kernel: its place stays.
+    pub fn handed_on(&mut self, key: &RequestKey) -> Vec<Action<R>> {
+        if self.running.as_ref() == Some(key) {
+            self.running = None;
+            self.in_kernel.push(RequestKey::clone(key));
+        }
+        self.advance()
+    }
+
     /// The kernel is gone: everything that has not been answered, to be answered by the owner.
     pub fn clear(&mut self) -> Vec<R> {
         self.in_kernel.clear();
@@ -167,6 +176,17 @@ mod tests {
         }
         assert_eq!(queue.finished("1", true), [Abort(2), Abort(4), Forward(3)]);
         assert_eq!(submit(&mut queue, 5, Kind::Execute), [Forward(5)]);
+    }
+
+    #[test]
+    fn what_our_cell_hands_on_keeps_its_place() {
+        let mut queue = CellQueue::default();
+        assert_eq!(submit(&mut queue, 1, Kind::Ours), [Run(1)]);
+        assert_eq!(submit(&mut queue, 2, Kind::Execute), []);
+        assert_eq!(submit(&mut queue, 3, Kind::Ours), []);
+        assert_eq!(queue.handed_on(&"1".into()), [Forward(2)]);
+        assert_eq!(queue.finished("1", false), []);
+        assert_eq!(queue.finished("2", false), [Run(3)]);
     }
 
     proptest! {

@@ -17,14 +17,15 @@ use tokio::time::{sleep, timeout};
 use tokio_util::task::TaskTracker;
 use tracing::{debug, info, warn};
 
-use super::broker::Broker;
-use super::cells::Cells;
+use super::broker::{Broker, Claims};
+use super::cells::{Cells, queue_door};
 use super::http::{self, Api};
 use super::journal::memory::MemoryJournal;
 use super::lifecycle::{Command, Lifecycle, Vitals};
 use super::record::Record;
 use crate::error::Error;
 use crate::kernels::contract::{API, Announcement, Start, file};
+use crate::magics::Front;
 use crate::magics::helper::injection;
 
 /// Commands that wait for the lifecycle.
@@ -58,12 +59,15 @@ pub async fn run(folder: &Path) -> Result<(), Error> {
     let cells = Rc::new(Cells::new(&start, folder, Rc::clone(&record)));
     let helper = injection(&folder.join(file::SOCKET), &cells.registry);
     let api = Rc::new(Api {
-        cells,
+        cells: Rc::clone(&cells),
         broker: broker.clone(),
         record: Rc::clone(&record),
         commands: commands.clone(),
         clients: clients.clone(),
     });
+    let (runner, ours) = mpsc::unbounded_channel();
+    broker.take_over(claims(&cells, &vitals), runner);
+    let our_cells = queue_door::serve(cells, broker.clone(), ours, clients.clone());
     let life = Lifecycle::new(
         start,
         helper,
@@ -83,6 +87,7 @@ pub async fn run(folder: &Path) -> Result<(), Error> {
     let asker = tokio::select! {
         asker = life.run(announce) => asker,
         () = http::serve(listener, api, tasks.clone()) => None,
+        () = our_cells => None,
         () = keep_saved(&vitals, &record) => None,
         () = end_on_sigterm(commands.clone()) => None,
         () = end_unless_joined(nobody_heard, broker, commands) => None,
@@ -157,6 +162,18 @@ fn say(announcement: &Announcement) -> io::Result<()> {
     let null = File::options().write(true).open("/dev/null")?;
     rustix::stdio::dup2_stdout(null)?;
     said
+}
+
+/// What the queue takes from this kernel.
+fn claims(cells: &Rc<Cells>, vitals: &Rc<Vitals>) -> Claims {
+    let (cells, vitals) = (Rc::clone(cells), Rc::clone(vitals));
+    Box::new(move |source| {
+        let front = match vitals.has_helper.get() {
+            true => Front::IPython,
+            false => Front::Plain,
+        };
+        cells.registry.claim(source, front)
+    })
 }
 
 /// `state.json` names the kernel process that runs now.

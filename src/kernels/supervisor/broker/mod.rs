@@ -8,6 +8,7 @@
 //! All methods are synchronous and short, so nothing is ever borrowed across an await. Knows nothing
 //! of sockets, processes or framings.
 
+mod ours;
 mod state;
 
 use std::cell::RefCell;
@@ -26,7 +27,10 @@ use super::compose::Composer;
 use super::journal::{Entry, Journal, Read, RequestKey, Seq};
 use super::queue::{CellQueue, Kind};
 use super::sessions::{ClientSession, ConnectionId, Joined, Loss, Sessions};
+use crate::magics::Claim;
 use crate::protocol::message::{Channel, HeaderPeek, Message};
+use ours::Ours;
+pub use ours::{Claims, Interrupt, OurCell};
 use state::{error_content, plain, request_key, stops_on_error};
 
 /// Requests that wait for a reply; beyond this the oldest are forgotten and routed by session alone.
@@ -88,6 +92,9 @@ struct Pending {
 struct Request {
     key: RequestKey,
     channel: Channel,
+    subshell: Option<String>,
+    /// It is ours, as what.
+    claim: Option<Claim>,
     message: Message,
 }
 
@@ -107,6 +114,7 @@ struct State {
     outbox: Option<Outbox>,
     waiting: Vec<(Channel, Message)>,
     composer: Composer,
+    ours: Ours,
     /// Said with the next cell.
     cell_note: Option<String>,
     connections_made: ConnectionId,
@@ -162,6 +170,7 @@ impl Broker {
             outbox: None,
             waiting: Vec::new(),
             composer: Composer::new(),
+            ours: Ours::default(),
             cell_note: None,
             connections_made: 0,
         };
@@ -275,6 +284,7 @@ impl Broker {
         let subshell = peek.subshell_id.as_deref().map(str::to_owned);
         match channel {
             Channel::Iopub => return,
+            Channel::Stdin if state.answered(session, &message) => return,
             Channel::Stdin => return state.send(channel, message),
             Channel::Shell | Channel::Control => {}
         }
@@ -296,8 +306,15 @@ impl Broker {
         if channel == Channel::Control {
             return state.send(channel, message);
         }
+        let claim = match kind {
+            Kind::Execute => state.claim(&message.content),
+            _ => None,
+        };
+        let kind = if claim.is_some() { Kind::Ours } else { kind };
         let request = Request {
             key: RequestKey::clone(&key),
+            subshell: subshell.clone(),
+            claim,
             channel,
             message,
         };
@@ -344,6 +361,7 @@ impl Broker {
         state.outbox = None;
         state.waiting.clear();
         state.queues.clear();
+        state.ours.end_all();
         state.activity.clear(Timestamp::now());
         let content = error_content(ename, reason);
         let mut pending: Vec<_> = state.pending.drain().collect();

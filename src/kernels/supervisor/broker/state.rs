@@ -75,7 +75,7 @@ impl State {
         }
     }
 
-    fn forget(&mut self, key: &str) {
+    pub(super) fn forget(&mut self, key: &str) {
         if let Some(pending) = self.pending.remove(key) {
             self.pending_bytes -= pending.bytes;
         }
@@ -90,10 +90,8 @@ impl State {
     pub(super) fn act(&mut self, actions: Vec<Action<Request>>) {
         for action in actions {
             match action {
-                // No cell is taken over yet, so what runs is the kernel's.
-                Action::Forward(request) | Action::Run(request) => {
-                    self.send(request.channel, request.message);
-                }
+                Action::Forward(request) => self.send(request.channel, request.message),
+                Action::Run(request) => self.run_ours(request),
                 Action::Abort(request) => {
                     if let Some(pending) = self.pending.get(&request.key) {
                         let (session, header) =
@@ -131,7 +129,8 @@ impl State {
         if let Some(parent) = &parent
             && self.composer.owns(&parent.session)
         {
-            return debug!("kept back what came of a message of our own");
+            let id = parent.msg_id.clone().into_owned();
+            return self.hidden_said(&id, &message);
         }
         if let Some(parent) = &parent
             && HeaderPeek::read(&message.header).is_some_and(|peek| peek.msg_type == "status")
@@ -178,6 +177,10 @@ impl State {
         let Some(parent) = HeaderPeek::read(&message.parent_header) else {
             return debug!(channel = channel.name(), "dropped a reply to nothing");
         };
+        if self.composer.owns(&parent.session) {
+            let id = parent.msg_id.clone().into_owned();
+            return self.hidden_said(&id, &message);
+        }
         let key = request_key(&parent);
         let Some(pending) = self.pending.get(&key) else {
             return match self.sessions.get(&parent.session) {
@@ -240,7 +243,7 @@ impl State {
         self.append(Channel::Iopub, message, Route::Everyone, Mark::Plain);
     }
 
-    fn append(&mut self, channel: Channel, message: Message, route: Route, mark: Mark) {
+    pub(super) fn append(&mut self, channel: Channel, message: Message, route: Route, mark: Mark) {
         self.journal
             .append(Entry::new(channel, message, route, mark));
         while let Some((seq, entry)) = self.journal.drop_oldest() {
@@ -278,7 +281,7 @@ pub(super) fn error_content(ename: &str, reason: &str) -> Value {
     json!({"status": "error", "ename": ename, "evalue": reason, "traceback": [], "execution_count": null})
 }
 
-fn field(content: &[u8], name: &str) -> Option<Value> {
+pub(super) fn field(content: &[u8], name: &str) -> Option<Value> {
     serde_json::from_slice::<Value>(content)
         .ok()?
         .get_mut(name)

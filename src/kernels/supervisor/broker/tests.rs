@@ -9,6 +9,7 @@ use tokio::sync::mpsc;
 use super::{Broker, Phase};
 use crate::kernels::supervisor::journal::memory::MemoryJournal;
 use crate::kernels::supervisor::journal::{Entry, Mark, Read, Seq};
+use crate::magics::{Failure, Front, Registry};
 use crate::protocol::message::{Channel, Message};
 
 type Requests = mpsc::UnboundedReceiver<(Channel, Message)>;
@@ -226,4 +227,62 @@ fn ended_access_closes_the_connections_of_that_identity_only() {
     assert_eq!(theirs.line.closing().unwrap().0, 4401);
     assert_eq!(mine.line.closing(), None);
     assert_eq!(broker.client_sessions().len(), 1);
+}
+
+#[test]
+fn a_cell_of_ours_is_run_here_and_its_failure_aborts_those_behind_it() {
+    let (broker, mut requests) = running();
+    let (runner, mut ours) = mpsc::unbounded_channel();
+    let registry = Registry::standard();
+    broker.take_over(
+        Box::new(move |source| registry.claim(source, Front::Plain)),
+        runner,
+    );
+    let ticket = broker.join(&"a".into(), &"me".into());
+    for (id, code) in [("1", "%nb status"), ("2", "x"), ("3", "y")] {
+        let mut cell = request("a", id, "execute_request");
+        cell.content = json!({"code": code, "allow_stdin": true})
+            .to_string()
+            .into();
+        broker.submit(&"a".into(), Channel::Shell, cell);
+    }
+    let cell = ours.try_recv().unwrap();
+    assert!(requests.try_recv().is_err());
+    assert_eq!(broker.snapshot().execution_state, "busy");
+    let mut answer = broker.ask(&cell, "name?", false);
+    let mut reply = request("a", "4", "input_reply");
+    reply.content = json!({"value": "Ada"}).to_string().into();
+    broker.submit(&"a".into(), Channel::Stdin, reply);
+    assert_eq!(answer.try_recv().unwrap(), "Ada");
+    broker.our_cell_ends(&cell, Err(&Failure::usage("No.")));
+    let heard = [
+        "status busy",
+        "execute_input ",
+        "input_request ",
+        "error No.",
+        "execute_reply error",
+        "status idle",
+        "execute_reply aborted",
+        "status idle",
+        "execute_reply aborted",
+        "status idle",
+    ];
+    assert_eq!(read(&broker, "a", ticket.after), heard);
+    assert_eq!(broker.snapshot().execution_state, "idle");
+}
+
+#[test]
+fn hidden_code_gives_what_it_printed_once_it_is_answered_and_idle() {
+    let (broker, mut requests) = running();
+    let mut printed = broker.run_hidden("1");
+    let (_, hidden) = requests.try_recv().unwrap();
+    let text = json!({"name": "stdout", "text": "out"});
+    broker.kernel_said(
+        Channel::Shell,
+        from_kernel("execute_reply", &hidden, &json!({"status": "ok"})),
+    );
+    broker.kernel_said(Channel::Iopub, from_kernel("stream", &hidden, &text));
+    assert!(printed.try_recv().is_err());
+    broker.kernel_said(Channel::Iopub, status(&hidden, "idle"));
+    assert_eq!(printed.try_recv().unwrap().unwrap(), "out");
 }

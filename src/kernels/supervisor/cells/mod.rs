@@ -3,6 +3,7 @@
 //! Owns the questions that wait for an answer. Knows nothing of HTTP.
 
 pub(super) mod helper_door;
+pub(super) mod queue_door;
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;

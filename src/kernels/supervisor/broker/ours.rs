@@ -1,0 +1,300 @@
+//! Cells of ours on the queue: what the runner of such a cell says, asks and does in the kernel's place.
+//!
+//! Knows nothing of magics but that a source may be claimed.
+
+use std::cell::Cell;
+use std::collections::HashMap;
+use std::rc::Rc;
+
+use bytes::Bytes;
+use jiff::Timestamp;
+use serde_json::{Value, json};
+use tokio::sync::{Notify, mpsc, oneshot};
+use tracing::debug;
+
+use super::state::field;
+use super::{Broker, Request, State};
+use crate::kernels::supervisor::journal::{Mark, RequestKey, Route};
+use crate::magics::{Claim, Failure};
+use crate::protocol::message::{Channel, HeaderPeek, Message};
+
+/// Whether a source is ours.
+pub type Claims = Box<dyn Fn(&str) -> Option<Claim>>;
+
+/// A cell that is to be run instead of the kernel.
+#[derive(Debug)]
+pub struct OurCell {
+    pub claim: Claim,
+    pub interrupt: Rc<Interrupt>,
+    key: RequestKey,
+    subshell: Option<String>,
+    session: Rc<str>,
+    message: Message,
+}
+
+/// Rung once.
+#[derive(Debug, Default)]
+pub struct Interrupt {
+    rung: Cell<bool>,
+    ringing: Notify,
+}
+
+impl Interrupt {
+    /// Ends when it is rung; at once when it was.
+    pub async fn wait(&self) {
+        loop {
+            let ringing = self.ringing.notified();
+            if self.rung.get() {
+                return;
+            }
+            ringing.await;
+        }
+    }
+
+    fn ring(&self) {
+        self.rung.set(true);
+        self.ringing.notify_waiters();
+    }
+}
+
+/// Hidden code that the kernel runs.
+struct Hidden {
+    printed: String,
+    reply: Option<Result<(), Failure>>,
+    idle: bool,
+    asker: oneshot::Sender<Result<String, Failure>>,
+}
+
+/// What the state keeps of our cells.
+#[derive(Default)]
+pub(super) struct Ours {
+    takeover: Option<(Claims, mpsc::UnboundedSender<OurCell>)>,
+    running: Vec<(RequestKey, Rc<Interrupt>)>,
+    questions: Vec<(Rc<str>, oneshot::Sender<String>)>,
+    hidden: HashMap<String, Hidden>,
+}
+
+impl Ours {
+    /// The kernel is another one now.
+    pub(super) fn end_all(&mut self) {
+        self.interrupt();
+        self.questions.clear();
+        self.hidden.clear();
+    }
+
+    fn interrupt(&mut self) -> bool {
+        for (_, interrupt) in &self.running {
+            interrupt.ring();
+        }
+        !self.running.is_empty()
+    }
+}
+
+impl Broker {
+    /// From now on what `claims` says is ours is given to `runner`.
+    pub fn take_over(&self, claims: Claims, runner: mpsc::UnboundedSender<OurCell>) {
+        self.state.borrow_mut().ours.takeover = Some((claims, runner));
+    }
+
+    /// Whether this source is ours.
+    pub fn claim(&self, source: &str) -> Option<Claim> {
+        let state = self.state.borrow();
+        let (claims, _) = state.ours.takeover.as_ref()?;
+        claims(source)
+    }
+
+    /// Interrupts our cells that run; false when none does.
+    pub fn interrupt_ours(&self) -> bool {
+        self.state.borrow_mut().ours.interrupt()
+    }
+
+    /// Output of our cell.
+    pub fn our_cell_says(&self, cell: &OurCell, msg_type: &str, content: &Value) {
+        let mut state = self.state.borrow_mut();
+        state.say(&cell.message.header, msg_type, content);
+    }
+
+    /// Our cell has ended.
+    pub fn our_cell_ends(&self, cell: &OurCell, outcome: Result<(), &Failure>) {
+        let mut state = self.state.borrow_mut();
+        state.ours.running.retain(|(key, _)| *key != cell.key);
+        let header = &cell.message.header;
+        let Some(pending) = state.pending.get(&cell.key) else {
+            return debug!("our cell ended after its kernel");
+        };
+        let stops = pending.stop_on_error && outcome.is_err();
+        let mut reply = json!({
+            "status": "ok", "execution_count": null, "payload": [], "user_expressions": {},
+        });
+        if let Err(failure) = outcome {
+            let error = json!({
+                "ename": failure.ename, "evalue": failure.message, "traceback": failure.traceback(),
+            });
+            state.say(header, "error", &error);
+            reply = error;
+            reply["status"] = json!("error");
+            reply["execution_count"] = json!(null);
+        }
+        let reply = state
+            .composer
+            .message("execute_reply", header.clone(), &reply);
+        let route = Route::Session(Rc::clone(&cell.session));
+        state.append(Channel::Shell, reply, route, Mark::Plain);
+        state.activity.idle(&cell.key, Timestamp::now());
+        state.say(header, "status", &json!({"execution_state": "idle"}));
+        state.forget(&cell.key);
+        let queue = state.queues.get_mut(&cell.subshell);
+        let actions = queue.map(|queue| queue.finished(&cell.key, stops));
+        state.act(actions.unwrap_or_default());
+    }
+
+    /// Our part of the cell has ended well; the rest is the kernel's, reply included.
+    pub fn our_cell_goes_on(&self, cell: &OurCell, rest: &str) {
+        let mut state = self.state.borrow_mut();
+        state.ours.running.retain(|(key, _)| *key != cell.key);
+        state.activity.idle(&cell.key, Timestamp::now());
+        if !state.pending.contains_key(&cell.key) {
+            return debug!("our cell ended after its kernel");
+        }
+        let mut content: Value =
+            serde_json::from_slice(&cell.message.content).unwrap_or_else(|_| json!({}));
+        content["code"] = json!(rest);
+        let message = Message {
+            content: content.to_string().into(),
+            ..cell.message.clone()
+        };
+        state.send(Channel::Shell, message);
+        let queue = state.queues.get_mut(&cell.subshell);
+        let actions = queue.map(|queue| queue.handed_on(&cell.key));
+        state.act(actions.unwrap_or_default());
+    }
+
+    /// Asks whoever ran our cell. The answer is dropped when the kernel is replaced.
+    pub fn ask(&self, cell: &OurCell, prompt: &str, password: bool) -> oneshot::Receiver<String> {
+        let (asker, answer) = oneshot::channel();
+        let mut state = self.state.borrow_mut();
+        let allowed = field(&cell.message.content, "allow_stdin") == Some(Value::Bool(true));
+        if allowed {
+            let content = json!({"prompt": prompt, "password": password});
+            let header = cell.message.header.clone();
+            let question = state.composer.message("input_request", header, &content);
+            let route = Route::Session(Rc::clone(&cell.session));
+            state.append(Channel::Stdin, question, route, Mark::Plain);
+            state.ours.questions.push((Rc::clone(&cell.session), asker));
+        }
+        answer
+    }
+
+    /// Runs code in the kernel, unseen, and gives what it printed.
+    pub fn run_hidden(&self, code: &str) -> oneshot::Receiver<Result<String, Failure>> {
+        let (asker, answer) = oneshot::channel();
+        let mut state = self.state.borrow_mut();
+        let content = json!({
+            "code": code, "silent": true, "store_history": false, "allow_stdin": false,
+            "stop_on_error": false, "user_expressions": {},
+        });
+        let request = state.composer.orphan("execute_request", &content);
+        let id = HeaderPeek::read(&request.header).map(|peek| peek.msg_id.into_owned());
+        let hidden = Hidden {
+            printed: String::new(),
+            reply: None,
+            idle: false,
+            asker,
+        };
+        state.ours.hidden.extend(id.map(|id| (id, hidden)));
+        state.send(Channel::Shell, request);
+        answer
+    }
+}
+
+impl State {
+    /// Whether this execute_request is ours.
+    pub(super) fn claim(&self, content: &[u8]) -> Option<Claim> {
+        let (claims, _) = self.ours.takeover.as_ref()?;
+        // Every magic has one: most cells need not be looked at further.
+        content.contains(&b'%').then_some(())?;
+        claims(field(content, "code")?.as_str()?)
+    }
+
+    pub(super) fn run_ours(&mut self, request: Request) {
+        let session = self.pending.get(&request.key);
+        let session = session.map(|pending| Rc::clone(&pending.session));
+        let (Some(claim), Some(session)) = (request.claim, session) else {
+            return self.send(request.channel, request.message);
+        };
+        let header = request.message.header.clone();
+        let now = Timestamp::now();
+        self.activity
+            .busy(&request.key, "execute_request", &header, now);
+        self.say(&header, "status", &json!({"execution_state": "busy"}));
+        let code = field(&request.message.content, "code");
+        self.say(
+            &header,
+            "execute_input",
+            &json!({"code": code, "execution_count": null}),
+        );
+        let interrupt = Rc::<Interrupt>::default();
+        let running = (RequestKey::clone(&request.key), Rc::clone(&interrupt));
+        self.ours.running.push(running);
+        let cell = OurCell {
+            claim,
+            interrupt,
+            key: request.key,
+            subshell: request.subshell,
+            session,
+            message: request.message,
+        };
+        if let Some((_, runner)) = &self.ours.takeover
+            && runner.send(cell).is_err()
+        {
+            debug!("our cells are not run any more: the supervisor ends");
+        }
+    }
+
+    /// An answer on stdin; true when one of our cells had asked.
+    pub(super) fn answered(&mut self, session: &str, message: &Message) -> bool {
+        let waits = |(asked, asker): &(Rc<str>, oneshot::Sender<String>)| {
+            asked.as_ref() == session && !asker.is_closed()
+        };
+        let Some(at) = self.ours.questions.iter().position(waits) else {
+            return false;
+        };
+        let (_, asker) = self.ours.questions.remove(at);
+        let value = field(&message.content, "value");
+        let value = value.as_ref().and_then(Value::as_str).unwrap_or_default();
+        asker.send(value.to_owned()).is_ok()
+    }
+
+    /// What came of a message of our own.
+    pub(super) fn hidden_said(&mut self, parent_id: &str, message: &Message) {
+        let Some(hidden) = self.ours.hidden.get_mut(parent_id) else {
+            return;
+        };
+        let text = |name| match field(&message.content, name) {
+            Some(Value::String(text)) => text,
+            _ => String::new(),
+        };
+        let msg_type = HeaderPeek::read(&message.header).map(|peek| peek.msg_type.into_owned());
+        match msg_type.as_deref() {
+            Some("stream") if text("name") == "stdout" => hidden.printed += &text("text"),
+            Some("status") => hidden.idle |= text("execution_state") == "idle",
+            Some("execute_reply") if text("status") == "ok" => hidden.reply = Some(Ok(())),
+            Some("execute_reply") => {
+                hidden.reply = Some(Err(Failure::new(text("ename"), text("evalue"))));
+            }
+            _ => {}
+        }
+        if hidden.idle
+            && hidden.reply.is_some()
+            && let Some(hidden) = self.ours.hidden.remove(parent_id)
+        {
+            let outcome = hidden.reply.unwrap_or(Ok(())).map(|()| hidden.printed);
+            let _gone = hidden.asker.send(outcome);
+        }
+    }
+
+    fn say(&mut self, header: &Bytes, msg_type: &str, content: &Value) {
+        let message = self.composer.message(msg_type, header.clone(), content);
+        self.append(Channel::Iopub, message, Route::Everyone, Mark::Plain);
+    }
+}

@@ -1,0 +1,126 @@
+//! The door of kernels that are not IPython: the cell queue gives us the cell, and we speak in the
+//! kernel's place under its header.
+
+use std::rc::Rc;
+
+use futures_util::FutureExt;
+use futures_util::future::{self, LocalBoxFuture};
+use serde_json::json;
+use tokio::sync::mpsc;
+use tokio_util::task::TaskTracker;
+
+use super::Cells;
+use crate::kernels::supervisor::broker::{Broker, OurCell};
+use crate::magics::{Cell, Facts, Failure, Output, Place, Question};
+
+struct QueueCell<'a> {
+    cells: &'a Cells,
+    broker: &'a Broker,
+    cell: &'a OurCell,
+}
+
+/// Runs the cells that come, for as long as it is polled.
+pub(in crate::kernels::supervisor) async fn serve(
+    cells: Rc<Cells>,
+    broker: Broker,
+    mut ours: mpsc::UnboundedReceiver<OurCell>,
+    tasks: TaskTracker,
+) {
+    while let Some(cell) = ours.recv().await {
+        let (cells, broker) = (Rc::clone(&cells), broker.clone());
+        tasks.spawn_local(async move { run(&cells, &broker, &cell).await });
+    }
+    future::pending().await
+}
+
+async fn run(cells: &Cells, broker: &Broker, cell: &OurCell) {
+    let handle = QueueCell {
+        cells,
+        broker,
+        cell,
+    };
+    let mut claim = cell.claim.clone();
+    loop {
+        match cells.registry.run(&claim.call, &handle).await {
+            Err(failure) => return broker.our_cell_ends(cell, Err(&failure)),
+            Ok(answer) => {
+                if let Some(data) = answer.into_display() {
+                    handle.emit(Output::display(data)).await;
+                }
+            }
+        }
+        let Some(rest) = claim.rest else {
+            return broker.our_cell_ends(cell, Ok(()));
+        };
+        match broker.claim(&rest) {
+            Some(next) => claim = next,
+            None => return broker.our_cell_goes_on(cell, &rest),
+        }
+    }
+}
+
+impl Cell for QueueCell<'_> {
+    fn emit(&self, output: Output) -> LocalBoxFuture<'_, ()> {
+        let (msg_type, content) = match output {
+            Output::Stream { name, text } => ("stream", json!({"name": name, "text": text})),
+            Output::Clear { wait } => ("clear_output", json!({"wait": wait})),
+            Output::Display {
+                data,
+                metadata,
+                transient,
+                update,
+            } => {
+                let msg_type = match update {
+                    true => "update_display_data",
+                    false => "display_data",
+                };
+                let content = json!({"data": data, "metadata": metadata, "transient": transient});
+                (msg_type, content)
+            }
+        };
+        // The journal has the bound: it takes what comes and drops the oldest.
+        self.broker.our_cell_says(self.cell, msg_type, &content);
+        future::ready(()).boxed_local()
+    }
+
+    fn ask(&self, question: Question) -> LocalBoxFuture<'_, Result<String, Failure>> {
+        let answer = self
+            .broker
+            .ask(self.cell, &question.prompt, question.password);
+        async move {
+            tokio::select! {
+                answer = answer => answer.map_err(|_| {
+                    let message = "The client takes no questions.";
+                    Failure::new("StdinNotImplementedError", message)
+                }),
+                () = self.cell.interrupt.wait() => Err(Failure::interrupted()),
+            }
+        }
+        .boxed_local()
+    }
+
+    fn run_hidden(&self, code: String) -> LocalBoxFuture<'_, Result<String, Failure>> {
+        let printed = self.broker.run_hidden(&code);
+        async move {
+            tokio::select! {
+                printed = printed => printed.unwrap_or_else(|_| {
+                    Err(Failure::new("KernelDied", "The kernel was replaced."))
+                }),
+                () = self.cell.interrupt.wait() => Err(Failure::interrupted()),
+            }
+        }
+        .boxed_local()
+    }
+
+    fn interrupted(&self) -> LocalBoxFuture<'_, ()> {
+        self.cell.interrupt.wait().boxed_local()
+    }
+
+    fn facts(&self) -> Facts {
+        self.cells.facts()
+    }
+
+    fn place(&self) -> Place {
+        self.cells.place.clone()
+    }
+}
