@@ -21,7 +21,7 @@ use crate::client::Client;
 /// No wait of any test is longer.
 pub(crate) const LIMIT: Duration = Duration::from_secs(60);
 
-const TOKEN: &str = "it-token";
+pub(crate) const TOKEN: &str = "it-token";
 
 pub(crate) struct Gateway {
     child: Child,

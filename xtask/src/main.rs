@@ -8,6 +8,9 @@ use std::process::{Command, ExitCode};
 /// The packages of the tests' Python environment.
 const LOCK: &str = "src/env/locks/default.txt";
 
+/// The packages of the client suites.
+const NPM_LOCK: &str = "tests/js/package-lock.json";
+
 /// The steps of `cargo xtask test`, cheapest first so that a fault is found early.
 const STEPS: [&[&str]; 4] = [
     &["fmt", "--all", "--check"],
@@ -43,8 +46,43 @@ fn main() -> ExitCode {
     }
 }
 
-/// Makes the Python environment of the tests, from the lock of nb's own default environment.
+/// Installs what the tests need, from locks.
 fn setup() -> Result<(), String> {
+    python()?;
+    clients()
+}
+
+/// Node, Chromium and the packages of the client suites.
+fn clients() -> Result<(), String> {
+    for (program, packages) in [
+        ("npm", &["nodejs", "npm"][..]),
+        ("chromium", &["chromium"][..]),
+    ] {
+        if !is_there(program) {
+            let install = ["install", "-y", "--no-install-recommends"];
+            run("apt-get", &["update"])?;
+            run("apt-get", &[&install[..], packages].concat())?;
+        }
+    }
+    let lock = fs::read_to_string(NPM_LOCK).map_err(|error| format!("{NPM_LOCK}: {error}"))?;
+    let done = Path::new("tests/js/node_modules/made-from");
+    if fs::read_to_string(done).is_ok_and(|made_from| made_from == lock) {
+        return Ok(());
+    }
+    run(
+        "npm",
+        &["ci", "--prefix", "tests/js", "--no-audit", "--no-fund"],
+    )?;
+    fs::write(done, lock).map_err(|error| format!("{}: {error}", done.display()))
+}
+
+fn is_there(program: &str) -> bool {
+    let path = env::var_os("PATH").unwrap_or_default();
+    env::split_paths(&path).any(|folder| folder.join(program).is_file())
+}
+
+/// The Python environment of the tests.
+fn python() -> Result<(), String> {
     let folder = Path::new("target/test-env");
     let lock = fs::read_to_string(LOCK).map_err(|error| format!("{LOCK}: {error}"))?;
     let done = folder.join("made-from");

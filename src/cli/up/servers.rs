@@ -3,7 +3,9 @@
 //! Tokens go by file and environment, never by argument. Knows nothing of signals or of set-up.
 
 use std::ffi::{OsStr, OsString};
+use std::fs;
 use std::fs::File;
+use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -39,6 +41,10 @@ pub(super) struct Token {
     /// Where the gateway reads it; without one it has `NB_TOKEN` as we do.
     pub(super) file: Option<PathBuf>,
 }
+
+/// The default of a setting that its user may still change.
+const NO_NEWS: &str = r#"{"@jupyterlab/apputils-extension:notification": {"fetchNews": "false"}}
+"#;
 
 /// What runs for this `up`.
 #[derive(Debug, Default)]
@@ -108,6 +114,8 @@ impl Servers {
         token: &Token,
     ) -> Result<u16, Error> {
         let log = slot.state.join("lab.log");
+        ask_for_no_news(lab.python)
+            .map_err(|error| Error::nb(format!("JupyterLab's settings: {error}")))?;
         let mut wanted = lab.port;
         loop {
             let mut reserved = slot.reserve(wanted)?;
@@ -188,6 +196,18 @@ impl Servers {
             ))),
         }
     }
+}
+
+/// A Lab of ours does not ask on its first page whether it may fetch news from outside.
+fn ask_for_no_news(python: &Path) -> io::Result<()> {
+    let environment = python.ancestors().nth(2).unwrap_or(python);
+    let settings = environment.join("share/jupyter/lab/settings");
+    let overrides = settings.join("overrides.json");
+    if overrides.exists() {
+        return Ok(());
+    }
+    fs::create_dir_all(&settings)?;
+    fs::write(overrides, NO_NEWS)
 }
 
 /// Ends every kernel of the gateway; gives how many are left. A gateway that is gone has none that we could end.

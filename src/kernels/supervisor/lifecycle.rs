@@ -146,7 +146,7 @@ impl Lifecycle {
                 Exit::Asked(Command::Restart(asker)) => {
                     self.restarts.asked();
                     self.stop(kernel.take(), true).await;
-                    self.close("KernelRestarted", Phase::Restarting);
+                    self.close("KernelRestarted", Phase::Restarting { asked: true });
                     let brought = self.bring_up().await;
                     let _gone = asker.send(match &brought {
                         Brought::Failed(failure) => Err(failure.clone()),
@@ -179,7 +179,7 @@ impl Lifecycle {
                 let message = format!("{reason}; it is not started again");
                 return Brought::Failed(bring_up::died(message, String::new()));
             }
-            self.close_with("KernelDied", Phase::Restarting, &reason);
+            self.close_with("KernelDied", Phase::Restarting { asked: false }, &reason);
             match self.bring_up().await {
                 Brought::Failed(failure) => (reason, lived) = (failure.message, Duration::ZERO),
                 brought => return brought,

@@ -33,6 +33,8 @@ struct Session {
     identity: Rc<str>,
     /// Acknowledged up to here; moved by acknowledgement alone.
     cursor: Seq,
+    /// Written to it up to here, acknowledged or not.
+    written: Seq,
     connection: Option<ConnectionId>,
     /// When the last connection went; while there is one, when it came.
     since: Instant,
@@ -45,6 +47,8 @@ struct Session {
 pub struct Joined {
     /// The entries after this one have to be sent.
     pub after: Seq,
+    /// The entries up to this one have been sent before.
+    pub written: Seq,
     pub is_new: bool,
     /// The connection that is replaced.
     pub replaces: Option<ConnectionId>,
@@ -84,10 +88,12 @@ impl Sessions {
         let replaces = known.as_ref().and_then(|session| session.connection);
         let known = known.filter(|session| session.identity == *identity);
         let is_new = known.is_none();
-        let (cursor, loss) = known.map_or((last, Loss::default()), |s| (s.cursor, s.loss));
+        let known = known.map(|s| (s.cursor, s.written, s.loss));
+        let (cursor, written, loss) = known.unwrap_or((last, last, Loss::default()));
         let session = Session {
             identity: Rc::clone(identity),
             cursor,
+            written,
             connection: Some(connection),
             since: now,
             loss,
@@ -95,6 +101,7 @@ impl Sessions {
         self.sessions.insert(Rc::clone(id), session);
         Joined {
             after: cursor,
+            written,
             is_new,
             replaces,
         }
@@ -114,6 +121,15 @@ impl Sessions {
             self.sessions.remove(id);
         }
         self.expire(now);
+    }
+
+    /// The client was sent everything up to `seq`.
+    pub fn wrote(&mut self, id: &str, connection: ConnectionId, seq: Seq) {
+        if let Some(session) = self.sessions.get_mut(id)
+            && session.connection == Some(connection)
+        {
+            session.written = session.written.max(seq);
+        }
     }
 
     /// The client has everything up to `seq`.
@@ -230,6 +246,7 @@ mod tests {
         let (mut sessions, now) = (Sessions::default(), Instant::now());
         let (a, me) = (Rc::from("a"), Rc::from("me"));
         assert_eq!(sessions.join(&a, &me, 1, 7, now).after, 7);
+        sessions.wrote("a", 1, 12);
         sessions.acknowledge("a", 1, 9);
         sessions.acknowledge("a", 1, 8);
         sessions.leave("a", 1, true, now);
@@ -238,6 +255,7 @@ mod tests {
             again,
             Joined {
                 after: 9,
+                written: 12,
                 is_new: false,
                 replaces: None
             }
@@ -260,6 +278,7 @@ mod tests {
             joined,
             Joined {
                 after: 5,
+                written: 5,
                 is_new: true,
                 replaces: Some(1)
             }

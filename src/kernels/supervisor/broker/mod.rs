@@ -47,7 +47,10 @@ pub type Outbox = mpsc::UnboundedSender<(Channel, Message)>;
 pub enum Phase {
     Starting,
     Running,
-    Restarting,
+    /// Somebody asked for it, or the kernel died.
+    Restarting {
+        asked: bool,
+    },
     /// For good, with the reason.
     Dead(String),
 }
@@ -136,6 +139,8 @@ pub struct Ticket {
     pub line: Rc<Line>,
     /// What follows in the journal is read after this.
     pub after: Seq,
+    /// Up to here it was sent to this session before.
+    pub written: Seq,
     /// The newest entry at this time: up to here it is a replay.
     pub replay_until: Seq,
     /// To be written before anything else; not part of the journal.
@@ -191,6 +196,7 @@ impl Broker {
         let last = state.journal.last();
         let Joined {
             after,
+            written,
             is_new,
             replaces,
         } = state
@@ -209,6 +215,7 @@ impl Broker {
             id,
             line,
             after,
+            written,
             replay_until: last,
             first,
         }
@@ -222,6 +229,12 @@ impl Broker {
             .sessions
             .leave(session, connection, keep, Instant::now());
         state.release();
+    }
+
+    /// The client was sent everything up to `seq`.
+    pub fn wrote(&self, session: &str, connection: ConnectionId, seq: Seq) {
+        let mut state = self.state.borrow_mut();
+        state.sessions.wrote(session, connection, seq);
     }
 
     /// The client has everything up to `seq`.
@@ -378,10 +391,14 @@ impl Broker {
             } = request;
             state.answer(&session, channel, &msg_type, &header, &content);
         }
-        let dead = matches!(phase, Phase::Dead(_));
         state.phase = phase;
-        state.publish_state(if dead { "dead" } else { "restarting" });
-        if dead {
+        match state.phase {
+            // Clients take the word for a death, and whoever asked for a restart knows of it.
+            Phase::Restarting { asked: true } => {}
+            Phase::Dead(_) => state.publish_state("dead"),
+            _ => state.publish_state("restarting"),
+        }
+        if let Phase::Dead(_) = state.phase {
             for line in state.lines.values() {
                 line.close((1000, "the kernel is gone"));
             }

@@ -21,7 +21,12 @@ impl State {
         let running = self.activity.running();
         let running = running.map(|(key, header)| (RequestKey::clone(key), header.clone()));
         let parent = running.as_ref().map(|(_, header)| header.clone());
-        let content = json!({"execution_state": self.execution_state()});
+        let state = match self.execution_state() {
+            // Clients take the word for a death that happens now, and connect anew, for ever.
+            "restarting" => "starting",
+            state => state,
+        };
+        let content = json!({"execution_state": state});
         let parent = parent.unwrap_or(Bytes::from_static(b"{}"));
         let mut first = vec![plain(self.composer.message("status", parent, &content))];
         if let Some((key, _)) = running.filter(|_| is_new) {
@@ -55,7 +60,7 @@ impl State {
     pub(super) fn execution_state(&self) -> &'static str {
         match self.phase {
             Phase::Starting => "starting",
-            Phase::Restarting => "restarting",
+            Phase::Restarting { .. } => "restarting",
             Phase::Dead(_) => "dead",
             Phase::Running if self.activity.running().is_some() => "busy",
             Phase::Running => "idle",
@@ -240,7 +245,11 @@ impl State {
     pub(super) fn publish_state(&mut self, execution_state: &str) {
         let content = json!({"execution_state": execution_state});
         let message = self.composer.orphan("status", &content);
-        self.append(Channel::Iopub, message, Route::Everyone, Mark::Plain);
+        let mark = match execution_state {
+            "restarting" => Mark::Once,
+            _ => Mark::Plain,
+        };
+        self.append(Channel::Iopub, message, Route::Everyone, mark);
     }
 
     pub(super) fn append(&mut self, channel: Channel, message: Message, route: Route, mark: Mark) {

@@ -166,7 +166,11 @@ fn death_answers_what_was_asked_and_closes_every_line() {
         Channel::Shell,
         request("a", "1", "execute_request"),
     );
-    broker.close_epoch(Phase::Restarting, "KernelDied", "was killed");
+    broker.close_epoch(
+        Phase::Restarting { asked: false },
+        "KernelDied",
+        "was killed",
+    );
     assert_eq!(ticket.line.closing(), None);
     let heard = ["execute_reply error", "status idle", "status restarting"];
     assert_eq!(read(&broker, "a", ticket.after), heard);

@@ -237,3 +237,20 @@ fn a_stock_jupyter_server_gets_nothing_that_breaks_it() {
         assert!(note.contains("10 MiB"), "{note}");
     });
 }
+
+#[test]
+fn a_restart_is_told_once_whoever_reconnects_because_of_it() {
+    run(async {
+        let broker = running();
+        let mut client = connect(&broker, "a");
+        assert_eq!(told(&mut client).await, "idle");
+        broker.close_epoch(Phase::Restarting { asked: false }, "KernelDied", "gone");
+        assert_eq!(told(&mut client).await, "restarting");
+        drop(client);
+        publish(&broker, "next");
+        let mut client = connect(&broker, "a");
+        for expected in ["starting", "next"] {
+            assert_eq!(told(&mut client).await, expected);
+        }
+    });
+}

@@ -33,6 +33,7 @@ pub(super) async fn write<W: AsyncWrite + Unpin>(
 ) -> io::Result<()> {
     let mut position = Position {
         after: ticket.after,
+        written: ticket.written,
         mine: ticket.after,
         replay_until: ticket.replay_until,
         held: Vec::new(),
@@ -82,6 +83,8 @@ pub(super) async fn write<W: AsyncWrite + Unpin>(
 /// How far the client has been written to.
 struct Position {
     after: Seq,
+    /// Up to here it was sent on an earlier connection.
+    written: Seq,
     /// The last entry that was for this client.
     mine: Seq,
     replay_until: Seq,
@@ -99,6 +102,7 @@ impl Position {
             }
             self.mine = seq;
             match &entry.mark {
+                Mark::Once if seq <= self.written => continue,
                 Mark::EarlyReply(key) if seq <= self.replay_until => {
                     self.held.push((RequestKey::clone(key), Rc::clone(&entry)));
                     continue;
@@ -113,6 +117,7 @@ impl Position {
             self.let_go(|_| true, shared, output);
         }
         shared.written.set(self.after);
+        shared.broker.wrote(&shared.session, shared.id, self.after);
     }
 
     fn let_go(&mut self, due: impl Fn(&RequestKey) -> bool, shared: &Shared, output: &mut Output) {

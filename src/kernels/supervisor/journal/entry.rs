@@ -34,6 +34,8 @@ pub enum Mark {
     EarlyReply(RequestKey),
     /// The idle of a request.
     Idle(RequestKey),
+    /// Not to be repeated: clients answer it by connecting anew.
+    Once,
 }
 
 /// One message on its way to clients.
