@@ -12,6 +12,9 @@ use crate::kernels::client::CallError;
 use crate::kernels::contract::{ErrorBody, StartFailure, StartFailureKind};
 use crate::kernels::launch::LaunchError;
 
+/// A longer message about what a client sent is cut off.
+const MESSAGE_BYTES_MAX: usize = 1024;
+
 /// An error as a client sees it.
 #[derive(Debug)]
 pub(crate) struct ApiError {
@@ -34,8 +37,14 @@ impl ApiError {
         }
     }
 
-    /// Somebody asked for what cannot be: any status of 4xx, and 501.
+    /// Somebody asked for what cannot be: any status of 4xx, and 501. What was asked for may be in
+    /// the message, so its length is bounded.
     pub(crate) fn user(status: StatusCode, reason: &str, message: impl Into<String>) -> Self {
+        let mut message = message.into();
+        if message.len() > MESSAGE_BYTES_MAX {
+            message.truncate(message.floor_char_boundary(MESSAGE_BYTES_MAX));
+            message.push('…');
+        }
         Self::new(status, Fault::User, reason, message)
     }
 

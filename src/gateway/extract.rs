@@ -22,6 +22,20 @@ const BODY_BYTES_MAX: usize = 1024 * 1024;
 /// How long a body may take to arrive.
 const BODY_DEADLINE: Duration = Duration::from_secs(30);
 
+/// A longer path, name or type is refused.
+const TEXT_BYTES_MAX: usize = 4096;
+
+/// Refuses texts of a body that can be no path or name.
+pub(crate) fn check_texts(texts: &[&Option<String>]) -> Result<(), ApiError> {
+    let is_sound = |text: &String| text.len() <= TEXT_BYTES_MAX && !text.contains('\0');
+    match texts.iter().copied().flatten().all(is_sound) {
+        true => Ok(()),
+        false => Err(ApiError::bad_request(format!(
+            "a path, name or type is over {TEXT_BYTES_MAX} bytes or holds a NUL"
+        ))),
+    }
+}
+
 /// The id in the path; what is no id names nothing, so it is answered with 404.
 #[derive(Debug)]
 pub(crate) struct Id(pub(crate) Uuid);
@@ -114,8 +128,11 @@ where
 }
 
 fn decode<T: DeserializeOwned + Default>(bytes: &Bytes) -> Result<T, ApiError> {
-    if bytes.trim_ascii().is_empty() {
-        return Ok(T::default());
+    match bytes.trim_ascii().first() {
+        None => return Ok(T::default()),
+        // Its items would be taken for the fields in their order.
+        Some(b'[') => return Err(ApiError::bad_request("the body is an array, not an object")),
+        Some(_) => {}
     }
     serde_json::from_slice::<Option<T>>(bytes)
         .map(Option::unwrap_or_default)
@@ -137,6 +154,7 @@ mod tests {
         for broken in [
             "{",
             "[]",
+            " [\"python3\"]",
             "7",
             "{\"a\":1}",
             "\u{fffd}",

@@ -22,6 +22,9 @@ const LAUNCH_TIMEOUT_MAX_MS: u64 = 600_000;
 /// How much of a kernel's output is kept for clients that are away.
 const JOURNAL_BYTES_MAX: u64 = 128 * 1024 * 1024;
 
+/// The longest variable: well below what one may have in an `execve`.
+const VARIABLE_BYTES_MAX: usize = 64 * 1024;
+
 /// What of the gateway's own environment no kernel gets: secrets of ours, and what would describe
 /// another kernel.
 const WITHHELD: [&str; 3] = ["NB_TOKEN", "JPY_PARENT_PID", "PYTHONEXECUTABLE"];
@@ -168,6 +171,11 @@ impl Wishes {
             if !is_sound_name(name) || value.contains('\0') {
                 return Err(bad(format!(
                     "the variable {name:?} cannot be in an environment"
+                )));
+            }
+            if name.len() + value.len() > VARIABLE_BYTES_MAX {
+                return Err(bad(format!(
+                    "a variable of the environment is over {VARIABLE_BYTES_MAX} bytes"
                 )));
             }
             env.insert(name.clone(), value.clone());

@@ -5,5 +5,6 @@ mod clients;
 mod gateway;
 mod magics;
 mod notebooks;
+mod rest;
 mod starts;
 mod survival;

@@ -13,7 +13,7 @@ use serde::Deserialize;
 use super::to_the_end;
 use crate::gateway::Gateway;
 use crate::gateway::error::ApiError;
-use crate::gateway::extract::{Body, Id};
+use crate::gateway::extract::{Body, Id, check_texts};
 use crate::gateway::models::KernelModel;
 use crate::gateway::start::{Asked, Place};
 
@@ -37,6 +37,7 @@ pub(super) async fn start(
     State(gateway): State<Arc<Gateway>>,
     Body(body): Body<StartBody>,
 ) -> Result<impl IntoResponse, ApiError> {
+    check_texts(&[&body.name, &body.path])?;
     let path = body.path.filter(|path| !path.is_empty());
     let asked = Asked {
         spec: body.name,

@@ -12,12 +12,9 @@ use serde::Deserialize;
 use super::to_the_end;
 use crate::gateway::Gateway;
 use crate::gateway::error::ApiError;
-use crate::gateway::extract::{Body, Id};
+use crate::gateway::extract::{Body, Id, check_texts};
 use crate::gateway::models::SessionModel;
 use crate::gateway::notebooks::{Changes, Wanted, WantedKernel};
-
-/// Longer paths and names are refused.
-const TEXT_BYTES_MAX: usize = 4096;
 
 /// The body of a new session and of a change.
 #[derive(Default, Deserialize)]
@@ -51,13 +48,7 @@ impl SessionBody {
             self.name = self.name.or(notebook.name);
             self.kind = self.kind.or_else(|| Some("notebook".to_owned()));
         }
-        for text in [&self.path, &self.name, &self.kind].into_iter().flatten() {
-            if text.len() > TEXT_BYTES_MAX || text.contains('\0') {
-                return Err(ApiError::bad_request(format!(
-                    "a path, name or type is over {TEXT_BYTES_MAX} bytes or holds a NUL"
-                )));
-            }
-        }
+        check_texts(&[&self.path, &self.name, &self.kind])?;
         Ok(self)
     }
 
