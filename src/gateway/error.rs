@@ -161,6 +161,11 @@ impl From<LaunchError> for ApiError {
                 error.to_string(),
             ),
             LaunchError::Failed(failure) => failure.into(),
+            LaunchError::Ended => Self::user(
+                StatusCode::CONFLICT,
+                "the kernel was ended",
+                error.to_string(),
+            ),
             LaunchError::Machine(message) => Self::internal(message),
         }
     }

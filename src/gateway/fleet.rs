@@ -15,7 +15,8 @@ use super::error::ApiError;
 use super::start::{Asked, PlanError};
 use crate::kernels::client::{CallError, Supervisor};
 use crate::kernels::contract::Kernel;
-use crate::kernels::registry::{Registry, Standing, parse_id};
+use crate::kernels::launch::Launched;
+use crate::kernels::registry::{Registry, Standing};
 
 /// How long a question waits that something depends on.
 pub(crate) const GET_DEADLINE: Duration = Duration::from_secs(2);
@@ -63,12 +64,12 @@ impl Gateway {
         }
     }
 
-    /// Starts a kernel and returns it once it is ready.
+    /// Starts a kernel and returns it once it is ready. It ends unless it is kept.
     pub(crate) async fn start(
         &self,
         asked: Asked,
         unknown_spec: StatusCode,
-    ) -> Result<Kernel, ApiError> {
+    ) -> Result<(Kernel, Launched), ApiError> {
         let planner = self.planner.clone();
         let start = spawn_blocking(move || planner.plan(&asked))
             .await
@@ -79,12 +80,10 @@ impl Gateway {
                     ApiError::user(unknown_spec, "unknown kernelspec", message)
                 }
             })?;
-        self.launcher.launch(&start).await?;
-        tracing::info!(kernel = start.kernel_id, spec = start.spec, "started");
-        match parse_id(&start.kernel_id) {
-            Some(id) => self.kernel(id).await,
-            None => Err(ApiError::internal("a kernel has an id that is none")),
-        }
+        let spec = start.spec.clone();
+        let launched = self.launcher.launch(start).await?;
+        tracing::info!(kernel = %launched.id(), spec, "started");
+        Ok((self.kernel(launched.id()).await?, launched))
     }
 
     /// Interrupts what a kernel runs.
@@ -141,8 +140,9 @@ impl Gateway {
             return error.into();
         }
         match self.blocking(move |registry| registry.standing(id)).await {
-            Ok(Standing::Missing) => ApiError::no_such_kernel(id),
-            Ok(_) => error.into(),
+            // One that its supervisor has not taken yet is not listed either.
+            Ok(Standing::Missing | Standing::Starting) => ApiError::no_such_kernel(id),
+            Ok(Standing::Held | Standing::Abandoned) => error.into(),
             Err(error) => error,
         }
     }

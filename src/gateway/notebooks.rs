@@ -19,6 +19,7 @@ use super::fleet::GET_DEADLINE;
 use super::models::SessionModel;
 use super::start::{Asked, Place};
 use crate::kernels::contract::{Kernel, NotebookSession};
+use crate::kernels::launch::Launched;
 use crate::kernels::registry::parse_id;
 use crate::kernels::supervisor::compose::timestamp;
 
@@ -67,21 +68,29 @@ impl Gateway {
         Ok(SessionModel::new(session, kernel))
     }
 
-    /// The session of that path, made with a kernel if there is none.
+    /// The session of that path, made with a kernel if there is none. A kernel started for it ends
+    /// unless it is kept, and until it has ended nobody else gets a turn at the path.
     pub(crate) async fn create_session(
         &self,
         wanted: Wanted,
         owner: &str,
-    ) -> Result<SessionModel, ApiError> {
-        let _turn = self.turns.take(format!("path {}", wanted.path)).await?;
+    ) -> Result<(SessionModel, Option<Launched>), ApiError> {
+        let turn = self.turns.take(format!("path {}", wanted.path)).await?;
         let sessions = newest(self.kernels(GET_DEADLINE).await?);
         let existing = sessions
             .into_iter()
             .find(|(session, _)| session.path == wanted.path);
         if let Some((session, kernel)) = existing {
-            return Ok(SessionModel::new(session, kernel));
+            return Ok((SessionModel::new(session, kernel), None));
         }
-        let (kernel, is_new) = self.kernel_for(&wanted.kernel, &wanted.path).await?;
+        let (kernel, mut launched) = self.kernel_for(&wanted.kernel, &wanted.path).await?;
+        let _turn = match &mut launched {
+            Some(launched) => {
+                launched.hold(turn);
+                None
+            }
+            None => Some(turn),
+        };
         let session = NotebookSession {
             id: Uuid::new_v4().to_string(),
             path: wanted.path,
@@ -90,8 +99,8 @@ impl Gateway {
             owner: owner.to_owned(),
             updated: timestamp(Timestamp::now()),
         };
-        self.record(&session, &kernel, is_new).await?;
-        Ok(SessionModel::new(session, kernel))
+        self.record(&session, &kernel).await?;
+        Ok((SessionModel::new(session, kernel), launched))
     }
 
     /// Renames a session, gives it another kernel, or both.
@@ -108,11 +117,14 @@ impl Gateway {
         session.name = changes.name.unwrap_or(session.name);
         session.kind = changes.kind.unwrap_or(session.kind);
         session.updated = timestamp(Timestamp::now());
-        let (kernel, is_new) = match &changes.kernel {
+        let (kernel, launched) = match &changes.kernel {
             Some(wanted) => self.kernel_for(wanted, &session.path).await?,
-            None => (old.clone(), false),
+            None => (old.clone(), None),
         };
-        self.record(&session, &kernel, is_new).await?;
+        self.record(&session, &kernel).await?;
+        if let Some(launched) = launched {
+            launched.keep();
+        }
         if kernel.id != old.id {
             self.leave(&session.id, &old).await;
         }
@@ -133,18 +145,18 @@ impl Gateway {
         found.ok_or_else(|| ApiError::not_found(format!("there is no session {id}")))
     }
 
-    /// The kernel, and whether it was started for this.
+    /// The kernel; one that was started for this ends unless it is kept.
     async fn kernel_for(
         &self,
         wanted: &WantedKernel,
         path: &str,
-    ) -> Result<(Kernel, bool), ApiError> {
+    ) -> Result<(Kernel, Option<Launched>), ApiError> {
         match wanted {
             WantedKernel::Existing(text) => {
                 let missing = || ApiError::bad_request(format!("there is no kernel {text:?}"));
                 let id = parse_id(text).ok_or_else(missing)?;
                 match self.kernel(id).await {
-                    Ok(kernel) => Ok((kernel, false)),
+                    Ok(kernel) => Ok((kernel, None)),
                     Err(error) if error.is_not_found() => Err(missing()),
                     Err(error) => Err(error),
                 }
@@ -155,28 +167,19 @@ impl Gateway {
                     place: Some(Place::Notebook(path.to_owned())),
                     ..Asked::default()
                 };
-                let kernel = self.start(asked, StatusCode::NOT_IMPLEMENTED).await?;
-                Ok((kernel, true))
+                let (kernel, launched) = self.start(asked, StatusCode::NOT_IMPLEMENTED).await?;
+                Ok((kernel, Some(launched)))
             }
         }
     }
 
-    /// Writes a session down with its kernel; a kernel started for it does not stay without it.
-    async fn record(
-        &self,
-        session: &NotebookSession,
-        kernel: &Kernel,
-        is_new: bool,
-    ) -> Result<(), ApiError> {
+    /// Writes a session down with its kernel.
+    async fn record(&self, session: &NotebookSession, kernel: &Kernel) -> Result<(), ApiError> {
         let id = kernel_id(kernel)?;
-        let Err(error) = self.supervisor(id).put_notebook_session(session).await else {
-            return Ok(());
-        };
-        let reason = self.explain(id, error).await;
-        if is_new && let Err(error) = self.delete(id).await {
-            tracing::warn!(kernel = %id, ?error, "a kernel without its session stays");
+        match self.supervisor(id).put_notebook_session(session).await {
+            Ok(()) => Ok(()),
+            Err(error) => Err(self.explain(id, error).await),
         }
-        Err(reason)
     }
 
     /// Takes a session from a kernel that it has left, and ends the kernel if it was the last.

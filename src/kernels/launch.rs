@@ -1,8 +1,10 @@
 //! Starts a supervisor for a new kernel and waits for its one announcement.
 //!
-//! Owns the kernel's folder until the supervisor does. Knows nothing of what is started: that is
+//! Owns the kernel's folder until the supervisor does, and the kernel until somebody knows of it: a
+//! start whose asker goes away leaves nothing behind. Knows nothing of what is started: that is
 //! all in `contract::Start`.
 
+use std::any::Any;
 use std::env;
 use std::ffi::OsString;
 use std::fs::{File, OpenOptions};
@@ -12,10 +14,14 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
+use rustix::process::{Pid, Signal, kill_process};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
 use tokio::process::{Child, ChildStdout, Command};
+use tokio::runtime::Handle;
+use tokio::sync::oneshot;
 use tokio::task::spawn_blocking;
 use tokio::time::timeout;
+use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
 use super::client::Supervisor;
@@ -24,6 +30,9 @@ use super::registry::{Registry, parse_id};
 
 /// What a supervisor needs on top of the kernel's own start deadline.
 const SLACK: Duration = Duration::from_secs(10);
+
+/// How long a supervisor that was asked to end may take until it is killed.
+const END_WITHIN: Duration = Duration::from_secs(5);
 
 /// A longer announcement is refused.
 const ANNOUNCEMENT_BYTES_MAX: u64 = 64 * 1024;
@@ -38,6 +47,8 @@ pub enum LaunchError {
     Duplicate,
     #[error("{}", .0.message)]
     Failed(StartFailure),
+    #[error("the kernel was ended before it was ready")]
+    Ended,
     /// This machine, or a bug of ours.
     #[error("{0}")]
     Machine(String),
@@ -49,6 +60,53 @@ pub struct Launcher {
     /// The program whose `supervise FOLDER` is the supervisor.
     program: PathBuf,
     registry: Registry,
+    /// What starts and what is undone; both go on when their asker is gone.
+    tasks: TaskTracker,
+}
+
+/// A kernel that is ready and that nobody has been told of: dropped, it is ended.
+#[must_use = "dropped, it ends its kernel"]
+#[derive(Debug)]
+pub struct Launched {
+    launcher: Launcher,
+    id: Uuid,
+    /// Taken by whichever of keeping and dropping comes first.
+    child: Option<Child>,
+    held: Option<Box<dyn Any + Send>>,
+}
+
+impl Launched {
+    /// The kernel's id.
+    pub fn id(&self) -> Uuid {
+        self.id
+    }
+
+    /// Drops this only when the kernel is kept, or is gone.
+    pub fn hold(&mut self, held: impl Send + 'static) {
+        self.held = Some(Box::new(held));
+    }
+
+    /// Somebody knows of the kernel from now on.
+    pub fn keep(mut self) {
+        if let Some(child) = self.child.take() {
+            reap(child, self.id);
+        }
+    }
+}
+
+impl Drop for Launched {
+    fn drop(&mut self) {
+        let (Some(child), Ok(runtime)) = (self.child.take(), Handle::try_current()) else {
+            return;
+        };
+        let (launcher, id, held) = (self.launcher.clone(), self.id, self.held.take());
+        let undo = async move {
+            tracing::info!(kernel = %id, "ended, since whoever asked for it is gone");
+            launcher.undo(id, child).await;
+            drop(held);
+        };
+        self.launcher.tasks.spawn_on(undo, &runtime);
+    }
 }
 
 impl Launcher {
@@ -59,15 +117,43 @@ impl Launcher {
 
     /// One whose supervisors are another program.
     pub fn with_program(registry: Registry, program: PathBuf) -> Self {
-        Self { program, registry }
+        Self {
+            program,
+            registry,
+            tasks: TaskTracker::new(),
+        }
     }
 
     /// Starts a kernel and returns when it is ready.
-    pub async fn launch(&self, start: &Start) -> Result<(), LaunchError> {
+    ///
+    /// When the future is dropped before that, what has begun is undone.
+    pub async fn launch(&self, start: Start) -> Result<Launched, LaunchError> {
+        let (mut asker, outcome) = oneshot::channel();
+        let launcher = self.clone();
+        self.tasks.spawn(async move {
+            let outcome = launcher.launch_unless(&start, asker.closed()).await;
+            // An asker that is gone drops it, and the kernel goes.
+            drop(asker.send(outcome));
+        });
+        let cut_off = |_| LaunchError::Machine("the start was cut off".to_owned());
+        outcome.await.map_err(cut_off)?
+    }
+
+    /// Waits until nothing is being started or undone any more.
+    pub async fn settled(&self) {
+        self.tasks.close();
+        self.tasks.wait().await;
+    }
+
+    async fn launch_unless(
+        &self,
+        start: &Start,
+        unwanted: impl Future<Output = ()>,
+    ) -> Result<Launched, LaunchError> {
         let id = parse_id(&start.kernel_id)
             .ok_or_else(|| LaunchError::Machine("the kernel's id is no UUID".to_owned()))?;
         let folder = self.prepare(id, start).await?;
-        let (mut child, stdout) = match self.spawn(&folder) {
+        let (child, stdout) = match self.spawn(&folder) {
             Ok(spawned) => spawned,
             Err(error) => {
                 self.remove(id).await;
@@ -76,32 +162,54 @@ impl Launcher {
             }
         };
         let deadline = Duration::from_millis(start.launch_timeout_ms) + SLACK;
-        let outcome = match timeout(deadline, announcement(stdout)).await {
-            Ok(Some(Announcement::Ready)) => Ok(()),
-            Ok(Some(Announcement::Failed(failure))) => Err(LaunchError::Failed(failure)),
-            Ok(None) => {
-                let tail = log_tail(folder.join(contract::file::LOG)).await;
-                end(&mut child, self.registry.socket(id)).await;
-                self.remove(id).await;
-                Err(LaunchError::Failed(StartFailure {
-                    kind: StartFailureKind::Internal,
-                    message: "the kernel's supervisor ended before the kernel had started"
-                        .to_owned(),
-                    stderr_tail: tail,
-                }))
-            }
-            Err(_) => {
-                end(&mut child, self.registry.socket(id)).await;
-                self.remove(id).await;
-                Err(LaunchError::Failed(StartFailure {
-                    kind: StartFailureKind::Deadline,
-                    message: format!("the kernel did not start within {deadline:?}"),
-                    stderr_tail: String::new(),
-                }))
+        let announced = tokio::select! {
+            announced = timeout(deadline, announcement(stdout)) => announced,
+            () = unwanted => {
+                self.undo(id, child).await;
+                return Err(LaunchError::Ended);
             }
         };
-        reap(child, id);
-        outcome
+        let (kind, message, stderr_tail) = match announced {
+            Ok(Some(Announcement::Ready)) => {
+                return Ok(Launched {
+                    launcher: self.clone(),
+                    id,
+                    child: Some(child),
+                    held: None,
+                });
+            }
+            Ok(Some(Announcement::Failed(failure))) => {
+                reap(child, id);
+                return Err(LaunchError::Failed(failure));
+            }
+            // It has cleaned up, so it was asked to end.
+            Ok(None) if !folder.exists() => {
+                reap(child, id);
+                return Err(LaunchError::Ended);
+            }
+            Ok(None) => (
+                StartFailureKind::Internal,
+                "the kernel's supervisor ended before the kernel had started".to_owned(),
+                log_tail(folder.join(contract::file::LOG)).await,
+            ),
+            Err(_) => (
+                StartFailureKind::Deadline,
+                format!("the kernel did not start within {deadline:?}"),
+                String::new(),
+            ),
+        };
+        self.undo(id, child).await;
+        Err(LaunchError::Failed(StartFailure {
+            kind,
+            message,
+            stderr_tail,
+        }))
+    }
+
+    /// Leaves nothing of a kernel.
+    async fn undo(&self, id: Uuid, mut child: Child) {
+        end(&mut child, self.registry.socket(id)).await;
+        self.remove(id).await;
     }
 
     /// Makes the folder and writes the request into it.
@@ -163,6 +271,9 @@ async fn announcement(stdout: ChildStdout) -> Option<Announcement> {
         .read_until(b'\n', &mut line)
         .await
         .ok()?;
+    if line.is_empty() {
+        return None;
+    }
     serde_json::from_slice(&line)
         .inspect_err(
             |error| tracing::warn!(%error, "a supervisor's announcement is not understood"),
@@ -173,10 +284,18 @@ async fn announcement(stdout: ChildStdout) -> Option<Announcement> {
 /// Ends a supervisor that is of no use, and with it its kernel where that still works.
 async fn end(child: &mut Child, socket: PathBuf) {
     if let Err(error) = Supervisor::new(socket).shutdown().await {
-        tracing::debug!(%error, "a supervisor is killed");
-        if let Err(error) = child.kill().await {
-            tracing::warn!(%error, "a supervisor could not be killed");
+        tracing::debug!(%error, "a supervisor does not listen");
+        let pid = child
+            .id()
+            .and_then(|pid| Pid::from_raw(pid.try_into().ok()?));
+        if let Some(Err(error)) = pid.map(|pid| kill_process(pid, Signal::TERM)) {
+            tracing::debug!(%error, "a supervisor could not be signalled");
         }
+    }
+    if timeout(END_WITHIN, child.wait()).await.is_err()
+        && let Err(error) = child.kill().await
+    {
+        tracing::warn!(%error, "a supervisor could not be killed");
     }
 }
 

@@ -7,10 +7,9 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::http::header::LOCATION;
-use axum::response::IntoResponse;
+use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 
-use super::to_the_end;
 use crate::gateway::Gateway;
 use crate::gateway::error::ApiError;
 use crate::gateway::extract::{Body, Id, check_texts};
@@ -32,11 +31,11 @@ pub(super) async fn list(
     Ok(Json(kernels.into_iter().map(KernelModel::from).collect()))
 }
 
-/// Answers once the kernel is ready.
+/// Answers once the kernel is ready. A client that goes before that leaves no kernel behind.
 pub(super) async fn start(
     State(gateway): State<Arc<Gateway>>,
     Body(body): Body<StartBody>,
-) -> Result<impl IntoResponse, ApiError> {
+) -> Result<Response, ApiError> {
     check_texts(&[&body.name, &body.path])?;
     let path = body.path.filter(|path| !path.is_empty());
     let asked = Asked {
@@ -44,11 +43,12 @@ pub(super) async fn start(
         place: path.map(Place::Path),
         env: body.env.unwrap_or_default(),
     };
-    let start = async move { gateway.start(asked, StatusCode::BAD_REQUEST).await };
-    let kernel = to_the_end(start).await?;
+    let (kernel, launched) = gateway.start(asked, StatusCode::BAD_REQUEST).await?;
     let location = format!("/api/kernels/{}", kernel.id);
     let model = Json(KernelModel::from(kernel));
-    Ok((StatusCode::CREATED, [(LOCATION, location)], model))
+    let response = (StatusCode::CREATED, [(LOCATION, location)], model).into_response();
+    launched.keep();
+    Ok(response)
 }
 
 pub(super) async fn one(

@@ -80,7 +80,7 @@ async fn log(request: Request, next: Next) -> Response {
     response
 }
 
-/// Does what has begun to its end even when the client goes away: half a start is worth nothing.
+/// Does what has begun to its end even when the client goes away: half a change is worth nothing.
 async fn to_the_end<T: Send + 'static>(
     work: impl Future<Output = Result<T, ApiError>> + Send + 'static,
 ) -> Result<T, ApiError> {

@@ -6,7 +6,7 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::http::header::LOCATION;
-use axum::response::IntoResponse;
+use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 
 use super::to_the_end;
@@ -95,19 +95,20 @@ pub(super) async fn list(
     Ok(Json(gateway.sessions().await?))
 }
 
-/// The session of that path, made with a kernel if there is none.
+/// The session of that path, made with a kernel if there is none. A client that goes before it is
+/// answered leaves neither behind.
 pub(super) async fn create(
     State(gateway): State<Arc<Gateway>>,
     Body(body): Body<SessionBody>,
-) -> Result<impl IntoResponse, ApiError> {
+) -> Result<Response, ApiError> {
     let wanted = body.wanted()?;
-    let create = async move {
-        let owner = Arc::clone(&gateway.user);
-        gateway.create_session(wanted, &owner).await
-    };
-    let session = to_the_end(create).await?;
+    let (session, launched) = gateway.create_session(wanted, &gateway.user).await?;
     let location = format!("/api/sessions/{}", session.id);
-    Ok((StatusCode::CREATED, [(LOCATION, location)], Json(session)))
+    let response = (StatusCode::CREATED, [(LOCATION, location)], Json(session)).into_response();
+    if let Some(launched) = launched {
+        launched.keep();
+    }
+    Ok(response)
 }
 
 pub(super) async fn one(

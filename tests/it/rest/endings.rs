@@ -1,0 +1,167 @@
+//! What becomes of a start when its client or somebody else puts an end to it.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep};
+
+use super::*;
+
+/// Starts of this kernelspec take until their deadline of a minute; the kernel's pid is in the file `pid`.
+const ENDLESS: &str = "echo $$ >pid; exec sleep 600";
+
+fn body(route: &str, spec: &str) -> String {
+    match route {
+        "/api/kernels" => json!({"name": spec}),
+        _ => json!({"path": "a.ipynb", "type": "notebook", "kernel": {"name": spec}}),
+    }
+    .to_string()
+}
+
+/// Sends a POST and does not wait for its answer.
+async fn post(gateway: &Gateway, route: &str, body: &str) -> TcpStream {
+    let credential = format!("Authorization: token {TOKEN}\r\n");
+    let mut stream = TcpStream::connect(("127.0.0.1", gateway.port))
+        .await
+        .unwrap();
+    let request = request("POST", route, &credential, body);
+    stream.write_all(&request).await.unwrap();
+    stream
+}
+
+/// The folders of the kernels that there are.
+fn kernels(gateway: &Gateway) -> Vec<PathBuf> {
+    let folders = fs::read_dir(gateway.root().join("run/kernels")).unwrap();
+    folders.flatten().map(|entry| entry.path()).collect()
+}
+
+/// Waits until it is there.
+async fn wait_for<T>(what: &str, look: impl Fn() -> Option<T>) -> T {
+    let deadline = Instant::now() + LIMIT;
+    loop {
+        if let Some(found) = look() {
+            return found;
+        }
+        assert!(Instant::now() < deadline, "never: {what}");
+        sleep(Duration::from_millis(5)).await;
+    }
+}
+
+async fn no_kernel(gateway: &Gateway) {
+    wait_for("no kernel", || kernels(gateway).is_empty().then_some(())).await;
+}
+
+/// Waits for the process of the spec [`ENDLESS`].
+async fn process(gateway: &Gateway) -> PathBuf {
+    let file = gateway.root().join("pid");
+    let pid = wait_for("a kernel process", || {
+        let text = fs::read_to_string(&file).ok()?;
+        text.strip_suffix('\n').map(str::to_owned)
+    })
+    .await;
+    fs::remove_file(file).unwrap();
+    Path::new("/proc").join(pid)
+}
+
+#[tokio::test]
+async fn a_client_that_leaves_while_its_kernel_starts_leaves_nothing_behind() {
+    let gateway = Gateway::start("auto").await;
+    gateway.put_shell_spec("endless", ENDLESS);
+    for route in ["/api/kernels", "/api/sessions"] {
+        let client = post(&gateway, route, &body(route, "endless")).await;
+        let process = process(&gateway).await;
+        assert!(process.exists());
+        drop(client);
+        no_kernel(&gateway).await;
+        wait_for("the end of the kernel", || {
+            (!process.exists()).then_some(())
+        })
+        .await;
+    }
+    let sessions = ask(&gateway, "GET", "/api/sessions", "").await;
+    assert_eq!(sessions.json(), json!([]));
+}
+
+/// At whatever moment it leaves: what it was told of is there, and nothing else.
+#[tokio::test]
+async fn a_client_that_leaves_at_any_moment_leaves_what_it_was_told_of() {
+    let gateway = Gateway::start("auto").await;
+    for route in ["/api/kernels", "/api/sessions"] {
+        let sent = Instant::now();
+        let mut client = post(&gateway, route, &body(route, "python3")).await;
+        let made = timeout(LIMIT, receive(&mut client)).await.unwrap();
+        assert_eq!(made.status, 201);
+        let whole = sent.elapsed();
+        drop(client);
+        remove(&gateway, route, &made).await;
+        for tenth in 0..12 {
+            let mut client = post(&gateway, route, &body(route, "python3")).await;
+            // The moments differ; none of them is waited for.
+            sleep(whole * tenth / 10).await;
+            client.shutdown().await.unwrap();
+            let mut answer = Vec::new();
+            let read = timeout(LIMIT, client.read_to_end(&mut answer)).await;
+            read.unwrap().unwrap();
+            if !answer.is_empty() {
+                remove(&gateway, route, &reply(&answer)).await;
+            }
+        }
+        no_kernel(&gateway).await;
+    }
+}
+
+/// Deletes what a POST has made.
+async fn remove(gateway: &Gateway, route: &str, made: &Reply) {
+    let path = format!("{route}/{}", made.json()["id"].as_str().unwrap());
+    assert_eq!(ask(gateway, "GET", &path, "").await.status, 200);
+    assert_eq!(ask(gateway, "DELETE", &path, "").await.status, 204);
+}
+
+#[tokio::test]
+async fn a_kernel_deleted_while_it_starts_is_a_conflict_and_never_a_500() {
+    let gateway = Gateway::start("auto").await;
+    gateway.put_shell_spec("endless", ENDLESS);
+    for route in ["/api/kernels", "/api/sessions"] {
+        let mut client = post(&gateway, route, &body(route, "endless")).await;
+        let process = process(&gateway).await;
+        let folder = kernels(&gateway).pop().unwrap();
+        let id = folder.file_name().unwrap().to_str().unwrap();
+        let path = format!("/api/kernels/{id}");
+        let reply = ask(&gateway, "GET", &path, "").await;
+        assert_eq!(reply.json()["execution_state"], "starting");
+        assert_eq!(ask(&gateway, "DELETE", &path, "").await.status, 204);
+        let reply = timeout(LIMIT, receive(&mut client)).await.unwrap();
+        assert_eq!(reply.status, 409, "{reply:?}");
+        assert!(reply.is_error() && !folder.exists());
+        wait_for("the end of the kernel", || {
+            (!process.exists()).then_some(())
+        })
+        .await;
+        assert_eq!(ask(&gateway, "DELETE", &path, "").await.status, 404);
+    }
+}
+
+/// The id is the client's own, so it can delete what it has only just asked for.
+#[tokio::test]
+async fn a_delete_at_the_very_beginning_of_a_start_is_answered_cleanly() {
+    let gateway = Gateway::start("auto").await;
+    for _ in 0..5 {
+        let id = Uuid::new_v4().to_string();
+        let start = json!({"name": "python3", "env": {"KERNEL_ID": id}}).to_string();
+        let mut client = post(&gateway, "/api/kernels", &start).await;
+        let path = format!("/api/kernels/{id}");
+        let mut statuses = Vec::new();
+        while statuses.last() != Some(&204) {
+            statuses.push(ask(&gateway, "DELETE", &path, "").await.status);
+        }
+        // Not there yet, there and not listening yet, ended.
+        let other = statuses
+            .iter()
+            .find(|status| ![404, 503, 204].contains(*status));
+        assert_eq!(other, None, "{statuses:?}");
+        let reply = timeout(LIMIT, receive(&mut client)).await.unwrap();
+        assert_eq!(reply.status, 409, "{reply:?}");
+        assert!(reply.is_error());
+    }
+    no_kernel(&gateway).await;
+}
