@@ -4,10 +4,12 @@ use std::env;
 use std::io::{self, IsTerminal, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::pin::pin;
 use std::time::Duration;
 
 use tokio::net::TcpListener;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
 
 use crate::config::Places;
@@ -24,7 +26,8 @@ const LIST_DEADLINE: Duration = Duration::from_millis(100);
 /// Runs the gateway.
 ///
 /// The token comes from --token-file, else from NB_TOKEN, else one is made and kept. Kernels live
-/// on when the gateway ends.
+/// on when the gateway ends. SIGTERM and SIGINT let requests that are under way end within five
+/// seconds; a second signal does not.
 #[derive(Debug, clap::Args)]
 pub(super) struct Serve {
     /// The address to listen on.
@@ -95,21 +98,50 @@ async fn serve(
             "{address} cannot be listened on: {error}; choose another with --ip and --port"
         ))
     };
-    let signals = |error: io::Error| Error::nb(format!("signals cannot be received: {error}"));
-    let mut terminate = signal(SignalKind::terminate()).map_err(signals)?;
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(signals)?;
+    let mut signals = Signals::listen()?;
     let listener = TcpListener::bind(address).await.map_err(failed)?;
     let line = url(listener.local_addr().map_err(failed)?, shown_token);
     if let Err(error) = writeln!(io::stdout(), "{line}") {
         // Nobody reads it; that is no reason not to serve.
         tracing::debug!(%error, "the address was not printed");
     }
+    let end = CancellationToken::new();
+    let mut serving = pin!(gateway::serve(listener, settings, end.cancelled()));
     tokio::select! {
-        () = gateway::serve(listener, settings) => {}
-        _ = terminate.recv() => tracing::info!("ended by SIGTERM; kernels live on"),
-        _ = interrupt.recv() => tracing::info!("ended by SIGINT; kernels live on"),
+        () = &mut serving => return Ok(()),
+        name = signals.next() => tracing::info!("ends by {name}; kernels live on"),
+    }
+    end.cancel();
+    tokio::select! {
+        () = serving => {}
+        name = signals.next() => tracing::info!("ends at once by a second signal, {name}"),
     }
     Ok(())
+}
+
+/// The signals that ask for the end.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn listen() -> Result<Self, Error> {
+        let listen = |kind| {
+            signal(kind).map_err(|error| Error::nb(format!("signals cannot be received: {error}")))
+        };
+        Ok(Self {
+            terminate: listen(SignalKind::terminate())?,
+            interrupt: listen(SignalKind::interrupt())?,
+        })
+    }
+
+    async fn next(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.interrupt.recv() => "SIGINT",
+        }
+    }
 }
 
 /// Where a client on this machine finds us.

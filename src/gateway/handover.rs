@@ -9,6 +9,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
 use bytes::{BufMut, BytesMut};
+use futures_util::future::Either;
 use hyper::upgrade::{OnUpgrade, Parts};
 use hyper_util::rt::TokioIo;
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags};
@@ -16,6 +17,7 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, BufReader, Interest, copy_
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::timeout;
 
+use super::drain::Drain;
 use crate::kernels::client::Attachment;
 use crate::kernels::contract::{ATTACH_BYTES_MAX, Attach, AttachMode, LEFT_BYTES_MAX};
 
@@ -40,11 +42,16 @@ pub enum Handover {
 
 /// Waits until the client has its 101, then gives the connection away.
 ///
+/// A spliced connection ends at once when the gateway is asked to, without a close frame: one can be
+/// sent between two frames only, and where they begin and end is not known here. Clients take a
+/// connection that just ends for one that is worth another try, as they do 1012.
+///
 /// `attach.left` is filled in here: only now it is known what the client sent early.
 pub(crate) async fn hand_over(
     upgrade: OnUpgrade,
     attachment: Attachment,
     mut attach: Attach,
+    drain: &Drain,
 ) -> io::Result<()> {
     let upgraded = within(STEP_DEADLINE, async {
         upgrade.await.map_err(io::Error::other)
@@ -63,7 +70,7 @@ pub(crate) async fn hand_over(
     let client = io.into_inner();
     match attach.mode {
         AttachMode::Fd => give(client, attachment.stream, &record, &read_buf).await,
-        AttachMode::Splice => splice(client, attachment, &record, &read_buf).await,
+        AttachMode::Splice => splice(client, attachment, &record, &read_buf, drain).await,
     }
 }
 
@@ -118,12 +125,13 @@ async fn give(
     .await
 }
 
-/// Carries the bytes both ways until one end is done.
+/// Carries the bytes both ways until one end is done, or the gateway ends.
 async fn splice(
     client: TcpStream,
     attachment: Attachment,
     record: &[u8],
     left: &[u8],
+    drain: &Drain,
 ) -> io::Result<()> {
     let (from_client, mut to_client) = client.into_split();
     let (from_supervisor, mut to_supervisor) = attachment.stream.into_split();
@@ -135,9 +143,15 @@ async fn splice(
     .await?;
     let up = std::pin::pin!(carry(from_client, to_supervisor));
     let down = std::pin::pin!(carry(from_supervisor, to_client));
-    match futures_util::future::select(up, down).await {
-        futures_util::future::Either::Left((outcome, down)) => outcome.and(linger(down).await),
-        futures_util::future::Either::Right((outcome, up)) => outcome.and(linger(up).await),
+    let both = async {
+        match futures_util::future::select(up, down).await {
+            Either::Left((outcome, down)) => outcome.and(linger(down).await),
+            Either::Right((outcome, up)) => outcome.and(linger(up).await),
+        }
+    };
+    tokio::select! {
+        outcome = both => outcome,
+        () = drain.asked() => Ok(()),
     }
 }
 

@@ -7,8 +7,12 @@
 //!
 //! It keeps nothing that a client could miss: kernels, sessions and messages are with the
 //! supervisors, so it can be killed, replaced and run twice.
+//!
+//! When it is told to end it takes no more connections, ends those that carry spliced bytes, and
+//! gives requests some time. Connections that were handed over are not its own.
 
 mod auth;
+mod drain;
 mod error;
 mod extract;
 mod fleet;
@@ -33,6 +37,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use tokio::net::TcpListener;
+use tokio::time::timeout;
 
 pub use auth::Token;
 pub use handover::Handover;
@@ -41,6 +46,12 @@ pub use token::find as find_token;
 use crate::kernels::kernelspecs::SearchPath;
 use crate::kernels::launch::Launcher;
 use crate::kernels::registry::Registry;
+
+/// How long requests that are under way may take when the gateway ends.
+const GRACE: Duration = Duration::from_secs(5);
+
+/// How long it may take then to undo the starts that were cut off.
+const UNDO_WITHIN: Duration = Duration::from_secs(3);
 
 /// What a gateway is made of.
 #[derive(Debug)]
@@ -72,6 +83,7 @@ struct Gateway {
     planner: start::Planner,
     handover: Handover,
     list_deadline: Duration,
+    drain: drain::Drain,
     turns: notebooks::Turns,
     started: Timestamp,
 }
@@ -93,14 +105,27 @@ impl Gateway {
             },
             handover: settings.handover,
             list_deadline: settings.list_deadline,
+            drain: drain::Drain::default(),
             turns: notebooks::Turns::default(),
             started: Timestamp::now(),
         }
     }
 }
 
-/// Serves on `listener` until it is dropped.
-pub async fn serve(listener: TcpListener, settings: Settings) {
+/// Serves on `listener` until `end`; returns when what was under way then is done, or was cut off.
+pub async fn serve(listener: TcpListener, settings: Settings, end: impl Future<Output = ()>) {
     let gateway = Arc::new(Gateway::new(settings));
-    server::serve(listener, routes::router(&gateway)).await;
+    let router = routes::router(&gateway);
+    tokio::select! {
+        () = server::serve(listener, router, &gateway.drain) => {}
+        () = end => {}
+    }
+    gateway.drain.run(GRACE).await;
+    // The starts that were cut off.
+    if timeout(UNDO_WITHIN, gateway.launcher.settled())
+        .await
+        .is_err()
+    {
+        tracing::warn!("a kernel that nobody knows of may stay");
+    }
 }

@@ -4,6 +4,7 @@
 //! plain stream type that the handover wants.
 
 use std::io;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,6 +14,8 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
+
+use super::drain::Drain;
 
 /// Connections at one time, those handed over not counted.
 const CONNECTIONS_MAX: usize = 4096;
@@ -27,16 +30,16 @@ const HEAD_BYTES_MAX: usize = 32 * 1024;
 /// What is waited after a failed accept: there may be no descriptor left for now.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
-/// Serves until the future is dropped; connections that it has go on in tasks of their own.
-pub(crate) async fn serve(listener: TcpListener, router: Router) {
+/// Serves until the future is dropped; connections that it has then go on until `drain` ends them.
+pub(crate) async fn serve(listener: TcpListener, router: Router, drain: &Drain) {
     let connections = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     // It is never closed.
     while let Ok(permit) = Arc::clone(&connections).acquire_owned().await {
         match listener.accept().await {
             Ok((stream, _)) => {
-                let router = router.clone();
-                tokio::spawn(async move {
-                    if let Err(error) = connection(stream, router).await {
+                let (router, asked) = (router.clone(), drain.clone());
+                drain.spawn(async move {
+                    if let Err(error) = connection(stream, router, &asked).await {
                         tracing::debug!(%error, "a connection broke");
                     }
                     drop(permit);
@@ -50,14 +53,22 @@ pub(crate) async fn serve(listener: TcpListener, router: Router) {
     }
 }
 
-async fn connection(stream: TcpStream, router: Router) -> io::Result<()> {
+/// Serves one connection; a request that is under way when the end is asked for is the last one.
+async fn connection(stream: TcpStream, router: Router, drain: &Drain) -> io::Result<()> {
     stream.set_nodelay(true)?;
-    http1::Builder::new()
+    let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_DEADLINE)
         .max_buf_size(HEAD_BYTES_MAX)
         .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router))
-        .with_upgrades()
-        .await
-        .map_err(io::Error::other)
+        .with_upgrades();
+    let mut connection = pin!(connection);
+    let ended = tokio::select! {
+        ended = &mut connection => ended,
+        () = drain.asked() => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    ended.map_err(io::Error::other)
 }

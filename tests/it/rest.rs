@@ -3,6 +3,7 @@
 //! Owns the raw HTTP of these tests, which ordinary clients would not let one write.
 
 mod bad_input;
+mod drain;
 mod endings;
 mod shape;
 

@@ -66,8 +66,9 @@ pub(super) async fn open(
     };
 
     let upgrade = hyper::upgrade::on(&mut request);
-    tokio::spawn(async move {
-        if let Err(error) = hand_over(upgrade, attachment, attach).await {
+    let drain = gateway.drain.clone();
+    gateway.drain.spawn(async move {
+        if let Err(error) = hand_over(upgrade, attachment, attach, &drain).await {
             // There is no status left to answer with: the client sees the connection end.
             tracing::debug!(kernel = %id, %error, "a client's connection ended");
         }

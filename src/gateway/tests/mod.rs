@@ -6,6 +6,7 @@ mod fake;
 mod rest;
 
 use std::fs;
+use std::future::pending;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::Command;
@@ -76,7 +77,7 @@ impl Front {
         };
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        tokio::spawn(serve(listener, settings));
+        tokio::spawn(serve(listener, settings, pending()));
         Self {
             address,
             registry,

@@ -8,9 +8,9 @@ use tokio::time::{Instant, sleep};
 use super::*;
 
 /// Starts of this kernelspec take until their deadline of a minute; the kernel's pid is in the file `pid`.
-const ENDLESS: &str = "echo $$ >pid; exec sleep 600";
+pub(super) const ENDLESS: &str = "echo $$ >pid; exec sleep 600";
 
-fn body(route: &str, spec: &str) -> String {
+pub(super) fn body(route: &str, spec: &str) -> String {
     match route {
         "/api/kernels" => json!({"name": spec}),
         _ => json!({"path": "a.ipynb", "type": "notebook", "kernel": {"name": spec}}),
@@ -19,7 +19,7 @@ fn body(route: &str, spec: &str) -> String {
 }
 
 /// Sends a POST and does not wait for its answer.
-async fn post(gateway: &Gateway, route: &str, body: &str) -> TcpStream {
+pub(super) async fn post(gateway: &Gateway, route: &str, body: &str) -> TcpStream {
     let credential = format!("Authorization: token {TOKEN}\r\n");
     let mut stream = TcpStream::connect(("127.0.0.1", gateway.port))
         .await
@@ -30,13 +30,13 @@ async fn post(gateway: &Gateway, route: &str, body: &str) -> TcpStream {
 }
 
 /// The folders of the kernels that there are.
-fn kernels(gateway: &Gateway) -> Vec<PathBuf> {
+pub(super) fn kernels(gateway: &Gateway) -> Vec<PathBuf> {
     let folders = fs::read_dir(gateway.root().join("run/kernels")).unwrap();
     folders.flatten().map(|entry| entry.path()).collect()
 }
 
 /// Waits until it is there.
-async fn wait_for<T>(what: &str, look: impl Fn() -> Option<T>) -> T {
+pub(super) async fn wait_for<T>(what: &str, look: impl Fn() -> Option<T>) -> T {
     let deadline = Instant::now() + LIMIT;
     loop {
         if let Some(found) = look() {
@@ -47,12 +47,12 @@ async fn wait_for<T>(what: &str, look: impl Fn() -> Option<T>) -> T {
     }
 }
 
-async fn no_kernel(gateway: &Gateway) {
+pub(super) async fn no_kernel(gateway: &Gateway) {
     wait_for("no kernel", || kernels(gateway).is_empty().then_some(())).await;
 }
 
 /// Waits for the process of the spec [`ENDLESS`].
-async fn process(gateway: &Gateway) -> PathBuf {
+pub(super) async fn process(gateway: &Gateway) -> PathBuf {
     let file = gateway.root().join("pid");
     let pid = wait_for("a kernel process", || {
         let text = fs::read_to_string(&file).ok()?;
