@@ -1,6 +1,6 @@
 //! Where the token comes from: a file, the environment, or one of our own that is kept.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
@@ -35,17 +35,8 @@ pub fn find(
 fn kept(state: &Path) -> Result<Token, Error> {
     private_folder(state)?;
     let path = state.join("token");
-    let fresh = format!("{}{}", Uuid::new_v4().simple(), Uuid::new_v4().simple());
-    let made = OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(&path)
-        .and_then(|mut file| file.write_all(fresh.as_bytes()));
-    match made {
-        Ok(()) => {}
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-        Err(error) => return Err(unusable(&path, &error.to_string())),
+    if !path.exists() {
+        generate(&path).map_err(|error| unusable(&path, &error.to_string()))?;
     }
     let metadata = path
         .symlink_metadata()
@@ -57,6 +48,26 @@ fn kept(state: &Path) -> Result<Token, Error> {
     }
     let token = read(&path).map_err(|error| unusable(&path, &error.to_string()))?;
     token.ok_or_else(|| unusable(&path, "it is empty; remove it, and a new one is made"))
+}
+
+/// Puts a new token there; one that somebody else was first to put there stays.
+///
+/// It is written beside its place and linked to it, so nobody reads half of it.
+fn generate(path: &Path) -> io::Result<()> {
+    let fresh = format!("{}{}", Uuid::new_v4().simple(), Uuid::new_v4().simple());
+    let beside = path.with_file_name(format!("token-{}", Uuid::new_v4().simple()));
+    let put = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(&beside)
+        .and_then(|mut file| file.write_all(fresh.as_bytes()))
+        .and_then(|()| fs::hard_link(&beside, path));
+    let removed = fs::remove_file(&beside);
+    match put {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => removed,
+        put => put.and(removed),
+    }
 }
 
 fn read(file: &Path) -> io::Result<Option<Token>> {
@@ -77,8 +88,10 @@ fn unusable(file: &Path, why: &str) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::fs;
+    use std::collections::BTreeSet;
     use std::os::unix::fs::PermissionsExt;
+    use std::sync::Barrier;
+    use std::thread;
 
     #[test]
     fn a_file_wins_over_the_variable_and_both_over_our_own() {
@@ -92,6 +105,26 @@ mod tests {
         assert_eq!((token.reveal(), ours), ("variable", false));
         assert!(!state.exists());
         assert!(find(Some(&state), None, &state).is_err());
+    }
+
+    #[test]
+    fn those_who_ask_at_once_get_one_token_and_nobody_half_of_it() {
+        let folder = tempfile::tempdir().unwrap();
+        for round in 0..20 {
+            let state = folder.path().join(round.to_string());
+            let together = Barrier::new(8);
+            let ask = || {
+                together.wait();
+                find(None, None, &state).unwrap().0.reveal().to_owned()
+            };
+            let tokens: BTreeSet<_> = thread::scope(|scope| {
+                let threads: Vec<_> = (0..8).map(|_| scope.spawn(ask)).collect();
+                let tokens = threads.into_iter().map(|thread| thread.join().unwrap());
+                tokens.collect()
+            });
+            assert_eq!(tokens.len(), 1);
+            assert_eq!(fs::read_dir(&state).unwrap().count(), 1);
+        }
     }
 
     #[test]
