@@ -2,6 +2,7 @@
 //!
 //! A supervisor that does not answer in time is shown as it last wrote itself down, marked stale.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::http::StatusCode;
@@ -25,6 +26,11 @@ impl Gateway {
     /// The supervisor of a kernel, if there is one.
     pub(crate) fn supervisor(&self, id: Uuid) -> Supervisor {
         Supervisor::new(self.registry.socket(id))
+    }
+
+    /// All kernels for a listing, which waits for none of them long; listings at once share a pull.
+    pub(crate) async fn listed(&self) -> Result<Arc<Vec<Kernel>>, ApiError> {
+        self.listing.get(self.kernels(self.list_deadline)).await
     }
 
     /// All kernels, asked at once.

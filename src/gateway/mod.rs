@@ -18,6 +18,7 @@ mod extract;
 mod fleet;
 mod handover;
 mod handshake;
+mod listing;
 mod models;
 mod notebooks;
 mod query;
@@ -43,6 +44,7 @@ pub use auth::Token;
 pub use handover::Handover;
 pub use token::find as find_token;
 
+use crate::kernels::contract::Kernel;
 use crate::kernels::kernelspecs::SearchPath;
 use crate::kernels::launch::Launcher;
 use crate::kernels::registry::Registry;
@@ -83,6 +85,7 @@ struct Gateway {
     planner: start::Planner,
     handover: Handover,
     list_deadline: Duration,
+    listing: listing::Listing<Vec<Kernel>>,
     drain: drain::Drain,
     turns: notebooks::Turns,
     started: Timestamp,
@@ -105,6 +108,7 @@ impl Gateway {
             },
             handover: settings.handover,
             list_deadline: settings.list_deadline,
+            listing: listing::Listing::default(),
             drain: drain::Drain::default(),
             turns: notebooks::Turns::default(),
             started: Timestamp::now(),

@@ -55,7 +55,7 @@ pub(crate) struct Changes {
 impl Gateway {
     /// All sessions, each with its kernel; of two records of one session the newer counts.
     pub(crate) async fn sessions(&self) -> Result<Vec<SessionModel>, ApiError> {
-        let found = newest(self.kernels(self.list_deadline).await?);
+        let found = newest(&self.listed().await?);
         let models = found
             .into_iter()
             .map(|(session, kernel)| SessionModel::new(session, kernel));
@@ -76,7 +76,7 @@ impl Gateway {
         owner: &str,
     ) -> Result<(SessionModel, Option<Launched>), ApiError> {
         let turn = self.turns.take(format!("path {}", wanted.path)).await?;
-        let sessions = newest(self.kernels(GET_DEADLINE).await?);
+        let sessions = newest(&self.kernels(GET_DEADLINE).await?);
         let existing = sessions
             .into_iter()
             .find(|(session, _)| session.path == wanted.path);
@@ -140,7 +140,7 @@ impl Gateway {
 
     async fn find_session(&self, id: Uuid) -> Result<(NotebookSession, Kernel), ApiError> {
         let id = id.to_string();
-        let sessions = newest(self.kernels(GET_DEADLINE).await?);
+        let sessions = newest(&self.kernels(GET_DEADLINE).await?);
         let found = sessions.into_iter().find(|(session, _)| session.id == id);
         found.ok_or_else(|| ApiError::not_found(format!("there is no session {id}")))
     }
@@ -206,15 +206,15 @@ fn kernel_id(kernel: &Kernel) -> Result<Uuid, ApiError> {
 }
 
 /// Each session once, the newest record of it, in the order of paths.
-fn newest(kernels: Vec<Kernel>) -> Vec<(NotebookSession, Kernel)> {
+fn newest(kernels: &[Kernel]) -> Vec<(NotebookSession, Kernel)> {
     let mut found: HashMap<String, (NotebookSession, Kernel)> = HashMap::new();
     for kernel in kernels {
-        for session in kernel.notebook_sessions.clone() {
+        for session in &kernel.notebook_sessions {
             let newer = found
                 .get(&session.id)
                 .is_none_or(|(known, _)| known.updated < session.updated);
             if newer {
-                found.insert(session.id.clone(), (session, kernel.clone()));
+                found.insert(session.id.clone(), (session.clone(), kernel.clone()));
             }
         }
     }
@@ -275,7 +275,7 @@ mod tests {
         let old = kernel("old", &[("s", "b", "1"), ("t", "a", "1")]);
         let new = kernel("new", &[("s", "b", "2")]);
         for kernels in [vec![old.clone(), new.clone()], vec![new, old]] {
-            let found = newest(kernels);
+            let found = newest(&kernels);
             let shown: Vec<_> = found
                 .iter()
                 .map(|(session, kernel)| (session.id.as_str(), kernel.id.as_str()))

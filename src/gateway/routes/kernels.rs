@@ -27,8 +27,9 @@ pub(super) struct StartBody {
 pub(super) async fn list(
     State(gateway): State<Arc<Gateway>>,
 ) -> Result<Json<Vec<KernelModel>>, ApiError> {
-    let kernels = gateway.kernels(gateway.list_deadline).await?;
-    Ok(Json(kernels.into_iter().map(KernelModel::from).collect()))
+    let kernels = gateway.listed().await?;
+    let models = kernels.iter().cloned().map(KernelModel::from);
+    Ok(Json(models.collect()))
 }
 
 /// Answers once the kernel is ready. A client that goes before that leaves no kernel behind.

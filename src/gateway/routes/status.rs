@@ -36,7 +36,7 @@ pub(super) async fn readyz(State(gateway): State<Arc<Gateway>>) -> Result<Json<V
 }
 
 pub(super) async fn status(State(gateway): State<Arc<Gateway>>) -> Result<Json<Value>, ApiError> {
-    let kernels = gateway.kernels(gateway.list_deadline).await?;
+    let kernels = gateway.listed().await?;
     let started = timestamp(gateway.started);
     let activity = kernels.iter().map(|kernel| kernel.last_activity.as_str());
     Ok(Json(json!({

@@ -1,7 +1,9 @@
 //! A fake supervisor: the API over a Unix socket, without a kernel.
 
 use std::fs::{self, File};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use axum::extract::{Path, Request, State};
 use axum::http::StatusCode;
@@ -21,6 +23,9 @@ use uuid::Uuid;
 use crate::kernels::contract::{ATTACH_READY, Kernel, NotebookSession, file};
 use crate::kernels::registry::Registry;
 
+/// How long it takes to say what its kernel is.
+const ANSWER_TIME: Duration = Duration::from_millis(20);
+
 type Shared = Arc<Inner>;
 
 struct Inner {
@@ -28,6 +33,7 @@ struct Inner {
     registry: Registry,
     id: Uuid,
     attached: mpsc::UnboundedSender<UnixStream>,
+    pulls: AtomicUsize,
 }
 
 /// A kernel that is there as far as a gateway can see.
@@ -70,6 +76,11 @@ impl FakeSupervisor {
         fake
     }
 
+    /// How often it was asked for its kernel.
+    pub(super) fn pulls(&self) -> usize {
+        self.inner.pulls.load(Ordering::SeqCst)
+    }
+
     /// One that holds its new kernel and takes connections, as a stopped process does, and nothing
     /// more.
     pub(super) fn start_silent(registry: &Registry, id: Uuid) -> (Self, UnixListener) {
@@ -93,6 +104,7 @@ impl FakeSupervisor {
             registry: registry.clone(),
             id,
             attached: sender,
+            pulls: AtomicUsize::new(0),
         });
         let fake = Self {
             inner,
@@ -104,6 +116,8 @@ impl FakeSupervisor {
 }
 
 async fn kernel(State(fake): State<Shared>) -> Json<Kernel> {
+    fake.pulls.fetch_add(1, Ordering::SeqCst);
+    tokio::time::sleep(ANSWER_TIME).await;
     Json(fake.kernel.lock().unwrap().clone())
 }
 

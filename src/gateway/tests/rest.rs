@@ -3,6 +3,7 @@
 use std::fs;
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use rustix::fs::{CWD, FileType, Mode};
 use serde_json::json;
 use tokio::task::spawn_blocking;
@@ -208,6 +209,19 @@ async fn a_silent_supervisor_is_shown_as_it_last_was_and_remains_are_not() {
     assert!(restart.headers.contains_key("retry-after"));
     assert_eq!(front.ask("DELETE", &path, "").await.status, 204);
     assert_eq!(front.ask("DELETE", &path, "").await.status, 404);
+}
+
+#[tokio::test]
+async fn listings_at_once_share_their_pulls() {
+    let front = Front::new(Handover::Auto).await;
+    let fake = FakeSupervisor::start(&front.registry, FIRST);
+    let paths = ["/api/kernels", "/api/sessions", "/api/status"];
+    let listings = paths.iter().cycle().take(50);
+    let listings = listings.map(|path| front.ask("GET", path, ""));
+    for answer in join_all(listings).await {
+        assert_eq!(answer.status, 200);
+    }
+    assert!((1..=10).contains(&fake.pulls()), "{}", fake.pulls());
 }
 
 /// Waits until the front has started a supervisor, takes its kernel and lets it announce the start.
