@@ -63,6 +63,14 @@ pub(super) async fn process(gateway: &Gateway) -> PathBuf {
     Path::new("/proc").join(pid)
 }
 
+/// Waits until that process has ended.
+pub(super) async fn gone(process: &Path) {
+    wait_for("the end of the kernel", || {
+        (!process.exists()).then_some(())
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn a_client_that_leaves_while_its_kernel_starts_leaves_nothing_behind() {
     let gateway = Gateway::start("auto").await;
@@ -73,10 +81,7 @@ async fn a_client_that_leaves_while_its_kernel_starts_leaves_nothing_behind() {
         assert!(process.exists());
         drop(client);
         no_kernel(&gateway).await;
-        wait_for("the end of the kernel", || {
-            (!process.exists()).then_some(())
-        })
-        .await;
+        gone(&process).await;
     }
     let sessions = ask(&gateway, "GET", "/api/sessions", "").await;
     assert_eq!(sessions.json(), json!([]));
@@ -133,10 +138,7 @@ async fn a_kernel_deleted_while_it_starts_is_a_conflict_and_never_a_500() {
         let reply = timeout(LIMIT, receive(&mut client)).await.unwrap();
         assert_eq!(reply.status, 409, "{reply:?}");
         assert!(reply.is_error() && !folder.exists());
-        wait_for("the end of the kernel", || {
-            (!process.exists()).then_some(())
-        })
-        .await;
+        gone(&process).await;
         assert_eq!(ask(&gateway, "DELETE", &path, "").await.status, 404);
     }
 }
