@@ -60,14 +60,25 @@ impl Gateway {
             .await?;
         match (last_known, standing) {
             (_, Standing::Missing | Standing::Starting) => Err(ApiError::no_such_kernel(id)),
-            // Nobody holds it: nothing but remains.
-            (_, Standing::Abandoned) if gone => Err(ApiError::no_such_kernel(id)),
+            (_, Standing::Abandoned) if gone => {
+                self.bury(id).await?;
+                Err(ApiError::no_such_kernel(id))
+            }
             (Some(mut kernel), _) => {
                 kernel.nb.insert("stale".to_owned(), Value::Bool(true));
                 Ok(kernel)
             }
             (None, _) => Err(error.into()),
         }
+    }
+
+    /// Removes a kernel that lost its supervisor: nobody could reach it or end it.
+    async fn bury(&self, id: Uuid) -> Result<(), ApiError> {
+        let removed = self.blocking(move |registry| registry.remove(id)).await?;
+        if let Err(error) = removed {
+            tracing::debug!(kernel = %id, %error, "what is left of a kernel stays");
+        }
+        Ok(())
     }
 
     /// Starts a kernel and returns it once it is ready. It ends unless it is kept.

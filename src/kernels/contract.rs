@@ -135,6 +135,9 @@ pub struct Kernel {
     pub nb: Map<String, Value>,
 }
 
+/// The key in [`Kernel::nb`] of the kernel's process as a `KeptPid`.
+pub const KERNEL_PROCESS: &str = "kernel_process";
+
 /// Jupyter's session object, without its kernel: the body of `PUT /v1/notebook-sessions/{id}`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NotebookSession {

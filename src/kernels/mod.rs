@@ -2,6 +2,7 @@
 
 pub mod client;
 pub mod contract;
+pub mod kept_pid;
 pub mod kernelspecs;
 pub mod launch;
 pub mod registry;

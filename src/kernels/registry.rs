@@ -13,6 +13,7 @@ use rustix::fs::FlockOperation;
 use uuid::Uuid;
 
 use super::contract::{self, Kernel};
+use super::kept_pid::KeptPid;
 use crate::config::private_folder;
 use crate::error::Error;
 
@@ -131,10 +132,18 @@ impl Registry {
         }
     }
 
-    /// Removes what is left of a kernel whose supervisor is gone; fails when one holds it.
+    /// Removes what is left of a kernel whose supervisor is gone, its process included; fails when
+    /// one holds it.
     pub fn remove(&self, id: Uuid) -> io::Result<()> {
         let folder = self.folder(id);
         let _lock = lock(&folder)?;
+        let process = self.last_known(id).and_then(|kernel| {
+            let process = kernel.nb.get(contract::KERNEL_PROCESS)?;
+            serde_json::from_value::<KeptPid>(process.clone()).ok()
+        });
+        if process.is_some_and(KeptPid::kill_group) {
+            tracing::warn!(kernel = %id, "ended a kernel that had lost its supervisor");
+        }
         fs::remove_dir_all(&folder)
     }
 }

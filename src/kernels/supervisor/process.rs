@@ -109,7 +109,10 @@ fn describe(status: ExitStatus) -> String {
     match (status.code(), status.signal()) {
         (Some(code), _) => format!("exited with code {code}"),
         (None, Some(9)) => "was killed (SIGKILL)".to_owned(),
+        (None, Some(6)) => "aborted (SIGABRT)".to_owned(),
+        (None, Some(7)) => "crashed (SIGBUS)".to_owned(),
         (None, Some(11)) => "crashed (SIGSEGV)".to_owned(),
+        (None, Some(15)) => "was ended (SIGTERM)".to_owned(),
         (None, Some(signal)) => format!("was ended by signal {signal}"),
         (None, None) => "ended".to_owned(),
     }

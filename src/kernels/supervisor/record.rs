@@ -16,7 +16,8 @@ use super::bring_up::write_private;
 use super::broker::Broker;
 use super::compose::timestamp;
 use super::lifecycle::Vitals;
-use crate::kernels::contract::{API, Kernel, NotebookSession, file};
+use crate::kernels::contract::{API, KERNEL_PROCESS, Kernel, NotebookSession, file};
+use crate::kernels::kept_pid::KeptPid;
 use crate::magics::Facts;
 
 /// The record of one kernel.
@@ -68,7 +69,9 @@ impl Record {
         let mut put = |key: &str, value: Value| nb.insert(key.to_owned(), value);
         put("started", json!(self.started));
         put("supervisor_pid", json!(std::process::id()));
-        put("kernel_pid", json!(self.vitals.kernel_pid.get()));
+        let kernel_pid = self.vitals.kernel_pid.get();
+        put("kernel_pid", json!(kernel_pid));
+        put(KERNEL_PROCESS, json!(kernel_pid.and_then(KeptPid::of)));
         put("restarts", json!(self.vitals.restarts.get()));
         put("language", json!(*self.vitals.language.borrow()));
         put("away", json!(snapshot.away));
