@@ -130,6 +130,23 @@ impl Client {
         }
     }
 
+    /// Waits for a reply, or the end of the connection: its close code.
+    pub(crate) async fn close_or_reply(&mut self) -> Option<u16> {
+        loop {
+            match self.next().await {
+                Ok(said) if said.msg_type == "execute_reply" => return None,
+                Ok(_) => {}
+                Err(code) => return Some(code),
+            }
+        }
+    }
+
+    /// Waits for the end of the connection, with a goodbye or without.
+    pub(crate) async fn gone(&mut self) {
+        let ended = |frame: &Option<Result<Frame, _>>| !matches!(frame, Some(Ok(_)));
+        while !ended(&timeout(LIMIT, self.socket.next()).await.expect("it stays")) {}
+    }
+
     /// Waits for output of the request that contains `text`.
     pub(crate) async fn wait_for(&mut self, request: &str, text: &str) {
         loop {

@@ -69,6 +69,26 @@ impl Gateway {
         fs::write(folder.join("kernel.json"), spec.to_string()).unwrap();
     }
 
+    /// A kernelspec of our own kernel `peer` with this manner, named like it.
+    pub(crate) fn put_peer_spec(&self, manner: &str) {
+        let folder = self.folder.path().join("jupyter/kernels").join(manner);
+        fs::create_dir_all(&folder).unwrap();
+        let peer = Path::new(env!("CARGO_BIN_EXE_nb")).with_file_name("examples/peer");
+        assert!(peer.exists(), "run cargo build --example peer");
+        let argv = serde_json::json!([peer, manner, "{connection_file}"]);
+        let spec = serde_json::json!({"argv": argv, "language": "peer"});
+        fs::write(folder.join("kernel.json"), spec.to_string()).unwrap();
+    }
+
+    /// How much memory the supervisor of a kernel holds.
+    pub(crate) async fn supervisor_kib(&self, kernel: &str) -> u64 {
+        let about = self.supervisor(kernel, "/v1/about").await;
+        let status = fs::read_to_string(format!("/proc/{}/status", about["pid"])).unwrap();
+        let rss = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let kib = rss.unwrap().trim().trim_end_matches(" kB");
+        kib.parse().unwrap()
+    }
+
     /// The kernelspec `plain`, of a kernel that is not IPython.
     pub(crate) fn put_plain_spec(&self) {
         let folder = self.folder.path().join("jupyter/kernels/plain");

@@ -4,6 +4,7 @@ mod client;
 mod clients;
 mod gateway;
 mod magics;
+mod misbehaviour;
 mod notebooks;
 mod rest;
 mod starts;

@@ -1,0 +1,160 @@
+//! Kernels and clients that break the rules: what it costs, and whom.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use futures_util::future::join_all;
+use serde_json::json;
+
+use crate::gateway::Gateway;
+
+/// The journal's default bound and what a supervisor needs besides it.
+const SUPERVISOR_KIB_MAX: u64 = (128 + 64) * 1024;
+
+/// A gateway and a kernel of this manner.
+async fn peer(manner: &str) -> (Gateway, String) {
+    let gateway = Gateway::start("auto").await;
+    gateway.put_peer_spec(manner);
+    let kernel = gateway.kernel(&json!({"name": manner}).to_string()).await;
+    (gateway, kernel)
+}
+
+async fn delete(gateway: &Gateway, kernel: &str) {
+    let path = format!("/api/kernels/{kernel}");
+    assert_eq!(gateway.rest("DELETE", &path, "").await.0, 204);
+    assert_eq!(gateway.rest("GET", "/api/kernels", "").await.1, json!([]));
+}
+
+#[tokio::test]
+async fn fifty_starts_at_once_do_not_see_each_others_environment() {
+    const STARTS: usize = 50;
+    let gateway = Gateway::start("auto").await;
+    gateway.put_peer_spec("instant");
+    let gateway = &gateway;
+    let secrets = (0..STARTS).map(|n| async move {
+        let body = json!({"name": "instant", "env": {"KERNEL_SECRET": format!("s{n}")}});
+        let kernel = gateway.kernel(&body.to_string()).await;
+        let mut client = gateway.connect(&kernel, "a").await;
+        let own = client.run("env KERNEL_SECRET").await.text;
+        assert_eq!(own, format!("s{n}"));
+        own
+    });
+    let seen: BTreeSet<_> = join_all(secrets).await.into_iter().collect();
+    assert_eq!(seen.len(), STARTS);
+}
+
+#[tokio::test]
+async fn a_burst_arrives_whole_and_in_bounds() {
+    let (gateway, kernel) = peer("instant").await;
+    let mut client = gateway.connect(&kernel, "a").await;
+    let burst = client.run("burst 100000 100").await;
+    assert_eq!(burst.text.len(), 10_000_000);
+    assert_eq!(
+        client.run("burst 200 1000000").await.text.len(),
+        200_000_000
+    );
+    let held = gateway.supervisor_kib(&kernel).await;
+    assert!(held < SUPERVISOR_KIB_MAX, "{held} KiB");
+}
+
+#[tokio::test]
+async fn a_client_that_does_not_read_slows_nobody_and_is_told_what_it_missed() {
+    let (gateway, kernel) = peer("instant").await;
+    let mut slow = gateway.connect(&kernel, "slow").await;
+    let mut client = gateway.connect(&kernel, "a").await;
+    let bytes: usize = client.run("burst 400 1000000").await.text.len();
+    assert_eq!(bytes, 400_000_000);
+    let held = gateway.supervisor_kib(&kernel).await;
+    assert!(held < SUPERVISOR_KIB_MAX, "{held} KiB");
+    let mut got = String::new();
+    while !got.contains("were dropped") {
+        let said = slow.next().await.unwrap();
+        if let Some(text) = said.content["text"].as_str() {
+            got = text.to_owned();
+        }
+    }
+    assert_eq!(slow.run("still here").await.text, "still here");
+}
+
+#[tokio::test]
+async fn a_kernel_that_stalls_can_be_ended() {
+    let (gateway, kernel) = peer("stalling").await;
+    let mut client = gateway.connect(&kernel, "a").await;
+    client.submit("stall").await;
+    loop {
+        let said = client.next().await.unwrap();
+        if said.msg_type == "execute_input" {
+            break;
+        }
+    }
+    client.submit("never answered").await;
+    let path = format!("/api/kernels/{kernel}");
+    let (_, model) = gateway.rest("GET", &path, "").await;
+    assert_eq!(model["execution_state"], "busy");
+    delete(&gateway, &kernel).await;
+    assert_eq!(client.close_code().await, 1000);
+}
+
+#[tokio::test]
+async fn a_kernel_that_floods_keeps_answering_and_stays_in_bounds() {
+    let (gateway, kernel) = peer("flooding").await;
+    let mut client = gateway.connect(&kernel, "a").await;
+    assert!(client.run("here").await.text.contains("here"));
+    let held = gateway.supervisor_kib(&kernel).await;
+    assert!(held < SUPERVISOR_KIB_MAX, "{held} KiB");
+    delete(&gateway, &kernel).await;
+}
+
+#[tokio::test]
+async fn what_is_signed_with_another_key_is_shown_to_nobody() {
+    let (gateway, kernel) = peer("bad-signature").await;
+    let mut client = gateway.connect(&kernel, "a").await;
+    let outcome = client.run("forged").await;
+    assert_eq!(
+        (outcome.text.as_str(), &outcome.reply["status"]),
+        ("", &json!("ok"))
+    );
+    delete(&gateway, &kernel).await;
+}
+
+#[tokio::test]
+async fn a_kernel_that_dies_in_a_reply_is_reported_until_it_is_given_up() {
+    let (gateway, kernel) = peer("dies-mid-reply").await;
+    let mut client = gateway.connect(&kernel, "a").await;
+    let died = client.run("die").await.reply;
+    assert_eq!(died["ename"], "KernelDied");
+    assert!(
+        died["evalue"].as_str().unwrap().contains("SIGABRT"),
+        "{died}"
+    );
+    let path = format!("/api/kernels/{kernel}");
+    while gateway.rest("GET", &path, "").await.1["execution_state"] != "dead" {
+        client.submit("die again").await;
+        if client.close_or_reply().await == Some(1000) {
+            break;
+        }
+    }
+    let (_, model) = gateway.rest("GET", &path, "").await;
+    assert_eq!(model["execution_state"], "dead", "{model}");
+    delete(&gateway, &kernel).await;
+}
+
+#[tokio::test]
+async fn a_frame_too_large_hurts_its_own_kernel_only() {
+    let (gateway, kernel) = peer("huge-frame").await;
+    gateway.put_peer_spec("instant");
+    let other = gateway.kernel(r#"{"name":"instant"}"#).await;
+    let mut client = gateway.connect(&kernel, "a").await;
+    let path = format!("/api/kernels/{kernel}");
+    let (_, model) = gateway.rest("GET", &path, "").await;
+    let pid = model["nb"]["kernel_pid"].as_i64().unwrap();
+    client.submit("huge").await;
+    client.gone().await;
+    let mut bystander = gateway.connect(&other, "b").await;
+    assert_eq!(bystander.run("here").await.text, "here");
+    let path = format!("/api/kernels/{kernel}");
+    assert_eq!(gateway.rest("GET", &path, "").await.0, 404);
+    while Path::new(&format!("/proc/{pid}/exe")).exists() {
+        tokio::task::yield_now().await;
+    }
+}
