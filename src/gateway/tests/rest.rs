@@ -7,14 +7,19 @@ use futures_util::future::join_all;
 use rustix::fs::{CWD, FileType, Mode};
 use serde_json::json;
 use tokio::task::spawn_blocking;
+use tokio::time::timeout;
 use uuid::Uuid;
 
 use super::fake::FakeSupervisor;
 use super::{Front, Handover};
 use crate::kernels::contract::file;
+use crate::kernels::registry::{Registry, Standing};
 
 const FIRST: Uuid = Uuid::from_u128(1);
 const SECOND: Uuid = Uuid::from_u128(2);
+
+/// A wait that takes longer has failed.
+const LIMIT: Duration = Duration::from_secs(30);
 
 #[tokio::test]
 async fn only_what_is_open_is_answered_without_the_token() {
@@ -202,13 +207,33 @@ async fn a_silent_supervisor_is_shown_as_it_last_was_and_remains_are_not() {
 
     drop((silent, listener));
     let path = format!("/api/kernels/{FIRST}");
-    assert_eq!(front.ask("GET", "/api/kernels", "").await.body, json!([]));
-    assert_eq!(front.ask("GET", &path, "").await.status, 404);
+    until_free(&front.registry, FIRST).await;
     let restart = front.ask("POST", &format!("{path}/restart"), "").await;
     assert_eq!(restart.status, 503);
     assert!(restart.headers.contains_key("retry-after"));
+    // The first look at what is left ends it.
+    assert_eq!(front.ask("GET", "/api/kernels", "").await.body, json!([]));
+    assert!(!front.registry.folder(FIRST).exists());
+    for method in ["GET", "DELETE"] {
+        assert_eq!(front.ask(method, &path, "").await.status, 404);
+    }
+
+    let (silent, listener) = FakeSupervisor::start_silent(&front.registry, SECOND);
+    drop((silent, listener));
+    let path = format!("/api/kernels/{SECOND}");
+    until_free(&front.registry, SECOND).await;
     assert_eq!(front.ask("DELETE", &path, "").await.status, 204);
     assert_eq!(front.ask("DELETE", &path, "").await.status, 404);
+}
+
+/// A child that another test starts holds our lock for a moment, between its fork and its exec.
+async fn until_free(registry: &Registry, id: Uuid) {
+    let free = async {
+        while registry.standing(id) != Standing::Abandoned {
+            tokio::task::yield_now().await;
+        }
+    };
+    timeout(LIMIT, free).await.expect("the lock stays taken");
 }
 
 #[tokio::test]
