@@ -13,6 +13,7 @@
 pub mod call;
 pub mod cell;
 pub mod helper;
+pub mod magic;
 pub mod registry;
 pub mod wire;
 
@@ -23,4 +24,5 @@ mod test_cell;
 
 pub use call::{At, Call};
 pub use cell::{Answer, Bundle, Cell, Facts, Failure, Given, Output, Place, Question, StreamName};
-pub use registry::{Claim, Completion, Front, Magic, Registry, Runs};
+pub use magic::{Magic, Runs};
+pub use registry::{Claim, Completion, Front, Registry};

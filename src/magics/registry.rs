@@ -6,10 +6,11 @@
 use std::fmt;
 use std::time::Duration;
 
-use futures_util::future::{self, Either, LocalBoxFuture};
+use futures_util::future::{self, Either};
 
 use super::call::{self, At, Call};
 use super::cell::{Answer, Bundle, Cell, Failure, Given};
+use super::magic::{Magic, Runs};
 use super::status::Status;
 
 /// The name that is always ours.
@@ -24,53 +25,6 @@ pub enum Front {
     /// The helper has registered our magics there: cells go to the kernel as they were typed.
     IPython,
     Plain,
-}
-
-/// Where a magic's cell runs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Runs {
-    /// As part of a cell of the kernel: in an expression, in a condition, under `%%time`.
-    Beside,
-    /// Instead of a cell of the kernel: taken from the queue whatever the kernel is.
-    Elsewhere,
-}
-
-/// One magic. It lives as long as its supervisor and may keep state between cells.
-pub trait Magic {
-    /// Its name behind `%nb`.
-    fn name(&self) -> &'static str;
-
-    /// What it is for, in one line.
-    fn help(&self) -> &'static str;
-
-    /// Does it. An interrupt is the magic's to notice ([`Cell::interrupted`]); one that does not end
-    /// within seconds of it is dropped where it awaits.
-    fn run<'a>(
-        &'a self,
-        call: &'a Call,
-        cell: &'a dyn Cell,
-    ) -> LocalBoxFuture<'a, Result<Answer, Failure>>;
-
-    /// What may stand at the cursor, whatever is typed of it: those that fit are picked out.
-    fn complete<'a>(&'a self, _at: &'a At, _cell: &'a dyn Cell) -> LocalBoxFuture<'a, Vec<String>> {
-        Box::pin(future::ready(Vec::new()))
-    }
-
-    /// The names that it also has without `nb` before them; the call tells which was typed.
-    fn spellings(&self) -> &'static [&'static str] {
-        &[]
-    }
-
-    /// Where its `%%` cell runs; a `%` line always runs beside.
-    fn runs(&self) -> Runs {
-        Runs::Beside
-    }
-
-    /// Whether IPython fills in `{name}` and `$name` in the line of its own spellings first. Only there,
-    /// so never where those may mean something to the magic, as they do in SQL.
-    fn expands(&self) -> bool {
-        false
-    }
 }
 
 /// A cell that the queue is to run instead of the kernel.
@@ -304,6 +258,7 @@ fn describe(magic: &dyn Magic) -> String {
 mod tests {
     use super::*;
     use crate::magics::test_cell::TestCell;
+    use futures_util::future::LocalBoxFuture;
     use serde_json::json;
 
     /// A magic with spellings that gives its call back, or never ends.

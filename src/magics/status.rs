@@ -12,7 +12,7 @@ use serde_json::Value;
 use super::call::{At, Call};
 use super::cell::{Answer, Bundle, Cell, Facts, Failure, Given, Output, Place};
 use super::machine::{self, Machine, Memory, Sources};
-use super::registry::Magic;
+use super::magic::Magic;
 
 /// The magic.
 #[derive(Debug, Default)]

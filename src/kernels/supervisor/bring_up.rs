@@ -17,9 +17,9 @@ use tokio::time::{sleep, timeout};
 use tracing::{debug, info, warn};
 
 use super::broker::{Broker, Outbox};
-use super::lifecycle::Vitals;
 use super::link::{self, LinkError, LinkReceiver, LinkSender};
 use super::process::{KernelProcess, Launch};
+use super::vitals::Vitals;
 use crate::kernels::contract::{Start, StartFailure, StartFailureKind, file};
 use crate::magics::helper::{EXPRESSION, registered};
 use crate::protocol::connection_file::{ConnectionFile, SignatureScheme, Transport};

@@ -8,7 +8,6 @@
 //!
 //! Knows nothing of clients; what they share is the broker's.
 
-use std::cell::{Cell, RefCell};
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::Duration;
@@ -16,13 +15,14 @@ use std::time::Duration;
 use jiff::Timestamp;
 use rustix::process::Signal;
 use serde_json::json;
-use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::{sleep, timeout};
 use tracing::{debug, info, warn};
 
 use super::bring_up::{self, Running};
 use super::broker::{Broker, Phase};
 use super::restarts::Restarts;
+use super::vitals::Vitals;
 use crate::kernels::contract::{Announcement, Start, StartFailure};
 use crate::protocol::kernelspec::InterruptMode;
 use crate::protocol::message::Channel;
@@ -42,22 +42,6 @@ pub(super) enum Command {
     Interrupt(oneshot::Sender<()>),
     Restart(oneshot::Sender<Result<(), StartFailure>>),
     Shutdown(oneshot::Sender<()>),
-}
-
-/// What others may know of the kernel process.
-#[derive(Debug, Default)]
-pub(super) struct Vitals {
-    /// Rung when a kernel process has come or gone.
-    pub changed: Notify,
-    pub kernel_pid: Cell<Option<i32>>,
-    /// When that process was ready.
-    pub kernel_started: Cell<Option<Timestamp>>,
-    pub restarts: Cell<u32>,
-    /// Whether our magics are registered in the kernel.
-    pub has_helper: Cell<bool>,
-    /// As the kernel itself calls them in its `kernel_info_reply`.
-    pub language: RefCell<String>,
-    pub implementation: RefCell<String>,
 }
 
 /// The life of one kernel.

@@ -17,6 +17,7 @@ mod lifecycle;
 mod record;
 mod restarts;
 mod run;
+mod vitals;
 
 pub mod activity;
 pub mod broker;

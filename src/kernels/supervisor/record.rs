@@ -15,7 +15,7 @@ use tracing::warn;
 use super::bring_up::write_private;
 use super::broker::Broker;
 use super::compose::timestamp;
-use super::lifecycle::Vitals;
+use super::vitals::Vitals;
 use crate::kernels::contract::{API, KERNEL_PROCESS, Kernel, NotebookSession, file};
 use crate::kernels::kept_pid::KeptPid;
 use crate::magics::Facts;
