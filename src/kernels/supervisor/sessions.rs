@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
-use super::journal::{Entry, Seq};
+use super::journal::{Entry, RequestKey, Seq};
 
 /// A session without a connection is forgotten after this time.
 pub const EXPIRES_AFTER: Duration = Duration::from_secs(24 * 60 * 60);
@@ -28,9 +28,35 @@ pub struct Loss {
     pub bytes: u64,
 }
 
+/// What a new session is to get of what was said before it came: the answers to one request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CatchUp {
+    pub request: RequestKey,
+    pub after: Seq,
+}
+
+/// Which entries a session gets.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Share {
+    session: Rc<str>,
+    /// Up to this entry, only what answers this request.
+    catch_up: Option<(Seq, RequestKey)>,
+}
+
+impl Share {
+    /// Whether this entry is one of them.
+    pub fn has(&self, seq: Seq, entry: &Entry) -> bool {
+        match &self.catch_up {
+            Some((until, request)) if seq <= *until => entry.answers(request),
+            _ => entry.is_for(&self.session),
+        }
+    }
+}
+
 #[derive(Debug)]
 struct Session {
     identity: Rc<str>,
+    share: Share,
     /// Acknowledged up to here; moved by acknowledgement alone.
     cursor: Seq,
     /// Written to it up to here, acknowledged or not.
@@ -45,11 +71,11 @@ struct Session {
 /// How a connection starts.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Joined {
+    pub share: Share,
     /// The entries after this one have to be sent.
     pub after: Seq,
     /// The entries up to this one have been sent before.
     pub written: Seq,
-    pub is_new: bool,
     /// The connection that is replaced.
     pub replaces: Option<ConnectionId>,
 }
@@ -73,7 +99,8 @@ pub struct Sessions {
 }
 
 impl Sessions {
-    /// A connection for the session `id` is there; a new session starts after `last`.
+    /// A connection for the session `id` is there; a new session starts after `last`, but for what it
+    /// catches up on.
     ///
     /// The id alone is not a credential: a session of another identity is ended and begun anew.
     pub fn join(
@@ -82,29 +109,37 @@ impl Sessions {
         identity: &Rc<str>,
         connection: ConnectionId,
         last: Seq,
+        catch_up: Option<CatchUp>,
         now: Instant,
     ) -> Joined {
         let known = self.sessions.remove(id);
         let replaces = known.as_ref().and_then(|session| session.connection);
         let known = known.filter(|session| session.identity == *identity);
-        let is_new = known.is_none();
-        let known = known.map(|s| (s.cursor, s.written, s.loss));
-        let (cursor, written, loss) = known.unwrap_or((last, last, Loss::default()));
-        let session = Session {
+        let session = known.unwrap_or_else(|| Session {
             identity: Rc::clone(identity),
-            cursor,
-            written,
+            cursor: catch_up.as_ref().map_or(last, |catch_up| catch_up.after),
+            share: Share {
+                session: Rc::clone(id),
+                catch_up: catch_up.map(|catch_up| (last, catch_up.request)),
+            },
+            written: 0,
+            connection: None,
+            since: now,
+            loss: Loss::default(),
+        });
+        let joined = Joined {
+            share: session.share.clone(),
+            after: session.cursor,
+            written: session.written.max(session.cursor),
+            replaces,
+        };
+        let session = Session {
             connection: Some(connection),
             since: now,
-            loss,
+            ..session
         };
         self.sessions.insert(Rc::clone(id), session);
-        Joined {
-            after: cursor,
-            written,
-            is_new,
-            replaces,
-        }
+        joined
     }
 
     /// The connection is gone. A session that cannot come back (`keep` is false) goes with it.
@@ -143,8 +178,8 @@ impl Sessions {
 
     /// An entry had to go: counted for every session that had not acknowledged it.
     pub fn dropped(&mut self, seq: Seq, entry: &Entry) {
-        for (id, session) in &mut self.sessions {
-            if session.cursor < seq && entry.is_for(id) {
+        for session in self.sessions.values_mut() {
+            if session.cursor < seq && session.share.has(seq, entry) {
                 let bytes = entry.bytes() as u64;
                 for loss in [&mut session.loss, &mut self.lost] {
                     loss.messages += 1;
@@ -245,22 +280,14 @@ mod tests {
     fn whoever_comes_back_goes_on_after_what_was_acknowledged() {
         let (mut sessions, now) = (Sessions::default(), Instant::now());
         let (a, me) = (Rc::from("a"), Rc::from("me"));
-        assert_eq!(sessions.join(&a, &me, 1, 7, now).after, 7);
+        assert_eq!(sessions.join(&a, &me, 1, 7, None, now).after, 7);
         sessions.wrote("a", 1, 12);
         sessions.acknowledge("a", 1, 9);
         sessions.acknowledge("a", 1, 8);
         sessions.leave("a", 1, true, now);
-        let again = sessions.join(&a, &me, 2, 20, now);
-        assert_eq!(
-            again,
-            Joined {
-                after: 9,
-                written: 12,
-                is_new: false,
-                replaces: None
-            }
-        );
-        let twice = sessions.join(&a, &me, 3, 20, now);
+        let again = sessions.join(&a, &me, 2, 20, None, now);
+        assert_eq!((again.after, again.written, again.replaces), (9, 12, None));
+        let twice = sessions.join(&a, &me, 3, 20, None, now);
         assert_eq!(twice.replaces, Some(2));
         // What the replaced connection still says counts no more.
         sessions.acknowledge("a", 2, 15);
@@ -272,17 +299,39 @@ mod tests {
     fn another_identity_never_gets_a_sessions_messages() {
         let (mut sessions, now) = (Sessions::default(), Instant::now());
         let a = Rc::from("a");
-        sessions.join(&a, &Rc::from("alice"), 1, 0, now);
-        let joined = sessions.join(&a, &Rc::from("bob"), 2, 5, now);
+        sessions.join(&a, &Rc::from("alice"), 1, 0, None, now);
+        let joined = sessions.join(&a, &Rc::from("bob"), 2, 5, None, now);
         assert_eq!(
-            joined,
-            Joined {
-                after: 5,
-                written: 5,
-                is_new: true,
-                replaces: Some(1)
-            }
+            (joined.after, joined.written, joined.replaces),
+            (5, 5, Some(1))
         );
+    }
+
+    #[test]
+    fn a_new_session_catches_up_on_one_request_however_often_its_line_breaks() {
+        let (mut sessions, now) = (Sessions::default(), Instant::now());
+        let (a, me) = (Rc::from("a"), Rc::from("me"));
+        let parent = |id: &str| Message {
+            parent_header: format!(r#"{{"session":"s","msg_id":"{id}"}}"#).into(),
+            ..Message::empty()
+        };
+        let iopub = |message| Entry::new(Channel::Iopub, message, Route::Everyone, Mark::Plain);
+        let (of_it, other) = (iopub(parent("1")), iopub(parent("2")));
+        let catch_up = CatchUp {
+            request: "s\n1".into(),
+            after: 4,
+        };
+        sessions.join(&a, &me, 1, 9, Some(catch_up.clone()), now);
+        sessions.acknowledge("a", 1, 6);
+        let again = sessions.join(&a, &me, 2, 20, Some(catch_up), now);
+        assert_eq!(again.after, 6);
+        let has = |seq, entry| again.share.has(seq, entry);
+        assert_eq!([has(9, &of_it), has(9, &other)], [true, false]);
+        assert_eq!([has(10, &of_it), has(10, &other)], [true, true]);
+        sessions.dropped(8, &other);
+        assert_eq!(sessions.take_loss("a"), None);
+        sessions.dropped(9, &of_it);
+        assert_eq!(sessions.take_loss("a").unwrap().messages, 1);
     }
 
     #[test]
@@ -290,7 +339,7 @@ mod tests {
         let (mut sessions, now) = (Sessions::default(), Instant::now());
         let me = Rc::from("me");
         for (connection, id) in ["a", "b", "c"].into_iter().enumerate() {
-            sessions.join(&Rc::from(id), &me, connection as u64, 0, now);
+            sessions.join(&Rc::from(id), &me, connection as u64, 0, None, now);
         }
         sessions.acknowledge("c", 2, 2);
         sessions.dropped(1, &entry(Route::Everyone));
@@ -309,7 +358,7 @@ mod tests {
         for id in 0..AWAY_MAX as u64 + 10 {
             let at = now + Duration::from_millis(id);
             let name: Rc<str> = id.to_string().into();
-            sessions.join(&name, &me, id, 0, at);
+            sessions.join(&name, &me, id, 0, None, at);
             sessions.leave(&name, id, true, at);
         }
         assert_eq!(sessions.counts(), (0, AWAY_MAX));

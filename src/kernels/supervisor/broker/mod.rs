@@ -24,14 +24,14 @@ use tracing::warn;
 
 use super::activity::Activity;
 use super::compose::Composer;
-use super::journal::{Entry, Journal, Read, RequestKey, Seq};
+use super::journal::{Entry, Journal, Read, RequestKey, Seq, request_key};
 use super::queue::{CellQueue, Kind};
-use super::sessions::{ClientSession, ConnectionId, Joined, Loss, Sessions};
+use super::sessions::{ClientSession, ConnectionId, Joined, Loss, Sessions, Share};
 use crate::magics::Claim;
 use crate::protocol::message::{Channel, HeaderPeek, Message};
 use ours::Ours;
 pub use ours::{Claims, Interrupt, OurCell};
-use state::{error_content, plain, request_key, stops_on_error};
+use state::{error_content, plain, stops_on_error};
 
 /// Requests that wait for a reply; beyond this the oldest are forgotten and routed by session alone.
 const PENDING_MAX: usize = 65_536;
@@ -137,14 +137,16 @@ pub struct Broker {
 pub struct Ticket {
     pub id: ConnectionId,
     pub line: Rc<Line>,
+    /// What of the journal is this client's.
+    pub share: Share,
     /// What follows in the journal is read after this.
     pub after: Seq,
     /// Up to here it was sent to this session before.
     pub written: Seq,
     /// The newest entry at this time: up to here it is a replay.
     pub replay_until: Seq,
-    /// To be written before anything else; not part of the journal.
-    pub first: Vec<Rc<Entry>>,
+    /// The kernel's true state, to be written before anything else; not part of the journal.
+    pub first: Rc<Entry>,
 }
 
 /// What REST shows of a kernel.
@@ -194,26 +196,28 @@ impl Broker {
         state.connections_made += 1;
         let id = state.connections_made;
         let last = state.journal.last();
+        let catch_up = state.catch_up();
         let Joined {
+            share,
             after,
             written,
-            is_new,
             replaces,
         } = state
             .sessions
-            .join(session, identity, id, last, Instant::now());
+            .join(session, identity, id, last, catch_up, Instant::now());
         if let Some(line) = replaces.and_then(|old| state.lines.remove(&old)) {
             line.close((4000, "replaced by a newer connection of this session"));
         }
         let line = Rc::new(Line::default());
         state.lines.insert(id, Rc::clone(&line));
-        let first = state.prologue(is_new);
+        let first = state.true_state();
         if let Phase::Dead(_) = state.phase {
             line.close((1000, "the kernel is dead"));
         }
         Ticket {
             id,
             line,
+            share,
             after,
             written,
             replay_until: last,

@@ -1,4 +1,4 @@
-//! What the broker's methods do to its state: routing of replies, the pending requests, the prologue.
+//! What the broker's methods do to its state: routing of replies, the pending requests, what a connection is told first.
 //!
 //! Synchronous, and called with the state already borrowed: nothing here may call back into the handle.
 
@@ -10,51 +10,33 @@ use serde_json::{Value, json};
 use tracing::debug;
 
 use super::{PENDING_MAX, Pending, Phase, Request, State};
-use crate::kernels::supervisor::journal::{Entry, Mark, Read, RequestKey, Route};
+use crate::kernels::supervisor::journal::{Entry, Mark, RequestKey, Route, request_key};
 use crate::kernels::supervisor::queue::Action;
+use crate::kernels::supervisor::sessions::CatchUp;
 use crate::protocol::message::{Channel, HeaderPeek, Message};
 
 impl State {
-    /// What a connection is told first: the true state, and for a new session what the running
-    /// request's own client has not acknowledged of it.
-    pub(super) fn prologue(&mut self, is_new: bool) -> Vec<Rc<Entry>> {
-        let running = self.activity.running();
-        let running = running.map(|(key, header)| (RequestKey::clone(key), header.clone()));
-        let parent = running.as_ref().map(|(_, header)| header.clone());
+    /// What a connection is told first.
+    pub(super) fn true_state(&self) -> Rc<Entry> {
         let state = match self.execution_state() {
             // Clients take the word for a death that happens now, and connect anew, for ever.
             "restarting" => "starting",
             state => state,
         };
         let content = json!({"execution_state": state});
-        let parent = parent.unwrap_or(Bytes::from_static(b"{}"));
-        let mut first = vec![plain(self.composer.message("status", parent, &content))];
-        if let Some((key, _)) = running.filter(|_| is_new) {
-            first.extend(self.missed_of(&key));
-        }
-        first
+        let running = self.activity.running();
+        let parent = running.map_or(Bytes::from_static(b"{}"), |(_, header)| header.clone());
+        plain(self.composer.message("status", parent, &content))
     }
 
-    fn missed_of(&mut self, key: &RequestKey) -> Vec<Rc<Entry>> {
-        let owner = self
-            .pending
-            .get(key)
-            .map(|pending| Rc::clone(&pending.session));
-        let Some(after) = owner.and_then(|owner| self.sessions.cursor(&owner)) else {
-            return Vec::new();
-        };
-        let Read::Ready(batch) = self.journal.read(after, usize::MAX) else {
-            return Vec::new();
-        };
-        let of_request = |entry: &Rc<Entry>| {
-            let (_, message) = entry.message();
-            HeaderPeek::read(&message.parent_header).is_some_and(|peek| request_key(&peek) == *key)
-        };
-        batch
-            .into_iter()
-            .map(|(_, entry)| entry)
-            .filter(of_request)
-            .collect()
+    /// What a new session gets of the running request: that which its own client has not acknowledged.
+    pub(super) fn catch_up(&self) -> Option<CatchUp> {
+        let (request, _) = self.activity.running()?;
+        let owner = &self.pending.get(request)?.session;
+        Some(CatchUp {
+            request: RequestKey::clone(request),
+            after: self.sessions.cursor(owner)?,
+        })
     }
 
     pub(super) fn execution_state(&self) -> &'static str {
@@ -280,10 +262,6 @@ pub(super) fn plain(message: Message) -> Rc<Entry> {
         Route::Everyone,
         Mark::Plain,
     ))
-}
-
-pub(super) fn request_key(peek: &HeaderPeek<'_>) -> RequestKey {
-    format!("{}\n{}", peek.session, peek.msg_id).into()
 }
 
 pub(super) fn error_content(ename: &str, reason: &str) -> Value {

@@ -12,6 +12,8 @@ use tokio::time::timeout;
 use super::{Client, serve};
 use crate::kernels::contract::Framing;
 use crate::kernels::supervisor::broker::{Broker, Phase};
+use crate::kernels::supervisor::journal::Journal;
+use crate::kernels::supervisor::journal::far::FarJournal;
 use crate::kernels::supervisor::journal::memory::MemoryJournal;
 use crate::protocol::message::{Channel, Message};
 use crate::protocol::v1;
@@ -20,7 +22,11 @@ const LIMIT: Duration = Duration::from_secs(20);
 const PIPE_BYTES: usize = 1 << 16;
 
 fn running() -> Broker {
-    let broker = Broker::new(Box::new(MemoryJournal::new(1 << 25)));
+    running_with(Box::new(MemoryJournal::new(1 << 25)))
+}
+
+fn running_with(journal: Box<dyn Journal>) -> Broker {
+    let broker = Broker::new(journal);
     let (outbox, _requests) = mpsc::unbounded_channel();
     broker.open_epoch(outbox);
     broker
@@ -70,15 +76,16 @@ async fn frame(client: &mut DuplexStream) -> (u8, Vec<u8>) {
     ((head >> 8) as u8 & 0xf, payload)
 }
 
-/// The text or state of the next message, with pings passed over.
+/// The text, state or status of the next message, with pings passed over.
 async fn told(client: &mut DuplexStream) -> String {
     loop {
         let (opcode, payload) = frame(client).await;
         if opcode == 0x2 {
             let (_, message) = v1::decode(&payload.into()).unwrap();
             let content: Value = serde_json::from_slice(&message.content).unwrap();
-            let text = content.get("text").or(content.get("execution_state"));
-            return text.unwrap().as_str().unwrap().to_owned();
+            let names = ["text", "execution_state", "status"];
+            let text = names.iter().find_map(|name| content[name].as_str());
+            return text.unwrap().to_owned();
         }
     }
 }
@@ -253,4 +260,56 @@ fn a_restart_is_told_once_whoever_reconnects_because_of_it() {
             assert_eq!(told(&mut client).await, expected);
         }
     });
+}
+
+/// The journal behind the broker is a detail: a session that comes back and one that is new are told
+/// the same, whether entries are at hand or have to be brought first.
+#[test]
+fn any_journal_replays_the_running_cell() {
+    let journals: [Box<dyn Journal>; 2] = [
+        Box::new(MemoryJournal::new(1 << 25)),
+        Box::new(FarJournal::new(1 << 25)),
+    ];
+    for journal in journals {
+        run(async {
+            let broker = running_with(journal);
+            let mut client = connect(&broker, "a");
+            assert_eq!(told(&mut client).await, "idle");
+            let header = json!({"msg_id": "1", "msg_type": "execute_request", "session": "a"});
+            let cell = Message {
+                header: header.to_string().into(),
+                ..Message::empty()
+            };
+            let says = |channel, msg_type: &str, content: Value| {
+                let header = json!({"msg_id": "k", "msg_type": msg_type, "session": "kernel"});
+                let message = Message {
+                    header: header.to_string().into(),
+                    parent_header: cell.header.clone(),
+                    content: content.to_string().into(),
+                    ..Message::empty()
+                };
+                broker.kernel_said(channel, message);
+            };
+            broker.submit(&"a".into(), Channel::Shell, cell.clone());
+            says(Channel::Iopub, "status", json!({"execution_state": "busy"}));
+            assert_eq!(told(&mut client).await, "busy");
+            drop(client);
+            says(Channel::Iopub, "stream", json!({"text": "one"}));
+            publish(&broker, "of another");
+            let mut new = connect(&broker, "b");
+            for expected in ["busy", "busy", "one"] {
+                assert_eq!(told(&mut new).await, expected);
+            }
+            says(Channel::Shell, "execute_reply", json!({"status": "ok"}));
+            says(Channel::Iopub, "stream", json!({"text": "two"}));
+            says(Channel::Iopub, "status", json!({"execution_state": "idle"}));
+            for expected in ["two", "idle"] {
+                assert_eq!(told(&mut new).await, expected);
+            }
+            let mut client = connect(&broker, "a");
+            for expected in ["idle", "busy", "one", "of another", "two", "idle", "ok"] {
+                assert_eq!(told(&mut client).await, expected);
+            }
+        });
+    }
 }

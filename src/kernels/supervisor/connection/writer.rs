@@ -1,4 +1,4 @@
-//! The way to one client: prologue, then the journal at the client's own pace, pings in between.
+//! The way to one client: the kernel's true state, then the journal at the client's own pace, pings in between.
 //!
 //! A ping carries the number of the last entry written before it and at most one is in flight, so what
 //! a reconnect repeats is bounded by one round trip.
@@ -15,6 +15,7 @@ use super::output::Output;
 use crate::kernels::contract::Framing;
 use crate::kernels::supervisor::broker::Ticket;
 use crate::kernels::supervisor::journal::{Batch, Entry, Mark, Read, RequestKey, Seq};
+use crate::kernels::supervisor::sessions::Share;
 use crate::protocol::legacy::{self, EncodeError, Payload};
 use crate::protocol::message::Channel;
 use crate::protocol::websocket::Opcode;
@@ -32,6 +33,7 @@ pub(super) async fn write<W: AsyncWrite + Unpin>(
     writer: &mut W,
 ) -> io::Result<()> {
     let mut position = Position {
+        share: ticket.share.clone(),
         after: ticket.after,
         written: ticket.written,
         mine: ticket.after,
@@ -39,9 +41,7 @@ pub(super) async fn write<W: AsyncWrite + Unpin>(
         held: Vec::new(),
     };
     let mut output = Output::default();
-    for entry in &ticket.first {
-        encode(shared, entry, &mut output);
-    }
+    encode(shared, &ticket.first, &mut output);
     loop {
         let closing = shared.line.closing();
         if closing.is_some_and(|(code, _)| code != super::KERNEL_GONE) {
@@ -82,6 +82,7 @@ pub(super) async fn write<W: AsyncWrite + Unpin>(
 
 /// How far the client has been written to.
 struct Position {
+    share: Share,
     after: Seq,
     /// Up to here it was sent on an earlier connection.
     written: Seq,
@@ -97,7 +98,7 @@ impl Position {
     fn take(&mut self, shared: &Shared, batch: Batch, output: &mut Output) {
         for (seq, entry) in batch {
             self.after = seq;
-            if !entry.is_for(&shared.session) {
+            if !self.share.has(seq, &entry) {
                 continue;
             }
             self.mine = seq;

@@ -5,7 +5,7 @@ use std::rc::Rc;
 use bytes::Bytes;
 
 use crate::protocol::legacy::{self, EncodeError, Payload};
-use crate::protocol::message::{Channel, Message};
+use crate::protocol::message::{Channel, HeaderPeek, Message};
 use crate::protocol::v1;
 
 /// Messages below this are copied into one block, which frees the buffer that they were read into
@@ -17,6 +17,11 @@ const OVERHEAD_BYTES: usize = 200;
 
 /// Names a request: its header's session and msg_id.
 pub type RequestKey = Rc<str>;
+
+/// The name of the request with this header.
+pub fn request_key(peek: &HeaderPeek<'_>) -> RequestKey {
+    format!("{}\n{}", peek.session, peek.msg_id).into()
+}
 
 /// Who gets an entry.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -70,6 +75,14 @@ impl Entry {
             Route::Everyone => true,
             Route::Session(id) => id.as_ref() == session,
         }
+    }
+
+    /// Whether it is output of this request, or the reply to it.
+    pub fn answers(&self, request: &RequestKey) -> bool {
+        let (channel, message) = self.message();
+        channel != Channel::Stdin
+            && HeaderPeek::read(&message.parent_header)
+                .is_some_and(|parent| request_key(&parent) == *request)
     }
 
     /// What it costs to keep.

@@ -4,6 +4,8 @@
 //! nothing of sessions: who still needs what is told to it.
 
 mod entry;
+#[cfg(test)]
+pub(crate) mod far;
 pub mod memory;
 
 use std::fmt;
@@ -11,7 +13,7 @@ use std::rc::Rc;
 
 use futures_util::future::LocalBoxFuture;
 
-pub use entry::{Entry, Mark, RequestKey, Route};
+pub use entry::{Entry, Mark, RequestKey, Route, request_key};
 
 /// The number of an entry: the first is 1, so 0 stands for "nothing yet".
 pub type Seq = u64;

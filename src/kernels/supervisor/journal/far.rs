@@ -1,0 +1,59 @@
+//! A second journal, for tests: what is read has to be brought from elsewhere first, as from a disk.
+//!
+//! Shows that nobody who reads a journal depends on its entries being at hand.
+
+use std::cell::Cell;
+use std::rc::Rc;
+
+use super::memory::MemoryJournal;
+use super::{Entry, Journal, Read, Seq};
+
+/// A [`MemoryJournal`] behind a distance: each read is refused once.
+#[derive(Debug)]
+pub(crate) struct FarJournal {
+    entries: MemoryJournal,
+    /// What follows this entry has been brought, and can be read once.
+    brought: Rc<Cell<Option<Seq>>>,
+}
+
+impl FarJournal {
+    pub(crate) fn new(bytes_max: usize) -> Self {
+        Self {
+            entries: MemoryJournal::new(bytes_max),
+            brought: Rc::default(),
+        }
+    }
+}
+
+impl Journal for FarJournal {
+    fn append(&mut self, entry: Entry) -> Seq {
+        self.entries.append(entry)
+    }
+
+    fn read(&mut self, after: Seq, bytes_max: usize) -> Read {
+        if after >= self.last() || self.brought.take() == Some(after) {
+            return self.entries.read(after, bytes_max);
+        }
+        let brought = Rc::clone(&self.brought);
+        Read::Loading(Box::pin(async move {
+            tokio::task::yield_now().await;
+            brought.set(Some(after));
+        }))
+    }
+
+    fn last(&self) -> Seq {
+        self.entries.last()
+    }
+
+    fn release(&mut self, up_to: Seq) {
+        self.entries.release(up_to);
+    }
+
+    fn drop_oldest(&mut self) -> Option<(Seq, Rc<Entry>)> {
+        self.entries.drop_oldest()
+    }
+
+    fn bytes(&self) -> usize {
+        self.entries.bytes()
+    }
+}
