@@ -35,7 +35,8 @@ fn main() -> ExitCode {
     let outcome = match env::args().nth(1).as_deref() {
         Some("setup") => setup(),
         Some("test") => setup().and_then(|()| STEPS.iter().try_for_each(|step| cargo(step))),
-        _ => Err("usage: cargo xtask setup|test".to_owned()),
+        Some("bench") => cargo(&["bench", "--locked"]),
+        _ => Err("usage: cargo xtask setup|test|bench".to_owned()),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

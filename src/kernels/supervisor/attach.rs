@@ -14,7 +14,7 @@ use tokio::net::{TcpStream, UnixStream};
 use tokio::time::timeout;
 
 use super::broker::Broker;
-use super::connection::{self, Client};
+use super::connection::{self, Client, Encodings};
 use crate::kernels::contract::{
     ATTACH_BYTES_MAX, ATTACH_READY, Attach, AttachMode, LEFT_BYTES_MAX,
 };
@@ -23,7 +23,11 @@ use crate::kernels::contract::{
 const RECORD_WITHIN: Duration = Duration::from_secs(10);
 
 /// Receives a client on `stream`, which is past its 101, and serves it to its end.
-pub(super) async fn serve(mut stream: UnixStream, broker: Broker) -> io::Result<()> {
+pub(super) async fn serve(
+    mut stream: UnixStream,
+    broker: Broker,
+    encodings: &Encodings,
+) -> io::Result<()> {
     let (attach, fd, left) = timeout(RECORD_WITHIN, receive(&mut stream)).await??;
     let expires_in = attach.expires.map(|expires| {
         let expires = SystemTime::UNIX_EPOCH + Duration::from_secs(expires);
@@ -41,7 +45,7 @@ pub(super) async fn serve(mut stream: UnixStream, broker: Broker) -> io::Result<
     match (attach.mode, fd) {
         (AttachMode::Splice, _) => {
             let (reader, writer) = stream.into_split();
-            connection::serve(reader, writer, left, client, broker).await;
+            connection::serve(reader, writer, left, client, broker, encodings).await;
         }
         (AttachMode::Fd, Some(fd)) => {
             let socket = StdTcpStream::from(fd);
@@ -50,7 +54,7 @@ pub(super) async fn serve(mut stream: UnixStream, broker: Broker) -> io::Result<
             socket.set_nodelay(true)?;
             drop(stream);
             let (reader, writer) = socket.into_split();
-            connection::serve(reader, writer, left, client, broker).await;
+            connection::serve(reader, writer, left, client, broker, encodings).await;
         }
         (AttachMode::Fd, None) => return Err(invalid("no descriptor came with the record")),
     }

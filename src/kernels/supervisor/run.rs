@@ -19,6 +19,7 @@ use tracing::{debug, info, warn};
 
 use super::broker::{Broker, Claims};
 use super::cells::{Cells, queue_door};
+use super::connection::Encodings;
 use super::http::{self, Api};
 use super::journal::memory::MemoryJournal;
 use super::lifecycle::{Command, Lifecycle};
@@ -62,6 +63,7 @@ pub async fn run(folder: &Path) -> Result<(), Error> {
     let api = Rc::new(Api {
         cells: Rc::clone(&cells),
         broker: broker.clone(),
+        encodings: Encodings::default(),
         record: Rc::clone(&record),
         commands: commands.clone(),
         clients: clients.clone(),

@@ -8,7 +8,7 @@ mod zmtp;
 use kernel::Manner;
 use nb::protocol::connection_file::ConnectionFile;
 
-fn main() {
+pub(crate) fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let [manner, file] = arguments.as_slice() else {
         panic!("usage: peer MANNER CONNECTION_FILE");

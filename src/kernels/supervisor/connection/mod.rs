@@ -3,6 +3,7 @@
 //! Owns the socket. What is shared with other clients is the broker's; a connection that ends leaves
 //! its session there. Knows nothing of how the socket came here.
 
+mod encodings;
 mod output;
 mod writer;
 
@@ -23,6 +24,8 @@ use super::sessions::ConnectionId;
 use crate::kernels::contract::Framing;
 use crate::protocol::websocket::{Decoder, Event};
 use crate::protocol::{legacy, v1};
+pub(super) use encodings::Encodings;
+use encodings::Place;
 
 /// The close code that is sent only after everything else.
 const KERNEL_GONE: u16 = 1000;
@@ -62,6 +65,8 @@ struct Shared {
     line: Rc<Line>,
     framing: Framing,
     text_only: bool,
+    /// Among those that share what is encoded, in the legacy framing.
+    place: Option<Place>,
     /// The number of the last entry that was written.
     written: Cell<Seq>,
     acked: Cell<Seq>,
@@ -89,11 +94,13 @@ pub(super) async fn serve<R, W>(
     left: Bytes,
     client: Client,
     broker: Broker,
+    encodings: &Encodings,
 ) where
     R: AsyncRead + Unpin,
     W: AsyncWrite + Unpin,
 {
     let ticket = broker.join(&client.session, &client.identity);
+    let is_legacy = client.framing == Framing::Legacy;
     let shared = Shared {
         broker: broker.clone(),
         session: client.session,
@@ -101,6 +108,7 @@ pub(super) async fn serve<R, W>(
         line: Rc::clone(&ticket.line),
         framing: client.framing,
         text_only: client.text_only,
+        place: is_legacy.then(|| encodings.join(ticket.id, ticket.after)),
         written: Cell::new(ticket.after),
         acked: Cell::new(ticket.after),
         pinged: Cell::new(None),

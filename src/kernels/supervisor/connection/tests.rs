@@ -9,7 +9,7 @@ use tokio::sync::mpsc;
 use tokio::task::LocalSet;
 use tokio::time::timeout;
 
-use super::{Client, serve};
+use super::{Client, Encodings, serve};
 use crate::kernels::contract::Framing;
 use crate::kernels::supervisor::broker::{Broker, Phase};
 use crate::kernels::supervisor::journal::Journal;
@@ -38,6 +38,15 @@ fn connect(broker: &Broker, session: &str) -> DuplexStream {
 
 /// A legacy client is a stock jupyter_server here.
 fn connect_with(broker: &Broker, session: &str, framing: Framing) -> DuplexStream {
+    connect_among(&Encodings::default(), broker, session, framing)
+}
+
+fn connect_among(
+    encodings: &Encodings,
+    broker: &Broker,
+    session: &str,
+    framing: Framing,
+) -> DuplexStream {
     let (near, far) = duplex(PIPE_BYTES);
     let (reader, writer) = split(near);
     let client = Client {
@@ -47,8 +56,10 @@ fn connect_with(broker: &Broker, session: &str, framing: Framing) -> DuplexStrea
         text_only: framing == Framing::Legacy,
         expires_in: None,
     };
-    let serving = serve(reader, writer, Bytes::new(), client, broker.clone());
-    tokio::task::spawn_local(serving);
+    let (broker, encodings) = (broker.clone(), encodings.clone());
+    tokio::task::spawn_local(async move {
+        serve(reader, writer, Bytes::new(), client, broker, &encodings).await;
+    });
     far
 }
 
@@ -242,6 +253,30 @@ fn a_stock_jupyter_server_gets_nothing_that_breaks_it() {
         assert_eq!(heard[0]["content"]["data"], "small");
         let note = heard[1]["content"]["text"].as_str().unwrap();
         assert!(note.contains("10 MiB"), "{note}");
+    });
+}
+
+#[test]
+fn connections_that_share_what_is_encoded_get_all_of_it_each_at_its_pace() {
+    run(async {
+        let (broker, encodings) = (running(), Encodings::default());
+        let texts: Vec<String> = (0..40).map(|n| format!("{n}").repeat(4000)).collect();
+        let mut clients = ["a", "b", "c"]
+            .map(|session| connect_among(&encodings, &broker, session, Framing::Legacy));
+        for client in &mut clients {
+            frame(client).await;
+        }
+        texts.iter().for_each(|text| publish(&broker, text));
+        for client in &mut clients {
+            let mut heard = Vec::new();
+            while heard.len() < texts.len() {
+                if let (0x1, payload) = frame(client).await {
+                    let message: Value = serde_json::from_slice(&payload).unwrap();
+                    heard.push(message["content"]["text"].as_str().unwrap().to_owned());
+                }
+            }
+            assert_eq!(heard, texts);
+        }
     });
 }
 

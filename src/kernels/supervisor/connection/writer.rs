@@ -41,7 +41,7 @@ pub(super) async fn write<W: AsyncWrite + Unpin>(
         held: Vec::new(),
     };
     let mut output = Output::default();
-    encode(shared, &ticket.first, &mut output);
+    encode(shared, None, &ticket.first, &mut output);
     loop {
         let closing = shared.line.closing();
         if closing.is_some_and(|(code, _)| code != super::KERNEL_GONE) {
@@ -58,7 +58,7 @@ pub(super) async fn write<W: AsyncWrite + Unpin>(
             }
         }
         if let Some(note) = shared.broker.take_loss_note(&shared.session) {
-            encode(shared, &note, &mut output);
+            encode(shared, None, &note, &mut output);
         }
         control_frames(shared, &position, &mut output);
         if !output.is_empty() {
@@ -108,7 +108,7 @@ impl Position {
                     self.held.push((RequestKey::clone(key), Rc::clone(&entry)));
                     continue;
                 }
-                _ => encode(shared, &entry, output),
+                _ => encode(shared, Some(seq), &entry, output),
             }
             if let Mark::Idle(idle) = &entry.mark {
                 self.let_go(|key| key == idle, shared, output);
@@ -118,12 +118,15 @@ impl Position {
             self.let_go(|_| true, shared, output);
         }
         shared.written.set(self.after);
+        if let Some(place) = &shared.place {
+            place.wrote(self.after);
+        }
         shared.broker.wrote(&shared.session, shared.id, self.after);
     }
 
     fn let_go(&mut self, due: impl Fn(&RequestKey) -> bool, shared: &Shared, output: &mut Output) {
         for (_, reply) in self.held.extract_if(.., |(key, _)| due(key)) {
-            encode(shared, &reply, output);
+            encode(shared, None, &reply, output);
         }
     }
 }
@@ -146,11 +149,16 @@ fn control_frames(shared: &Shared, position: &Position, output: &mut Output) {
     }
 }
 
-fn encode(shared: &Shared, entry: &Entry, output: &mut Output) {
-    let payload = match shared.framing {
-        Framing::V1 => return output.frame(Opcode::Binary, &entry.v1()),
-        Framing::Legacy if shared.text_only => text_only(shared, entry),
-        Framing::Legacy => entry.legacy(),
+/// `seq` is the entry's number in the journal, if it is there.
+fn encode(shared: &Shared, seq: Option<Seq>, entry: &Entry, output: &mut Output) {
+    let payload = match (shared.framing, &shared.place, seq) {
+        (Framing::V1, ..) => return output.frame(Opcode::Binary, &entry.v1()),
+        (Framing::Legacy, Some(place), Some(seq)) => place.payload(seq, entry),
+        (Framing::Legacy, ..) => entry.legacy(),
+    };
+    let payload = match payload {
+        Ok(payload) if shared.text_only => text_only(shared, entry, payload),
+        payload => payload,
     };
     match payload {
         Ok(Payload::Text(text)) => output.frame(Opcode::Text, &[text]),
@@ -161,8 +169,8 @@ fn encode(shared: &Shared, entry: &Entry, output: &mut Output) {
 
 /// What a stock jupyter_server survives: no buffers, and instead of output that is too large a word
 /// about it. Both are sent whole to every other client.
-fn text_only(shared: &Shared, entry: &Entry) -> Result<Payload, EncodeError> {
-    let payload = match entry.legacy()? {
+fn text_only(shared: &Shared, entry: &Entry, payload: Payload) -> Result<Payload, EncodeError> {
+    let payload = match payload {
         Payload::Text(text) => text,
         Payload::Binary(_) => {
             let (channel, mut message) = entry.message();
@@ -173,8 +181,11 @@ fn text_only(shared: &Shared, entry: &Entry) -> Result<Payload, EncodeError> {
             }
         }
     };
+    if payload.len() <= TEXT_BYTES_MAX {
+        return Ok(Payload::Text(payload));
+    }
     let (channel, message) = entry.message();
-    if payload.len() <= TEXT_BYTES_MAX || channel != Channel::Iopub {
+    if channel != Channel::Iopub {
         return Ok(Payload::Text(payload));
     }
     let text = format!(
