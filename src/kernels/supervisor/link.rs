@@ -66,13 +66,12 @@ pub async fn connect(
     connection: &ConnectionFile,
     identity: &str,
 ) -> Result<(LinkSender, LinkReceiver), LinkError> {
-    let mut iopub = SubSocket::with_options(options(None));
-    wait_for_bind(connection, Socket::Iopub).await;
-    iopub.connect(&connection.endpoint(Socket::Iopub)).await?;
-    iopub.subscribe("").await?;
-    let (shell_send, shell) = dealer(connection, Socket::Shell, identity).await?;
-    let (control_send, control) = dealer(connection, Socket::Control, identity).await?;
-    let (stdin_send, stdin) = dealer(connection, Socket::Stdin, identity).await?;
+    let ((shell_send, shell), (control_send, control), (stdin_send, stdin), iopub) = tokio::try_join!(
+        dealer(connection, Socket::Shell, identity),
+        dealer(connection, Socket::Control, identity),
+        dealer(connection, Socket::Stdin, identity),
+        subscriber(connection),
+    )?;
     let signer = Signer::new(connection.key.as_bytes());
     let sender = LinkSender {
         signer: signer.clone(),
@@ -88,6 +87,14 @@ pub async fn connect(
         iopub,
     };
     Ok((sender, receiver))
+}
+
+async fn subscriber(connection: &ConnectionFile) -> Result<SubSocket, LinkError> {
+    let mut iopub = SubSocket::with_options(options(None));
+    wait_for_bind(connection, Socket::Iopub).await;
+    iopub.connect(&connection.endpoint(Socket::Iopub)).await?;
+    iopub.subscribe("").await?;
+    Ok(iopub)
 }
 
 async fn dealer(
