@@ -9,3 +9,4 @@ mod notebooks;
 mod rest;
 mod starts;
 mod survival;
+mod up;
