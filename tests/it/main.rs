@@ -3,6 +3,7 @@
 mod client;
 mod clients;
 mod gateway;
+mod legacy;
 mod magics;
 mod misbehaviour;
 mod notebooks;
