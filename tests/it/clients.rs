@@ -1,5 +1,5 @@
-//! Real clients, in programs of their own: @jupyterlab/services from Node, and JupyterLab from `nb up`
-//! in Chromium.
+//! Real clients, in programs of their own: @jupyterlab/services from Node and JupyterLab in Chromium,
+//! over lines that hold and lines that are cut.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::process::Command;
 use tokio::time::timeout;
 
+use crate::cutter::Cutter;
 use crate::gateway::{Gateway, TOKEN};
 use crate::up::Up;
 
@@ -17,6 +18,8 @@ fn project(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
 }
 
+/// What the suite says is shown when its test fails.
+#[expect(clippy::print_stderr, reason = "a failing test shows what it wrote")]
 async fn node(script: &str, arguments: &[&str]) {
     let suite = Command::new("node")
         .arg(project("tests/js").join(script))
@@ -27,13 +30,10 @@ async fn node(script: &str, arguments: &[&str]) {
         .await
         .expect("the suite hangs")
         .unwrap();
-    let (said, errors) = (output.stdout.as_slice(), output.stderr.as_slice());
-    assert!(
-        output.status.success(),
-        "{}{}",
-        String::from_utf8_lossy(said),
-        String::from_utf8_lossy(errors)
-    );
+    for said in [&output.stdout, &output.stderr] {
+        eprint!("{}", String::from_utf8_lossy(said));
+    }
+    assert!(output.status.success(), "{script} failed");
 }
 
 #[tokio::test]
@@ -41,6 +41,17 @@ async fn jupyterlab_services_from_node() {
     let gateway = Gateway::start("auto").await;
     let url = format!("http://127.0.0.1:{}/", gateway.port);
     node("services.mjs", &[&url, TOKEN]).await;
+}
+
+#[tokio::test]
+async fn jupyterlab_services_come_back_after_a_cut() {
+    let gateway = Gateway::start("auto").await;
+    let cut = async |how| {
+        let cutter = Cutter::start(gateway.port).await;
+        let url = format!("http://127.0.0.1:{}/", cutter.port);
+        node("cut.mjs", &[&url, TOKEN, &cutter.control.to_string(), how]).await;
+    };
+    tokio::join!(cut("fin"), cut("rst"));
 }
 
 #[tokio::test]

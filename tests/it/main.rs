@@ -2,6 +2,7 @@
 
 mod client;
 mod clients;
+mod cutter;
 mod gateway;
 mod legacy;
 mod magics;

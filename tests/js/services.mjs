@@ -1,26 +1,14 @@
 // @jupyterlab/services against a gateway, as JupyterLab's own pages use it.
 // usage: node services.mjs BASE_URL TOKEN
 
-import { KernelAPI, KernelManager, ServerConnection, SessionManager, KernelSpecAPI } from '@jupyterlab/services';
-import WebSocket from 'ws';
+import { KernelAPI, KernelManager, SessionManager, KernelSpecAPI } from '@jupyterlab/services';
 import { equal, step } from './check.mjs';
+import { run, settings } from './client.mjs';
 
 const [baseUrl, token] = process.argv.slice(2);
-const serverSettings = ServerConnection.makeSettings({
-  baseUrl, token, WebSocket, appendToken: true,
-  wsUrl: baseUrl.replace(/^http/, 'ws'),
-});
+const serverSettings = settings(baseUrl, token);
 const kernels = new KernelManager({ serverSettings });
 const sessions = new SessionManager({ serverSettings, kernelManager: kernels });
-
-async function run(kernel, code, answer) {
-  const future = kernel.requestExecute({ code, allow_stdin: answer !== undefined });
-  let text = '';
-  future.onIOPub = ({ header, content }) => { if (header.msg_type === 'stream') text += content.text; };
-  future.onStdin = ({ header }) => kernel.sendInputReply({ status: 'ok', value: answer }, header);
-  const reply = await future.done;
-  return { text, reply: reply.content };
-}
 
 const begun = kernel => new Promise(resolve => kernel.iopubMessage.connect((_, { header, content }) => {
   if (header.msg_type === 'stream' && content.text.includes('begun')) resolve();
@@ -41,7 +29,7 @@ await step('a cell runs', async () => equal((await run(kernel, 'print(6*7)')).te
 await step('5 MB of output arrive', async () =>
   equal((await run(kernel, 'print("x" * 5_000_000)')).text.length, 5_000_001, 'the length'));
 await step('a question is answered', async () =>
-  equal((await run(kernel, 'print(input("name?"))', 'Ada')).text, 'Ada\n', 'the answer'));
+  equal((await run(kernel, 'print(input("name?"))', { answer: 'Ada' })).text, 'Ada\n', 'the answer'));
 await step('names are completed', async () => {
   const { content } = await kernel.requestComplete({ code: 'impor', cursor_pos: 5 });
   equal(content.matches.includes('import'), true, 'import');
