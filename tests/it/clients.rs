@@ -1,5 +1,5 @@
 //! Real clients, in programs of their own: @jupyterlab/services from Node and JupyterLab in Chromium,
-//! over lines that hold and lines that are cut.
+//! directly and through a stock jupyter_server, over lines that hold and lines that are cut.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -9,6 +9,7 @@ use tokio::time::timeout;
 
 use crate::cutter::Cutter;
 use crate::gateway::{Gateway, TOKEN};
+use crate::jupyter_server::{JupyterServer, OWN_TOKEN};
 use crate::up::Up;
 
 /// A suite that takes longer hangs; its own steps have deadlines of a minute.
@@ -44,6 +45,13 @@ async fn jupyterlab_services_from_node() {
 }
 
 #[tokio::test]
+async fn jupyterlab_services_through_a_stock_jupyter_server() {
+    let gateway = Gateway::start("auto").await;
+    let server = JupyterServer::start("jupyter_server", gateway.port).await;
+    node("services.mjs", &[&server.url, OWN_TOKEN, "stock"]).await;
+}
+
+#[tokio::test]
 async fn jupyterlab_services_come_back_after_a_cut() {
     let gateway = Gateway::start("auto").await;
     let cut = async |how| {
@@ -52,6 +60,15 @@ async fn jupyterlab_services_come_back_after_a_cut() {
         node("cut.mjs", &[&url, TOKEN, &cutter.control.to_string(), how]).await;
     };
     tokio::join!(cut("fin"), cut("rst"));
+}
+
+#[tokio::test]
+async fn a_stock_jupyter_server_comes_back_after_a_cut() {
+    let gateway = Gateway::start("auto").await;
+    let cutter = Cutter::start(gateway.port).await;
+    let server = JupyterServer::start("jupyter_server", cutter.port).await;
+    let control = cutter.control.to_string();
+    node("cut.mjs", &[&server.url, OWN_TOKEN, &control, "fin", "rst"]).await;
 }
 
 #[tokio::test]

@@ -4,6 +4,7 @@ mod client;
 mod clients;
 mod cutter;
 mod gateway;
+mod jupyter_server;
 mod legacy;
 mod magics;
 mod misbehaviour;
