@@ -72,6 +72,17 @@ async fn a_stock_jupyter_server_comes_back_after_a_cut() {
 }
 
 #[tokio::test]
+async fn another_jupyterlab_comes_back_after_a_cut() {
+    let gateway = Gateway::start("auto").await;
+    let cutter = Cutter::start(gateway.port).await;
+    let server = JupyterServer::start("jupyterlab", cutter.port).await;
+    let url = format!("{}lab?token={OWN_TOKEN}", server.url);
+    let shots = project("target/screenshots");
+    let control = cutter.control.to_string();
+    node("lab_cut.mjs", &[&url, shots.to_str().unwrap(), &control]).await;
+}
+
+#[tokio::test]
 async fn jupyterlab_of_up_in_a_browser() {
     let folder = tempfile::tempdir().unwrap();
     // Made once and kept: what a second `up` on this machine finds.
