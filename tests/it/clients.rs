@@ -1,23 +1,18 @@
 //! Real clients, in programs of their own: @jupyterlab/services from Node and JupyterLab in Chromium,
 //! directly and through a stock jupyter_server, over lines that hold and lines that are cut.
 
-use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use tokio::process::Command;
 use tokio::time::timeout;
 
 use crate::cutter::Cutter;
-use crate::gateway::{Gateway, TOKEN};
+use crate::gateway::{Gateway, TOKEN, project};
 use crate::jupyter_server::{JupyterServer, OWN_TOKEN};
 use crate::up::Up;
 
 /// A suite that takes longer hangs; its own steps have deadlines of a minute.
 const SUITE_LIMIT: Duration = Duration::from_secs(300);
-
-fn project(path: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
-}
 
 /// What the suite says is shown when its test fails.
 #[expect(clippy::print_stderr, reason = "a failing test shows what it wrote")]

@@ -23,6 +23,11 @@ pub(crate) const LIMIT: Duration = Duration::from_secs(60);
 
 pub(crate) const TOKEN: &str = "it-token";
 
+/// A path in the project.
+pub(crate) fn project(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
+}
+
 pub(crate) struct Gateway {
     child: Child,
     pub(crate) port: u16,
@@ -35,7 +40,7 @@ impl Gateway {
         let folder = tempfile::tempdir().unwrap();
         let environments = folder.path().join("data/envs");
         fs::create_dir_all(&environments).unwrap();
-        let python = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/test-env");
+        let python = project("target/test-env");
         assert!(python.join("bin/python").exists(), "run cargo xtask setup");
         symlink(python, environments.join("default")).unwrap();
         let (child, port) = spawn(folder.path(), handover).await;

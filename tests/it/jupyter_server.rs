@@ -13,7 +13,7 @@ use tokio::io::{AsyncBufReadExt, BufReader, Lines};
 use tokio::process::{Child, ChildStderr, Command};
 use tokio::time::timeout;
 
-use crate::gateway::{LIMIT, TOKEN};
+use crate::gateway::{LIMIT, TOKEN, project};
 use crate::up::SET_UP_LIMIT;
 
 /// What it asks of those who want to come in; the gateway's token is another.
@@ -65,7 +65,7 @@ impl JupyterServer {
 
 /// The Python of Lab's environment, which is made once and kept.
 async fn python() -> PathBuf {
-    let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/nb-data");
+    let data = project("target/nb-data");
     let environment = Environment::lab(&data);
     if !environment.is_ready() {
         let uv = Uv::find(&data, &|_| ()).await.unwrap();
