@@ -75,6 +75,19 @@ impl Up {
         self.url = stdout.next_line().await.unwrap().unwrap();
     }
 
+    /// Lab's port and the token.
+    fn lab(&self) -> (u16, &str) {
+        let (address, token) = self.url.split_once("/lab?token=").expect(&self.url);
+        (address.rsplit_once(':').unwrap().1.parse().unwrap(), token)
+    }
+
+    /// A kernel, started by Lab or by the gateway, whoever has this port.
+    async fn start_kernel(&self, port: u16) {
+        let (_, token) = self.lab();
+        let (status, kernel) = gateway::page(port, token, "POST", "/api/kernels", "{}").await;
+        assert_eq!(status, 201, "{kernel}");
+    }
+
     /// Ctrl-C, after which nothing is left; gives all that it has said besides the address.
     pub(crate) async fn interrupt(mut self) -> String {
         let pid = self.process.id().unwrap().try_into().unwrap();
@@ -103,21 +116,31 @@ impl Drop for Up {
     fn drop(&mut self) {
         let _gone = self.process.start_kill();
         gateway::end_kernels(&self.home.join("run/up"));
+        for (pid, _) in of_home(&self.home) {
+            let _gone = kill_process(pid, Signal::KILL);
+        }
     }
 }
 
-/// The processes with this folder as their home.
-fn processes(home: &Path) -> Vec<String> {
+/// The processes with this folder as their home, and their commands.
+fn of_home(home: &Path) -> Vec<(Pid, String)> {
     let home = format!("HOME={}", home.display());
     let has_home =
         |environment: &[u8]| environment.split(|b| *b == 0).any(|v| v == home.as_bytes());
     let of_process = |entry: fs::DirEntry| {
+        let pid = Pid::from_raw(entry.file_name().to_str()?.parse().ok()?)?;
         let environment = fs::read(entry.path().join("environ")).ok()?;
         let command = fs::read(entry.path().join("cmdline")).ok()?;
-        has_home(&environment).then(|| String::from_utf8_lossy(&command).replace('\0', " "))
+        let command = String::from_utf8_lossy(&command).replace('\0', " ");
+        has_home(&environment).then_some((pid, command))
     };
     let entries = fs::read_dir("/proc").unwrap().flatten();
     entries.filter_map(of_process).collect()
+}
+
+fn processes(home: &Path) -> Vec<String> {
+    let found = of_home(home).into_iter();
+    found.map(|(_, command)| command).collect()
 }
 
 /// What was installed: every file with its inode and time. What Python compiles later is not counted.
@@ -153,8 +176,7 @@ async fn nothing_is_needed_and_a_second_start_installs_nothing() {
     let mut before = BTreeMap::new();
     for is_first in [true, false] {
         let up = Up::start(home, &places).await;
-        let (address, token) = up.url.split_once("/lab?token=").expect(&up.url);
-        let port = address.rsplit_once(':').unwrap().1.parse().unwrap();
+        let (port, token) = up.lab();
         let lab = format!("/lab?token={token}");
         let (status, page) = gateway::page(port, token, "GET", &lab, "").await;
         assert!(
@@ -163,8 +185,7 @@ async fn nothing_is_needed_and_a_second_start_installs_nothing() {
         );
         // One of Lab's and one that Lab does not know.
         for port in [port, up.gateway] {
-            let (status, kernel) = gateway::page(port, token, "POST", "/api/kernels", "{}").await;
-            assert_eq!(status, 201, "{kernel}");
+            up.start_kernel(port).await;
         }
         let running = processes(home);
         for program in [
@@ -183,4 +204,25 @@ async fn nothing_is_needed_and_a_second_start_installs_nothing() {
         assert!(is_first || now == before, "something was installed again");
         before = now;
     }
+}
+
+#[tokio::test]
+async fn one_that_is_killed_leaves_its_kernels_to_the_next_and_nothing_else() {
+    let folder = tempfile::tempdir().unwrap();
+    let home = folder.path();
+    let data = [("NB_DATA_DIR", gateway::project("target/nb-data"))];
+    let mut up = Up::start(home, &data).await;
+    up.start_kernel(up.lab().0).await;
+    up.process.kill().await.unwrap();
+    let of_kernel = |command: &String| command.contains("run/up/kernels/");
+    let others_end = async {
+        while !processes(home).iter().all(of_kernel) {
+            tokio::task::yield_now().await;
+        }
+    };
+    let ended = timeout(gateway::LIMIT, others_end).await;
+    assert!(ended.is_ok(), "{:#?}", processes(home));
+    assert_eq!(processes(home).len(), 2, "a supervisor and its kernel");
+    let next = Up::start(home, &data).await;
+    next.interrupt().await;
 }
