@@ -1,24 +1,21 @@
-//! Real clients, in programs of their own: @jupyterlab/services from Node, and JupyterLab from `nb up`
-//! in Chromium.
+//! Real clients, in programs of their own: @jupyterlab/services from Node and JupyterLab in Chromium,
+//! directly and through a stock jupyter_server, over lines that hold and lines that are cut.
 
-use std::path::{Path, PathBuf};
-use std::process::Stdio;
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal, kill_process};
-use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::Command;
 use tokio::time::timeout;
 
-use crate::gateway::{Gateway, TOKEN};
+use crate::cutter::Cutter;
+use crate::gateway::{Gateway, TOKEN, project};
+use crate::jupyter_server::{JupyterServer, OWN_TOKEN};
+use crate::up::Up;
 
 /// A suite that takes longer hangs; its own steps have deadlines of a minute.
 const SUITE_LIMIT: Duration = Duration::from_secs(300);
 
-fn project(path: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
-}
-
+/// What the suite says is shown when its test fails.
+#[expect(clippy::print_stderr, reason = "a failing test shows what it wrote")]
 async fn node(script: &str, arguments: &[&str]) {
     let suite = Command::new("node")
         .arg(project("tests/js").join(script))
@@ -29,13 +26,10 @@ async fn node(script: &str, arguments: &[&str]) {
         .await
         .expect("the suite hangs")
         .unwrap();
-    let (said, errors) = (output.stdout.as_slice(), output.stderr.as_slice());
-    assert!(
-        output.status.success(),
-        "{}{}",
-        String::from_utf8_lossy(said),
-        String::from_utf8_lossy(errors)
-    );
+    for said in [&output.stdout, &output.stderr] {
+        eprint!("{}", String::from_utf8_lossy(said));
+    }
+    assert!(output.status.success(), "{script} failed");
 }
 
 #[tokio::test]
@@ -46,33 +40,50 @@ async fn jupyterlab_services_from_node() {
 }
 
 #[tokio::test]
+async fn jupyterlab_services_through_a_stock_jupyter_server() {
+    let gateway = Gateway::start("auto").await;
+    let server = JupyterServer::start("jupyter_server", gateway.port).await;
+    node("services.mjs", &[&server.url, OWN_TOKEN, "stock"]).await;
+}
+
+#[tokio::test]
+async fn jupyterlab_services_come_back_after_a_cut() {
+    let gateway = Gateway::start("auto").await;
+    let cut = async |how| {
+        let cutter = Cutter::start(gateway.port).await;
+        let url = format!("http://127.0.0.1:{}/", cutter.port);
+        node("cut.mjs", &[&url, TOKEN, &cutter.control.to_string(), how]).await;
+    };
+    tokio::join!(cut("fin"), cut("rst"));
+}
+
+#[tokio::test]
+async fn a_stock_jupyter_server_comes_back_after_a_cut() {
+    let gateway = Gateway::start("auto").await;
+    let cutter = Cutter::start(gateway.port).await;
+    let server = JupyterServer::start("jupyter_server", cutter.port).await;
+    let control = cutter.control.to_string();
+    node("cut.mjs", &[&server.url, OWN_TOKEN, &control, "fin", "rst"]).await;
+}
+
+#[tokio::test]
+async fn another_jupyterlab_comes_back_after_a_cut() {
+    let gateway = Gateway::start("auto").await;
+    let cutter = Cutter::start(gateway.port).await;
+    let server = JupyterServer::start("jupyterlab", cutter.port).await;
+    let url = format!("{}lab?token={OWN_TOKEN}", server.url);
+    let shots = project("target/screenshots");
+    let control = cutter.control.to_string();
+    node("lab_cut.mjs", &[&url, shots.to_str().unwrap(), &control]).await;
+}
+
+#[tokio::test]
 async fn jupyterlab_of_up_in_a_browser() {
     let folder = tempfile::tempdir().unwrap();
-    let mut up = Command::new(env!("CARGO_BIN_EXE_nb"))
-        .args(["up", "--port", "0", "--root"])
-        .arg(folder.path())
-        .env("HOME", folder.path())
-        .env("NB_RUNTIME_DIR", folder.path().join("run"))
-        .env("NB_STATE_DIR", folder.path().join("state"))
-        // Made once and kept: what a second `up` on this machine finds.
-        .env("NB_DATA_DIR", project("target/nb-data"))
-        .env_remove("NB_TOKEN")
-        .stdout(Stdio::piped())
-        .kill_on_drop(true)
-        .spawn()
-        .unwrap();
-    let mut url = String::new();
-    let mut stdout = BufReader::new(up.stdout.take().unwrap());
-    let told = timeout(SUITE_LIMIT, stdout.read_line(&mut url)).await;
-    told.expect("nb up says nothing").unwrap();
+    // Made once and kept: what a second `up` on this machine finds.
+    let data = ("NB_DATA_DIR", project("target/nb-data"));
+    let up = Up::start(folder.path(), &[data]).await;
     let shots = project("target/screenshots");
-    node("lab.mjs", &[url.trim(), shots.to_str().unwrap()]).await;
-    let pid = up.id().and_then(|pid| Pid::from_raw(pid.try_into().ok()?));
-    kill_process(pid.unwrap(), Signal::INT).unwrap();
-    let ended = timeout(SUITE_LIMIT, up.wait())
-        .await
-        .expect("nb up does not end");
-    assert!(ended.unwrap().success());
-    let left = std::fs::read_dir(folder.path().join("run/up/kernels")).unwrap();
-    assert_eq!(left.count(), 0);
+    node("lab.mjs", &[&up.url, shots.to_str().unwrap()]).await;
+    up.interrupt().await;
 }

@@ -23,6 +23,11 @@ pub(crate) const LIMIT: Duration = Duration::from_secs(60);
 
 pub(crate) const TOKEN: &str = "it-token";
 
+/// A path in the project.
+pub(crate) fn project(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
+}
+
 pub(crate) struct Gateway {
     child: Child,
     pub(crate) port: u16,
@@ -35,7 +40,7 @@ impl Gateway {
         let folder = tempfile::tempdir().unwrap();
         let environments = folder.path().join("data/envs");
         fs::create_dir_all(&environments).unwrap();
-        let python = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/test-env");
+        let python = project("target/test-env");
         assert!(python.join("bin/python").exists(), "run cargo xtask setup");
         symlink(python, environments.join("default")).unwrap();
         let (child, port) = spawn(folder.path(), handover).await;
@@ -129,30 +134,31 @@ impl Gateway {
     pub(crate) async fn connect(&self, kernel: &str, session: &str) -> Client {
         Client::connect(self.port, TOKEN, kernel, session).await
     }
-
-    fn end_kernels(&self) {
-        let kernels = fs::read_dir(self.folder.path().join("run/kernels"));
-        for folder in kernels.into_iter().flatten().flatten() {
-            let state = fs::read(folder.path().join("state.json")).unwrap_or_default();
-            let state: Value = serde_json::from_slice(&state).unwrap_or_default();
-            let pid = |key: &str| {
-                let pid = state["nb"][key].as_i64()?;
-                Pid::from_raw(i32::try_from(pid).ok()?)
-            };
-            if let Some(pid) = pid("supervisor_pid") {
-                let _gone = kill_process(pid, Signal::KILL);
-            }
-            if let Some(pid) = pid("kernel_pid") {
-                let _gone = kill_process_group(pid, Signal::KILL);
-            }
-        }
-    }
 }
 
 impl Drop for Gateway {
     fn drop(&mut self) {
         let _gone = self.child.start_kill();
-        self.end_kernels();
+        end_kernels(&self.folder.path().join("run"));
+    }
+}
+
+/// Kills the kernels of a runtime folder with their supervisors.
+pub(crate) fn end_kernels(runtime: &Path) {
+    let kernels = fs::read_dir(runtime.join("kernels"));
+    for folder in kernels.into_iter().flatten().flatten() {
+        let state = fs::read(folder.path().join("state.json")).unwrap_or_default();
+        let state: Value = serde_json::from_slice(&state).unwrap_or_default();
+        let pid = |key: &str| {
+            let pid = state["nb"][key].as_i64()?;
+            Pid::from_raw(i32::try_from(pid).ok()?)
+        };
+        if let Some(pid) = pid("supervisor_pid") {
+            let _gone = kill_process(pid, Signal::KILL);
+        }
+        if let Some(pid) = pid("kernel_pid") {
+            let _gone = kill_process_group(pid, Signal::KILL);
+        }
     }
 }
 
@@ -201,13 +207,37 @@ async fn request(port: u16, method: &str, path: &str, body: &str) -> (u16, Value
 }
 
 async fn exchange(
-    mut stream: impl AsyncRead + AsyncWrite + Unpin,
+    stream: impl AsyncRead + AsyncWrite + Unpin,
     method: &str,
     path: &str,
     body: &str,
 ) -> (u16, Value) {
+    let (status, body) = ask(stream, TOKEN, method, path, body).await;
+    (status, serde_json::from_str(&body).unwrap_or_default())
+}
+
+/// What another server on this port answers.
+pub(crate) async fn page(
+    port: u16,
+    token: &str,
+    method: &str,
+    path: &str,
+    body: &str,
+) -> (u16, String) {
+    let stream = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+    let asked = ask(stream, token, method, path, body);
+    timeout(LIMIT, asked).await.expect("the server hangs")
+}
+
+async fn ask(
+    mut stream: impl AsyncRead + AsyncWrite + Unpin,
+    token: &str,
+    method: &str,
+    path: &str,
+    body: &str,
+) -> (u16, String) {
     let request = format!(
-        "{method} {path} HTTP/1.1\r\nHost: localhost\r\nAuthorization: token {TOKEN}\r\n\
+        "{method} {path} HTTP/1.1\r\nHost: localhost\r\nAuthorization: token {token}\r\n\
          Content-Type: application/json\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
         body.len()
     );
@@ -216,5 +246,5 @@ async fn exchange(
     stream.read_to_string(&mut answer).await.unwrap();
     let (head, body) = answer.split_once("\r\n\r\n").unwrap();
     let status = head.split(' ').nth(1).unwrap().parse().unwrap();
-    (status, serde_json::from_str(body).unwrap_or_default())
+    (status, body.to_owned())
 }

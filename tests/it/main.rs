@@ -2,10 +2,14 @@
 
 mod client;
 mod clients;
+mod cutter;
 mod gateway;
+mod jupyter_server;
+mod legacy;
 mod magics;
 mod misbehaviour;
 mod notebooks;
 mod rest;
 mod starts;
 mod survival;
+mod up;

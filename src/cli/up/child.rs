@@ -1,6 +1,6 @@
 //! A program that `up` started: it ends with `up`, writes to a log, and its death is told with that.
 //!
-//! Knows nothing of what the program is.
+//! Knows of the program only whether it is we ourselves.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::{File, OpenOptions};
@@ -22,7 +22,10 @@ const TAIL_BYTES: u64 = 3000;
 /// This very binary, even if its file was replaced meanwhile.
 pub(super) const OURSELVES: &str = "/proc/self/exe";
 
-/// A command that runs `program` so that it is asked to end when this process is gone, even by SIGKILL.
+/// A command that runs `program` so that it ends when this process is gone, even by SIGKILL.
+///
+/// We ourselves are asked, anything else is killed: JupyterLab when asked would end its kernels, which are
+/// to be found by the next `up`, or fail at that because its gateway has ended first, and then stay.
 ///
 /// The detour through ourselves is what sets that up without `unsafe` between fork and exec. The kernel
 /// watches the thread that starts it: call [`Child::start`] on the main thread only.
@@ -37,7 +40,12 @@ pub(super) fn command(program: &OsStr) -> Command {
 
 /// The other end of [`command`]: becomes the program. Returns only if that fails.
 pub(super) fn become_program(parent: u32, argv: &[OsString]) -> Error {
-    if let Err(error) = rustix::process::set_parent_process_death_signal(Some(Signal::TERM)) {
+    let Some((program, arguments)) = argv.split_first() else {
+        return Error::nb("there is nothing to run");
+    };
+    let is_ours = program == OURSELVES;
+    let signal = if is_ours { Signal::TERM } else { Signal::KILL };
+    if let Err(error) = rustix::process::set_parent_process_death_signal(Some(signal)) {
         return Error::nb(format!(
             "the death of the parent cannot be watched: {error}"
         ));
@@ -46,15 +54,8 @@ pub(super) fn become_program(parent: u32, argv: &[OsString]) -> Error {
     if u32::try_from(now) != Ok(parent) {
         return Error::nb("the parent is gone");
     }
-    let Some((program, arguments)) = argv.split_first() else {
-        return Error::nb("there is nothing to run");
-    };
     // A name that says more in a list of processes.
-    let name = if program == OURSELVES {
-        OsStr::new("nb")
-    } else {
-        program
-    };
+    let name = if is_ours { OsStr::new("nb") } else { program };
     let mut command = std::process::Command::new(program);
     let error = command.arg0(name).args(arguments).exec();
     Error::nb(format!("{} cannot be run: {error}", program.display()))

@@ -1,0 +1,228 @@
+//! `nb up`: its process in a test, and what it does for somebody who has nothing yet.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process};
+use tokio::io::{AsyncBufReadExt, BufReader, Lines};
+use tokio::process::{Child, ChildStderr, ChildStdout, Command};
+use tokio::time::timeout;
+
+use crate::gateway;
+
+/// The first start fetches two environments.
+pub(crate) const SET_UP_LIMIT: Duration = Duration::from_secs(300);
+
+/// A running `nb up`. Leaves nothing behind when a test fails.
+pub(crate) struct Up {
+    process: Child,
+    home: PathBuf,
+    stderr: Lines<BufReader<ChildStderr>>,
+    said: String,
+    /// The port of its gateway.
+    gateway: u16,
+    /// What it printed.
+    pub(crate) url: String,
+}
+
+impl Up {
+    /// Starts it with its home in `home` and no token, and waits for its address.
+    pub(crate) async fn start(home: &Path, more: &[(&str, PathBuf)]) -> Self {
+        let root = home.join("notebooks");
+        fs::create_dir_all(&root).unwrap();
+        let mut process = Command::new(env!("CARGO_BIN_EXE_nb"))
+            .args(["up", "--port", "0", "--root"])
+            .arg(root)
+            .env("HOME", home)
+            .env("NB_RUNTIME_DIR", home.join("run"))
+            .env("NB_STATE_DIR", home.join("state"))
+            .env_remove("NB_TOKEN")
+            .envs(more.iter().map(|(name, value)| (name, value)))
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .unwrap();
+        let stdout = BufReader::new(process.stdout.take().unwrap()).lines();
+        let stderr = BufReader::new(process.stderr.take().unwrap()).lines();
+        let mut up = Self {
+            process,
+            home: home.to_owned(),
+            stderr,
+            said: String::new(),
+            gateway: 0,
+            url: String::new(),
+        };
+        let told = timeout(SET_UP_LIMIT, up.wait_for_addresses(stdout)).await;
+        told.expect("nb up does not get ready");
+        up
+    }
+
+    async fn wait_for_addresses(&mut self, mut stdout: Lines<BufReader<ChildStdout>>) {
+        while self.gateway == 0 {
+            let line = self.stderr.next_line().await.unwrap();
+            let line = line.unwrap_or_else(|| panic!("nb up has ended:\n{}", self.said));
+            if let Some((_, rest)) = line.split_once("the gateway is http://127.0.0.1:") {
+                self.gateway = rest.split(',').next().unwrap().parse().unwrap();
+            }
+            self.said += &line;
+            self.said += "\n";
+        }
+        self.url = stdout.next_line().await.unwrap().unwrap();
+    }
+
+    /// Lab's port and the token.
+    fn lab(&self) -> (u16, &str) {
+        let (address, token) = self.url.split_once("/lab?token=").expect(&self.url);
+        (address.rsplit_once(':').unwrap().1.parse().unwrap(), token)
+    }
+
+    /// A kernel, started by Lab or by the gateway, whoever has this port.
+    async fn start_kernel(&self, port: u16) {
+        let (_, token) = self.lab();
+        let (status, kernel) = gateway::page(port, token, "POST", "/api/kernels", "{}").await;
+        assert_eq!(status, 201, "{kernel}");
+    }
+
+    /// Ctrl-C, after which nothing is left; gives all that it has said besides the address.
+    pub(crate) async fn interrupt(mut self) -> String {
+        let pid = self.process.id().unwrap().try_into().unwrap();
+        kill_process(Pid::from_raw(pid).unwrap(), Signal::INT).unwrap();
+        let ended = async {
+            while let Some(line) = self.stderr.next_line().await.unwrap() {
+                self.said += &line;
+                self.said += "\n";
+            }
+            self.process.wait().await.unwrap()
+        };
+        let ended = timeout(gateway::LIMIT, ended).await;
+        assert!(
+            ended.expect("nb up does not end").success(),
+            "{}",
+            self.said
+        );
+        assert_eq!(processes(&self.home), Vec::<String>::new());
+        let kernels = fs::read_dir(self.home.join("run/up/kernels")).unwrap();
+        assert_eq!(kernels.count(), 0);
+        std::mem::take(&mut self.said)
+    }
+}
+
+impl Drop for Up {
+    fn drop(&mut self) {
+        let _gone = self.process.start_kill();
+        gateway::end_kernels(&self.home.join("run/up"));
+        for (pid, _) in of_home(&self.home) {
+            let _gone = kill_process(pid, Signal::KILL);
+        }
+    }
+}
+
+/// The processes with this folder as their home, and their commands.
+fn of_home(home: &Path) -> Vec<(Pid, String)> {
+    let home = format!("HOME={}", home.display());
+    let has_home =
+        |environment: &[u8]| environment.split(|b| *b == 0).any(|v| v == home.as_bytes());
+    let of_process = |entry: fs::DirEntry| {
+        let pid = Pid::from_raw(entry.file_name().to_str()?.parse().ok()?)?;
+        let environment = fs::read(entry.path().join("environ")).ok()?;
+        let command = fs::read(entry.path().join("cmdline")).ok()?;
+        let command = String::from_utf8_lossy(&command).replace('\0', " ");
+        has_home(&environment).then_some((pid, command))
+    };
+    let entries = fs::read_dir("/proc").unwrap().flatten();
+    entries.filter_map(of_process).collect()
+}
+
+fn processes(home: &Path) -> Vec<String> {
+    let found = of_home(home).into_iter();
+    found.map(|(_, command)| command).collect()
+}
+
+/// What was installed: every file with its inode and time. What Python compiles later is not counted.
+fn installed(folder: &Path) -> BTreeMap<PathBuf, (u64, i64, i64)> {
+    let mut found = BTreeMap::new();
+    let mut folders = vec![folder.to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).unwrap() {
+            let entry = entry.unwrap();
+            let metadata = entry.metadata().unwrap();
+            if entry.file_name() == "__pycache__" {
+            } else if metadata.is_dir() {
+                folders.push(entry.path());
+            } else {
+                let state = (metadata.ino(), metadata.mtime(), metadata.mtime_nsec());
+                found.insert(entry.path(), state);
+            }
+        }
+    }
+    found
+}
+
+#[tokio::test]
+async fn nothing_is_needed_and_a_second_start_installs_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let home = folder.path();
+    let places = [
+        ("NB_DATA_DIR", home.join("data")),
+        ("XDG_CACHE_HOME", home.join("cache")),
+        ("UV_CACHE_DIR", home.join("cache/uv")),
+        ("PIP_CACHE_DIR", home.join("cache/pip")),
+    ];
+    let mut before = BTreeMap::new();
+    for is_first in [true, false] {
+        let up = Up::start(home, &places).await;
+        let (port, token) = up.lab();
+        let lab = format!("/lab?token={token}");
+        let (status, page) = gateway::page(port, token, "GET", &lab, "").await;
+        assert!(
+            status == 200 && page.contains("<title>JupyterLab"),
+            "{page}"
+        );
+        // One of Lab's and one that Lab does not know.
+        for port in [port, up.gateway] {
+            up.start_kernel(port).await;
+        }
+        let running = processes(home);
+        for program in [
+            "nb up",
+            "nb serve",
+            "-m jupyterlab",
+            " supervise",
+            "ipykernel_launcher",
+        ] {
+            let runs = running.iter().any(|command| command.contains(program));
+            assert!(runs, "{program} is not among {running:#?}");
+        }
+        let said = up.interrupt().await;
+        assert_eq!(said.contains("sets things up"), is_first, "{said}");
+        let now = installed(&home.join("data"));
+        assert!(is_first || now == before, "something was installed again");
+        before = now;
+    }
+}
+
+#[tokio::test]
+async fn one_that_is_killed_leaves_its_kernels_to_the_next_and_nothing_else() {
+    let folder = tempfile::tempdir().unwrap();
+    let home = folder.path();
+    let data = [("NB_DATA_DIR", gateway::project("target/nb-data"))];
+    let mut up = Up::start(home, &data).await;
+    up.start_kernel(up.lab().0).await;
+    up.process.kill().await.unwrap();
+    let of_kernel = |command: &String| command.contains("run/up/kernels/");
+    let others_end = async {
+        while !processes(home).iter().all(of_kernel) {
+            tokio::task::yield_now().await;
+        }
+    };
+    let ended = timeout(gateway::LIMIT, others_end).await;
+    assert!(ended.is_ok(), "{:#?}", processes(home));
+    assert_eq!(processes(home).len(), 2, "a supervisor and its kernel");
+    let next = Up::start(home, &data).await;
+    next.interrupt().await;
+}

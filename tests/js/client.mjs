@@ -1,0 +1,21 @@
+// @jupyterlab/services from Node as JupyterLab's own pages use it: the connection to a server, a cell's run.
+
+import { ServerConnection } from '@jupyterlab/services';
+import WebSocket from 'ws';
+
+export const settings = (baseUrl, token) => ServerConnection.makeSettings({
+  baseUrl, token, WebSocket, appendToken: true,
+  wsUrl: baseUrl.replace(/^http/, 'ws'),
+});
+
+// Runs a cell to its end; `onText` sees all output so far, `answer` goes to its question.
+export async function run(kernel, code, { answer, onText = () => {} } = {}) {
+  const future = kernel.requestExecute({ code, allow_stdin: answer !== undefined });
+  let text = '';
+  future.onIOPub = ({ header, content }) => {
+    if (header.msg_type === 'stream') onText(text += content.text);
+  };
+  future.onStdin = ({ header }) => kernel.sendInputReply({ status: 'ok', value: answer }, header);
+  const reply = await future.done;
+  return { text, reply: reply.content };
+}

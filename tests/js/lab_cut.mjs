@@ -1,0 +1,36 @@
+// JupyterLab in headless Chromium while its server loses the gateway for 5 s in the middle of a cell.
+// usage: node lab_cut.mjs LAB_URL SCREENSHOT_FOLDER CONTROL_PORT
+
+import { equal, step } from './check.mjs';
+import { CELL, FIRST, complete, cut } from './cutter.mjs';
+import { withLab } from './notebook.mjs';
+
+const [url, shots, control] = process.argv.slice(2);
+const shown = async cell => (await cell.locator('.jp-OutputArea pre').allTextContents()).join('');
+
+await withLab(url, shots, async ({ open, submit, output, press, state, saveAndReload, cell, prompts, shoot }) => {
+  await step('a notebook opens', open);
+  let twice;
+  await step('a cell goes on through a cut', async () => {
+    const running = await submit(CELL);
+    await output(running, FIRST.trim());
+    twice = await cut(control, 'rst', 5000);
+    await shoot('cut-away');
+    await output(running, 'the end');
+    await state('Idle');
+    console.log(`${complete(await shown(running), twice)} of at most ${twice} lines came twice`);
+    await shoot('cut-back');
+  });
+  await step('the next cell runs', async () => output(await submit('kept = 1\nprint("on")'), 'on'));
+  await step('after a reload the kernel is busy, all lines are there and later cells run', async () => {
+    await output(await submit('print("begun", flush=True)\ntime.sleep(600)'), 'begun');
+    await saveAndReload();
+    await state('Busy');
+    await press('notebook:interrupt-kernel');
+    await state('Idle');
+    complete(await shown(cell(0)), twice);
+    await output(await submit('print("kept", kept)'), 'kept 1');
+  });
+  equal(await prompts(), 0, 'prompts on the page');
+  await shoot('cut-end');
+});

@@ -1,0 +1,70 @@
+// JupyterLab's page in headless Chromium: a notebook, its cells, the kernel's state, screenshots.
+
+import { mkdirSync, mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { basename, join } from 'node:path';
+import { chromium } from 'playwright-core';
+
+// Opens a browser for `suite`, which gets what can be done with the page; ends the program with its outcome.
+export async function withLab(url, shots, suite) {
+  mkdirSync(shots, { recursive: true });
+  const failure = `failed-${basename(process.argv[1], '.mjs')}`;
+  rmSync(join(shots, `${failure}.png`), { force: true });
+  const profile = mkdtempSync(join(tmpdir(), 'nb-chromium-'));
+  const browser = await chromium.launchPersistentContext(profile, {
+    executablePath: process.env.NB_CHROMIUM ?? '/usr/bin/chromium', headless: true,
+    viewport: { width: 1280, height: 850 },
+    args: ['--no-sandbox', '--disable-gpu', '--no-first-run', '--disable-background-networking'],
+  });
+  const page = browser.pages()[0];
+  page.setDefaultTimeout(60_000);
+  const shoot = name => page.screenshot({ path: join(shots, `${name}.png`) });
+  let failed;
+  try {
+    await suite({ ...lab(page, url), page, shoot });
+  } catch (error) {
+    failed = error;
+    await shoot(failure);
+  } finally {
+    await browser.close();
+    rmSync(profile, { recursive: true, force: true });
+  }
+  if (failed) console.error(failed.message);
+  process.exit(failed ? 1 : 0);
+}
+
+function lab(page, url) {
+  const notebook = () => page.locator('.jp-NotebookPanel').last();
+  const cells = () => notebook().locator('.jp-CodeCell');
+  const state = name => page.locator('#jp-bottom-panel').filter({ hasText: `| ${name}` }).waitFor();
+  return {
+    state,
+    async open() {
+      await page.goto(url, { waitUntil: 'domcontentloaded' });
+      await page.locator('.jp-LauncherCard[data-category="Notebook"]').first().click();
+      await state('Idle');
+    },
+    // Types into the last cell and runs it; a fresh cell follows.
+    async submit(code) {
+      const cell = cells().last();
+      await cell.locator('.cm-content').click();
+      await page.keyboard.insertText(code);
+      const count = await cells().count();
+      await page.keyboard.press('Shift+Enter');
+      await cells().nth(count).waitFor();
+      return cells().nth(count - 1);
+    },
+    output: (cell, text) => cell.locator('.jp-OutputArea').filter({ hasText: text }).first().waitFor(),
+    press: command => notebook().locator(`[data-command="${command}"]`).first().click(),
+    // Once for a notebook: its first save asks for a name.
+    async saveAndReload() {
+      const unsaved = page.locator('#jp-main-dock-panel .lm-TabBar-tab.jp-mod-dirty');
+      await page.keyboard.press('Control+s');
+      await page.locator('.jp-Dialog .jp-mod-accept').click();
+      await unsaved.waitFor({ state: 'detached' });
+      await page.reload({ waitUntil: 'domcontentloaded' });
+    },
+    cell: n => cells().nth(n),
+    prompts: () => page.locator('.jp-toast-button, .Toastify__toast').count(),
+  };
+}
