@@ -9,12 +9,12 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
-use serde_json::Value;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::process::{Child, Command};
-use tokio::time::timeout;
+use tokio::time::{Instant, sleep, timeout};
 
 use crate::client::Client;
 
@@ -61,23 +61,23 @@ impl Gateway {
         self.folder.path().to_owned()
     }
 
-    /// A kernelspec that runs `script` in a shell.
-    pub(crate) fn put_shell_spec(&self, name: &str, script: &str) {
+    /// A kernelspec.
+    pub(crate) fn put_spec(&self, name: &str, spec: &Value) {
         let folder = self.folder.path().join("jupyter/kernels").join(name);
         fs::create_dir_all(&folder).unwrap();
-        let spec = serde_json::json!({"argv": ["/bin/sh", "-c", script], "language": "sh"});
         fs::write(folder.join("kernel.json"), spec.to_string()).unwrap();
+    }
+
+    /// A kernelspec that runs `script` in a shell.
+    pub(crate) fn put_shell_spec(&self, name: &str, script: &str) {
+        let spec = json!({"argv": ["/bin/sh", "-c", script], "language": "sh"});
+        self.put_spec(name, &spec);
     }
 
     /// A kernelspec of our own kernel `peer` with this manner, named like it.
     pub(crate) fn put_peer_spec(&self, manner: &str) {
-        let folder = self.folder.path().join("jupyter/kernels").join(manner);
-        fs::create_dir_all(&folder).unwrap();
-        let peer = Path::new(env!("CARGO_BIN_EXE_nb")).with_file_name("examples/peer");
-        assert!(peer.exists(), "run cargo build --example peer");
-        let argv = serde_json::json!([peer, manner, "{connection_file}"]);
-        let spec = serde_json::json!({"argv": argv, "language": "peer"});
-        fs::write(folder.join("kernel.json"), spec.to_string()).unwrap();
+        let argv = json!([peer(), manner, "{connection_file}"]);
+        self.put_spec(manner, &json!({"argv": argv, "language": "peer"}));
     }
 
     /// How much memory the supervisor of a kernel holds.
@@ -91,14 +91,11 @@ impl Gateway {
 
     /// The kernelspec `plain`, of a kernel that is not IPython.
     pub(crate) fn put_plain_spec(&self) {
-        let folder = self.folder.path().join("jupyter/kernels/plain");
-        fs::create_dir_all(&folder).unwrap();
         let root = Path::new(env!("CARGO_MANIFEST_DIR"));
         let python = root.join("target/test-env/bin/python");
         let kernel = root.join("tests/it/peers/plain_kernel.py");
-        let argv = serde_json::json!([python, kernel, "-f", "{connection_file}"]);
-        let spec = serde_json::json!({"argv": argv, "language": "plain"});
-        fs::write(folder.join("kernel.json"), spec.to_string()).unwrap();
+        let argv = json!([python, kernel, "-f", "{connection_file}"]);
+        self.put_spec("plain", &json!({"argv": argv, "language": "plain"}));
     }
 
     /// A request with the token; the answer's status and body (`null` when it has none).
@@ -106,6 +103,28 @@ impl Gateway {
         timeout(LIMIT, request(self.port, method, path, body))
             .await
             .expect("REST hangs")
+    }
+
+    /// What REST shows of a kernel.
+    pub(crate) async fn model(&self, kernel: &str) -> Value {
+        let path = format!("/api/kernels/{kernel}");
+        let (status, model) = self.rest("GET", &path, "").await;
+        assert_eq!(status, 200, "{model}");
+        model
+    }
+
+    /// Waits until REST shows a kernel in this state.
+    pub(crate) async fn wait_for_state(&self, kernel: &str, state: &str) -> Value {
+        let deadline = Instant::now() + LIMIT;
+        let path = format!("/api/kernels/{kernel}");
+        loop {
+            let (_, model) = self.rest("GET", &path, "").await;
+            if model["execution_state"] == state {
+                return model;
+            }
+            assert!(Instant::now() < deadline, "never {state}: {model}");
+            sleep(Duration::from_millis(5)).await;
+        }
     }
 
     /// The id of a new kernel.
@@ -146,6 +165,25 @@ impl Gateway {
                 let _gone = kill_process_group(pid, Signal::KILL);
             }
         }
+    }
+}
+
+/// The program of the kernel `peer`.
+pub(crate) fn peer() -> PathBuf {
+    let peer = Path::new(env!("CARGO_BIN_EXE_nb")).with_file_name("examples/peer");
+    assert!(peer.exists(), "run cargo build --example peer");
+    peer
+}
+
+/// Waits until what `look` looks for is there.
+pub(crate) async fn wait_for<T>(what: &str, look: impl Fn() -> Option<T>) -> T {
+    let deadline = Instant::now() + LIMIT;
+    loop {
+        if let Some(found) = look() {
+            return found;
+        }
+        assert!(Instant::now() < deadline, "never: {what}");
+        sleep(Duration::from_millis(5)).await;
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod client;
 mod clients;
+mod deaths;
 mod gateway;
 mod magics;
 mod misbehaviour;

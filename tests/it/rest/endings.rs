@@ -1,11 +1,11 @@
 //! What becomes of a start when its client or somebody else puts an end to it.
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
 use super::*;
+use crate::gateway::wait_for;
 
 /// Starts of this kernelspec take until their deadline of a minute; the kernel's pid is in the file `pid`.
 pub(super) const ENDLESS: &str = "echo $$ >pid; exec sleep 600";
@@ -33,18 +33,6 @@ pub(super) async fn post(gateway: &Gateway, route: &str, body: &str) -> TcpStrea
 pub(super) fn kernels(gateway: &Gateway) -> Vec<PathBuf> {
     let folders = fs::read_dir(gateway.root().join("run/kernels")).unwrap();
     folders.flatten().map(|entry| entry.path()).collect()
-}
-
-/// Waits until it is there.
-pub(super) async fn wait_for<T>(what: &str, look: impl Fn() -> Option<T>) -> T {
-    let deadline = Instant::now() + LIMIT;
-    loop {
-        if let Some(found) = look() {
-            return found;
-        }
-        assert!(Instant::now() < deadline, "never: {what}");
-        sleep(Duration::from_millis(5)).await;
-    }
 }
 
 pub(super) async fn no_kernel(gateway: &Gateway) {
