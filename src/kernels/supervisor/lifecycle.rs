@@ -115,6 +115,9 @@ impl Lifecycle {
         mut self,
         announce: impl FnOnce(Announcement),
     ) -> Option<oneshot::Sender<()>> {
+        if let Some(note) = self.start.cwd_note.take() {
+            self.broker.say_with_next_cell(note);
+        }
         let mut kernel = match self.bring_up().await {
             Brought::Up(running) => {
                 announce(Announcement::Ready);
@@ -127,9 +130,6 @@ impl Lifecycle {
             }
             Brought::Shutdown(asker) => return Some(self.shut_down(asker)),
         };
-        if let Some(note) = self.start.cwd_note.take() {
-            self.broker.say_with_next_cell(note);
-        }
         loop {
             let exit = match &mut kernel {
                 Some(running) => self.relay(running).await,
