@@ -8,5 +8,7 @@ mod magics;
 mod misbehaviour;
 mod notebooks;
 mod rest;
+mod starting;
 mod starts;
 mod survival;
+mod wire;
