@@ -205,6 +205,27 @@ fn a_broken_frame_closes_with_its_code_and_harms_nobody_else() {
 }
 
 #[test]
+fn a_goodbye_is_answered_with_its_code() {
+    run(async {
+        let broker = running();
+        for (said, answered) in [
+            (&[][..], 1000),
+            (&1000_u16.to_be_bytes(), 1000),
+            (&1001_u16.to_be_bytes(), 1001),
+            (&4321_u16.to_be_bytes(), 4321),
+            (&1005_u16.to_be_bytes(), 1002),
+        ] {
+            let mut client = connect(&broker, "a");
+            assert_eq!(told(&mut client).await, "idle");
+            send(&mut client, 0x8, said).await;
+            assert_eq!(close_code(&mut client).await, answered, "{said:?}");
+            assert_eq!(client.read(&mut [0]).await.unwrap(), 0);
+            assert_eq!(broker.snapshot().connections, 0);
+        }
+    });
+}
+
+#[test]
 fn a_stock_jupyter_server_gets_nothing_that_breaks_it() {
     run(async {
         let broker = running();
