@@ -49,7 +49,7 @@ pub enum LaunchError {
     Failed(StartFailure),
     #[error("the kernel was ended before it was ready")]
     Ended,
-    /// This machine, or a bug of ours.
+    /// This machine has no room for it: processes, descriptors, the disk.
     #[error("{0}")]
     Machine(String),
 }

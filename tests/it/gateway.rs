@@ -21,28 +21,38 @@ use crate::client::Client;
 /// No wait of any test is longer.
 pub(crate) const LIMIT: Duration = Duration::from_secs(60);
 
+/// What a process has on most machines.
+const DESCRIPTORS: u32 = 1024;
+
 pub(crate) const TOKEN: &str = "it-token";
 
 pub(crate) struct Gateway {
     child: Child,
     pub(crate) port: u16,
     handover: &'static str,
+    descriptors: u32,
     folder: TempDir,
 }
 
 impl Gateway {
     pub(crate) async fn start(handover: &'static str) -> Self {
+        Self::start_with(handover, DESCRIPTORS).await
+    }
+
+    /// One that may have so many descriptors.
+    pub(crate) async fn start_with(handover: &'static str, descriptors: u32) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let environments = folder.path().join("data/envs");
         fs::create_dir_all(&environments).unwrap();
         let python = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/test-env");
         assert!(python.join("bin/python").exists(), "run cargo xtask setup");
         symlink(python, environments.join("default")).unwrap();
-        let (child, port) = spawn(folder.path(), handover).await;
+        let (child, port) = spawn(folder.path(), handover, descriptors).await;
         Self {
             child,
             port,
             handover,
+            descriptors,
             folder,
         }
     }
@@ -50,7 +60,7 @@ impl Gateway {
     /// `kill -9`, and another gateway on the same folders.
     pub(crate) async fn replace(&mut self) {
         self.child.kill().await.unwrap();
-        (self.child, self.port) = spawn(self.folder.path(), self.handover).await;
+        (self.child, self.port) = spawn(self.folder.path(), self.handover, self.descriptors).await;
     }
 
     pub(crate) fn pid(&self) -> u32 {
@@ -194,8 +204,10 @@ impl Drop for Gateway {
     }
 }
 
-async fn spawn(folder: &Path, handover: &str) -> (Child, u16) {
-    let mut child = Command::new(env!("CARGO_BIN_EXE_nb"))
+async fn spawn(folder: &Path, handover: &str, descriptors: u32) -> (Child, u16) {
+    let mut child = Command::new("/bin/sh")
+        .args(["-c", &format!("ulimit -n {descriptors}; exec \"$@\""), "sh"])
+        .arg(env!("CARGO_BIN_EXE_nb"))
         .args([
             "serve",
             "--port",
