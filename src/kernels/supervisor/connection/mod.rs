@@ -36,7 +36,7 @@ const MESSAGE_BYTES_MAX: usize = 256 * 1024 * 1024;
 /// Room for what is read at once.
 const READ_BYTES: usize = 64 * 1024;
 
-/// A connection that is silent this long is pinged.
+/// A connection is pinged that often, so that whatever lies in between does not take it for dead.
 const KEEP_ALIVE: Duration = Duration::from_secs(20);
 
 /// So many silent times in a row, the first of which is no fault, end it.
@@ -206,7 +206,7 @@ fn ponged(shared: &Shared, payload: &[u8]) {
     shared.line.wake.notify_one();
 }
 
-/// Pings a silent connection and ends one that stays silent; a slow one that takes what is written is
+/// Pings a connection without a ping in flight, or with one that has heard nothing, and ends one that stays silent; a slow one that takes what is written is
 /// not silent.
 async fn watch(shared: &Shared) {
     let mut silent_times = 0;
@@ -228,7 +228,7 @@ async fn watch(shared: &Shared) {
         }
         if silent_times >= SILENT_TIMES_MAX {
             shared.line.close((4408, "no answer to pings"));
-        } else if !heard {
+        } else if !heard || shared.pinged.get().is_none() {
             shared.ping_due.set(true);
             shared.line.wake.notify_one();
         }
