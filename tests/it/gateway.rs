@@ -146,13 +146,23 @@ impl Gateway {
 
     /// What a kernel's supervisor itself answers.
     pub(crate) async fn supervisor(&self, kernel: &str, path: &str) -> Value {
-        let socket = format!("run/kernels/{kernel}/supervisor.sock");
-        let socket = UnixStream::connect(self.folder.path().join(socket));
-        let (status, body) = timeout(LIMIT, exchange(socket.await.unwrap(), "GET", path, ""))
-            .await
-            .expect("the supervisor hangs");
+        let (status, body) = self.ask_supervisor(kernel, "GET", path, "").await;
         assert_eq!(status, 200, "{body}");
         body
+    }
+
+    /// A request to a kernel's supervisor itself.
+    pub(crate) async fn ask_supervisor(
+        &self,
+        kernel: &str,
+        method: &str,
+        path: &str,
+        body: &str,
+    ) -> (u16, Value) {
+        let socket = format!("run/kernels/{kernel}/supervisor.sock");
+        let socket = UnixStream::connect(self.folder.path().join(socket));
+        let answer = exchange(socket.await.unwrap(), method, path, body);
+        timeout(LIMIT, answer).await.expect("the supervisor hangs")
     }
 
     pub(crate) async fn connect(&self, kernel: &str, session: &str) -> Client {

@@ -7,6 +7,7 @@
 //! env NAME            the environment variable NAME
 //! wait                begins, and fails once an `interrupt_request` has come
 //! exit CODE TEXT      TEXT on stderr, then the end
+//! buffers             the request's own buffers, displayed
 //! leave FILE          closes its shell socket, and ends with code 7 once FILE is there
 //! anything else       itself
 //! ```
@@ -19,6 +20,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
 
+use bytes::Bytes;
 use nb::protocol::connection_file::{ConnectionFile, Socket};
 use nb::protocol::message::{HeaderPeek, Message};
 use nb::protocol::multipart;
@@ -247,6 +249,10 @@ impl Kernel {
                 });
                 return json!({"leaves": true});
             }
+            (_, ["buffers"]) => {
+                let content = json!({"data": {"text/plain": "buffers"}, "metadata": {}});
+                self.publish_with("display_data", parent, &content, &request.buffers);
+            }
             (_, ["env", name]) => say(&std::env::var(name).unwrap_or_default()),
             _ => say(code),
         }
@@ -258,10 +264,15 @@ impl Kernel {
     }
 
     fn publish(&self, msg_type: &str, parent: &[u8], content: &Value) {
+        self.publish_with(msg_type, parent, content, &[]);
+    }
+
+    fn publish_with(&self, msg_type: &str, parent: &[u8], content: &Value, buffers: &[Bytes]) {
         let bad = self.manner == Manner::BadSignature && msg_type == "stream";
         let signer = if bad { &self.foreign } else { &self.signer };
-        let message = self.message(msg_type, parent, content);
-        let mut frames = vec![bytes::Bytes::from(format!("kernel.{msg_type}"))];
+        let mut message = self.message(msg_type, parent, content);
+        message.buffers = buffers.to_vec();
+        let mut frames = vec![Bytes::from(format!("kernel.{msg_type}"))];
         frames.extend(multipart::encode(&message, signer));
         let mut subscribers = self.subscribers.lock().unwrap();
         subscribers.retain_mut(|output| {
