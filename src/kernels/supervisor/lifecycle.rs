@@ -128,7 +128,10 @@ impl Lifecycle {
                 announce(Announcement::Failed(failure));
                 return None;
             }
-            Brought::Shutdown(asker) => return Some(self.shut_down(asker)),
+            Brought::Shutdown(asker) => {
+                announce(Announcement::Ended);
+                return Some(self.shut_down(asker));
+            }
         };
         loop {
             let exit = match &mut kernel {
