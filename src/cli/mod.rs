@@ -18,8 +18,8 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    Serve(serve::Serve),
     Up(up::Up),
+    Serve(serve::Serve),
     #[command(hide = true)]
     Supervise(supervise::Supervise),
 }

@@ -23,29 +23,34 @@ use crate::kernels::registry::Registry;
 /// A listing is not kept waiting by a supervisor that hangs.
 const LIST_DEADLINE: Duration = Duration::from_millis(100);
 
-/// Runs the gateway.
+/// Runs the gateway that clients connect to
 ///
-/// The token comes from --token-file, else from NB_TOKEN, else one is made and kept. Kernels live
-/// on when the gateway ends. SIGTERM and SIGINT let requests that are under way end within five
-/// seconds; a second signal does not.
+/// Prints its address. The token that clients need comes from --token-file, else from the variable
+/// NB_TOKEN, else one is made, kept and printed with the address.
+///
+/// Ctrl-C or SIGTERM ends the gateway within five seconds, a second one at once. Its kernels live on,
+/// and the next gateway finds them.
 #[derive(Debug, clap::Args)]
+#[command(
+    after_help = "NB_LOG sets what is logged to stderr: error, warn, info, debug, or as RUST_LOG."
+)]
 pub(super) struct Serve {
-    /// The address to listen on.
+    /// The address to listen on
     #[arg(long, env = "NB_SERVER_IP", default_value_t = IpAddr::V4(Ipv4Addr::LOCALHOST))]
     ip: IpAddr,
-    /// The port to listen on; 0 takes any that is free.
+    /// The port to listen on; 0 takes any that is free
     #[arg(long, env = "NB_SERVER_PORT", default_value_t = 8888)]
     port: u16,
-    /// A file that holds the token.
+    /// A file that holds the token
     #[arg(long, env = "NB_SERVER_TOKEN_FILE", value_name = "FILE")]
     token_file: Option<PathBuf>,
-    /// Where sockets and the registry of kernels are; a short path.
+    /// Where the kernels' sockets are, a short path [default: NB_RUNTIME_DIR, else one of the user's own]
     #[arg(long, env = "NB_SERVER_RUNTIME_DIR", value_name = "FOLDER")]
     runtime_dir: Option<PathBuf>,
-    /// What the paths of clients are below of, and where kernels work; the current folder unless given.
+    /// The folder that notebooks' paths begin at and that kernels work in [default: the current one]
     #[arg(long, env = "NB_SERVER_ROOT", value_name = "FOLDER")]
     root: Option<PathBuf>,
-    /// How a client's connection reaches its kernel.
+    /// How a client's connection reaches its kernel
     #[arg(long, env = "NB_SERVER_HANDOVER", value_enum, default_value_t)]
     handover: Handover,
 }
@@ -69,7 +74,7 @@ impl Serve {
             user: user_name(),
             launcher: Launcher::new(registry.clone()),
             registry,
-            specs: SearchPath::from_env(),
+            specs: SearchPath::from_env().and_own(places.data.join("kernels")),
             default_python: default_python(&places.data),
             root: root(self.root.as_deref())?,
             home: env::home_dir().unwrap_or_else(|| PathBuf::from("/")),

@@ -23,7 +23,7 @@ use crate::env::{Environment, Uv};
 use crate::error::Error;
 use crate::gateway;
 
-/// Sets everything up and runs a JupyterLab on the gateway until Ctrl-C.
+/// Sets everything up and runs a gateway with a JupyterLab on it: start here
 ///
 /// Needs Python 3.11 or newer. The first run makes Python environments; later ones find them. Prints one
 /// address when Lab answers. Ctrl-C ends Lab, the gateway and its kernels.
@@ -36,10 +36,10 @@ pub(super) struct Up {
     #[arg(long, default_value_t = 8888)]
     port: u16,
     /// The folder with the notebooks [default: the current one]
-    #[arg(long)]
+    #[arg(long, value_name = "FOLDER")]
     root: Option<PathBuf>,
     /// A file that holds the token for Lab and the gateway [default: NB_TOKEN, else one that is generated and kept]
-    #[arg(long)]
+    #[arg(long, value_name = "FILE")]
     token_file: Option<PathBuf>,
     /// Accepted for habit's sake: a browser is never opened
     #[arg(long)]

@@ -166,7 +166,7 @@ impl From<LaunchError> for ApiError {
                 "the kernel was ended",
                 error.to_string(),
             ),
-            LaunchError::Machine(message) => Self::internal(message),
+            LaunchError::Machine(message) => Self::recovering(message),
         }
     }
 }

@@ -38,7 +38,7 @@ impl Gateway {
         let ids = self
             .blocking(|registry| registry.ids())
             .await?
-            .map_err(|error| ApiError::internal(format!("kernels cannot be listed: {error}")))?;
+            .map_err(|error| ApiError::recovering(format!("kernels cannot be listed: {error}")))?;
         let kernels = ids.into_iter().map(|id| self.look(id, deadline));
         let kernels = join_all(kernels).await;
         Ok(kernels.into_iter().filter_map(Result::ok).collect())

@@ -12,12 +12,14 @@ use axum::Router;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
+use rustix::process::{Resource, getrlimit};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 
 use super::drain::Drain;
 
-/// Connections at one time, those handed over not counted.
+/// Connections at one time, those handed over not counted; fewer where there are not twice as many
+/// descriptors, since requests need some of their own: without, no kernel could be found or started.
 const CONNECTIONS_MAX: usize = 4096;
 
 /// How long a request's head may take, and a connection be without a request.
@@ -32,7 +34,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// Serves until the future is dropped; connections that it has then go on until `drain` ends them.
 pub(crate) async fn serve(listener: TcpListener, router: Router, drain: &Drain) {
-    let connections = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let connections = Arc::new(Semaphore::new(connections_max()));
     // It is never closed.
     while let Ok(permit) = Arc::clone(&connections).acquire_owned().await {
         match listener.accept().await {
@@ -51,6 +53,12 @@ pub(crate) async fn serve(listener: TcpListener, router: Router, drain: &Drain) 
             }
         }
     }
+}
+
+fn connections_max() -> usize {
+    let descriptors = getrlimit(Resource::Nofile).current;
+    let half = descriptors.and_then(|descriptors| usize::try_from(descriptors / 2).ok());
+    half.map_or(CONNECTIONS_MAX, |half| half.clamp(1, CONNECTIONS_MAX))
 }
 
 /// Serves one connection; a request that is under way when the end is asked for is the last one.

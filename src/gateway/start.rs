@@ -90,12 +90,10 @@ impl Planner {
         let (name, listed) = specs
             .find(asked.spec.as_deref())
             .map_err(PlanError::UnknownSpec)?;
-        let place = match (&wishes.folder, &asked.place) {
-            (Some(folder), _) => Some(PathBuf::from(folder)),
-            (None, Some(place)) => Some(self.folder_of(place)),
-            (None, None) => None,
-        };
-        let (cwd, cwd_note) = choose_folder(place.as_deref(), &[&self.root, &self.home]);
+        let folder = wishes.folder.as_ref().map(PathBuf::from);
+        let place = asked.place.as_ref().map(|place| self.folder_of(place));
+        let asked_for: Vec<PathBuf> = folder.into_iter().chain(place).collect();
+        let (cwd, cwd_note) = choose_folder(&asked_for, &[&self.root, &self.home]);
 
         let mut env = self.inherited.clone();
         if let Some(Place::Notebook(path)) = &asked.place {
@@ -220,14 +218,16 @@ fn is_sound_name(name: &str) -> bool {
     !name.is_empty() && !name.contains(['=', '\0'])
 }
 
-/// The asked folder if it can be worked in, else the first that can, with a note that says so.
-fn choose_folder(asked: Option<&Path>, others: &[&Path]) -> (PathBuf, Option<String>) {
-    if let Some(asked) = asked.filter(|asked| is_usable(asked)) {
-        return (asked.to_owned(), None);
-    }
-    let other = others.iter().find(|folder| is_usable(folder));
-    let chosen = other.map_or_else(|| PathBuf::from("/"), |folder| PathBuf::from(*folder));
-    let note = asked.map(|asked| {
+/// The first folder that can be worked in, with a note if it is not the first that was asked for.
+fn choose_folder(asked: &[PathBuf], others: &[&Path]) -> (PathBuf, Option<String>) {
+    let mut all = asked
+        .iter()
+        .map(PathBuf::as_path)
+        .chain(others.iter().copied());
+    let chosen = all.find(|folder| is_usable(folder));
+    let chosen = chosen.unwrap_or(Path::new("/")).to_owned();
+    let missed = asked.first().filter(|asked| **asked != chosen);
+    let note = missed.map(|asked| {
         let (asked, chosen) = (asked.display(), chosen.display());
         format!("The folder {asked} cannot be worked in here; this kernel works in {chosen}.")
     });

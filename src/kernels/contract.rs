@@ -66,14 +66,16 @@ impl fmt::Debug for Start {
     }
 }
 
-/// The one JSON line that a supervisor writes to its stdout once the first start has succeeded or
-/// failed; stdout is closed after it. A supervisor whose first start failed exits and removes its
+/// The one JSON line that a supervisor writes to its stdout once the first start has succeeded, has
+/// failed or was ended by somebody; stdout is closed after it. A supervisor whose first start failed exits and removes its
 /// folder.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "start", rename_all = "snake_case")]
 pub enum Announcement {
     Ready,
     Failed(StartFailure),
+    /// Its folder goes, and may be another's by the time that this is read.
+    Ended,
 }
 
 /// Why a kernel did not start.

@@ -1,7 +1,8 @@
 //! Finds kernelspecs where Jupyter finds them, afresh at each call: a change on disk is seen at once.
 //!
-//! The order is that of `jupyter --paths`: `JUPYTER_PATH`, user, environment, system; the first
-//! spec of a name wins, and one that is broken hides none of another name.
+//! The order is that of `jupyter --paths`: `JUPYTER_PATH`, user, environment, system, with an active
+//! environment of the user's own before the user; then nb's own. The first spec of a name wins, and one
+//! that is broken hides none of another name.
 
 use std::collections::BTreeMap;
 use std::env;
@@ -9,6 +10,8 @@ use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
+
+use rustix::fs::{Access, access};
 
 use crate::protocol::kernelspec::{self, KernelSpec};
 
@@ -34,22 +37,34 @@ impl SearchPath {
     /// The same for any environment.
     pub fn from_lookup(var: impl Fn(&str) -> Option<OsString>) -> Self {
         let path = |name| var(name).map(PathBuf::from);
-        let mut data = Vec::new();
+        let mut data: Vec<Option<PathBuf>> = Vec::new();
         if let Some(list) = var("JUPYTER_PATH") {
-            data.extend(env::split_paths(&list).filter(|entry| entry.is_absolute()));
+            let entries = env::split_paths(&list).filter(|entry| entry.is_absolute());
+            data.extend(entries.map(Some));
         }
-        data.extend(path("JUPYTER_DATA_DIR").or_else(|| {
+        let user = path("JUPYTER_DATA_DIR").or_else(|| {
             let share = path("XDG_DATA_HOME").or_else(|| Some(path("HOME")?.join(".local/share")));
             Some(share?.join("jupyter"))
-        }));
+        });
         let prefix = path("VIRTUAL_ENV").or_else(|| path("CONDA_PREFIX"));
-        data.extend(prefix.map(|prefix| prefix.join("share/jupyter")));
-        data.extend(["/usr/local/share/jupyter", "/usr/share/jupyter"].map(PathBuf::from));
-        Self(
-            data.into_iter()
-                .map(|folder| folder.join("kernels"))
-                .collect(),
-        )
+        let preferred = prefix
+            .as_deref()
+            .is_some_and(|prefix| is_preferred(prefix, &var));
+        let environment = prefix.map(|prefix| prefix.join("share/jupyter"));
+        data.extend(match preferred {
+            true => [environment, user],
+            false => [user, environment],
+        });
+        let mut folders: Vec<_> = data.into_iter().flatten().collect();
+        folders.extend(["/usr/local/share/jupyter", "/usr/share/jupyter"].map(PathBuf::from));
+        let kernels = folders.into_iter().map(|folder| folder.join("kernels"));
+        Self(kernels.collect())
+    }
+
+    /// The same, and after all others a folder of nb's own.
+    pub fn and_own(mut self, kernels: PathBuf) -> Self {
+        self.0.push(kernels);
+        self
     }
 
     /// Every spec by its name in lower case, as Jupyter has it; blocks on the file system.
@@ -75,6 +90,17 @@ impl SearchPath {
         }
         specs
     }
+}
+
+/// Whether Jupyter would look into this environment before it looks at the user's folder: an active one
+/// that is the user's own and not conda's base, unless somebody has said otherwise.
+fn is_preferred(prefix: &Path, var: &impl Fn(&str) -> Option<OsString>) -> bool {
+    if let Some(said) = var("JUPYTER_PREFER_ENV_PATH") {
+        let no = ["no", "n", "false", "off", "0", "0.0"];
+        return !no.iter().any(|no| said.eq_ignore_ascii_case(no));
+    }
+    let is_base = || var("CONDA_DEFAULT_ENV").is_none_or(|name| name == "base");
+    (var("VIRTUAL_ENV").is_some() || !is_base()) && access(prefix, Access::WRITE_OK).is_ok()
 }
 
 fn read(file: &Path) -> Result<KernelSpec, String> {
@@ -122,19 +148,59 @@ mod tests {
         assert!(path.find_all().contains_key("later"));
     }
 
+    /// The folders for this environment, `{env}` being a folder of ours.
+    fn folders(env: &Path, vars: &[(&str, &str)]) -> Vec<String> {
+        let env = env.to_str().unwrap();
+        let path = SearchPath::from_lookup(|name| {
+            let found = vars.iter().find(|(known, _)| *known == name);
+            found.map(|(_, value)| value.replace("{env}", env).into())
+        });
+        let path = path.and_own("/data/kernels".into());
+        let shown = |folder: &PathBuf| folder.to_str().unwrap().replace(env, "{env}");
+        path.0.iter().map(shown).collect()
+    }
+
     #[test]
     fn user_environment_and_system_folders_come_in_jupyters_order() {
-        let path = SearchPath::from_lookup(|name| match name {
-            "HOME" => Some("/h".into()),
-            "VIRTUAL_ENV" => Some("/v".into()),
-            _ => None,
-        });
-        let expected = [
-            "/h/.local/share/jupyter/kernels",
-            "/v/share/jupyter/kernels",
-            "/usr/local/share/jupyter/kernels",
-            "/usr/share/jupyter/kernels",
-        ];
-        assert_eq!(path.0, expected.map(PathBuf::from));
+        let env = tempfile::tempdir().unwrap();
+        let user = "/h/.local/share/jupyter/kernels";
+        let own = "{env}/share/jupyter/kernels";
+        let home = ("HOME", "/h");
+        for (vars, expected) in [
+            (vec![], [user, own]),
+            (vec![("VIRTUAL_ENV", "{env}")], [own, user]),
+            (
+                vec![("VIRTUAL_ENV", "{env}"), ("JUPYTER_PREFER_ENV_PATH", "0")],
+                [user, own],
+            ),
+            (
+                vec![("CONDA_PREFIX", "{env}"), ("CONDA_DEFAULT_ENV", "base")],
+                [user, own],
+            ),
+            (
+                vec![("CONDA_PREFIX", "{env}"), ("CONDA_DEFAULT_ENV", "x")],
+                [own, user],
+            ),
+            (
+                vec![("CONDA_PREFIX", "{env}"), ("JUPYTER_PREFER_ENV_PATH", "1")],
+                [own, user],
+            ),
+        ] {
+            let found = folders(env.path(), &[&vars[..], &[home]].concat());
+            let expected = match vars.is_empty() {
+                true => &expected[..1],
+                false => &expected[..],
+            };
+            assert_eq!(found[..expected.len()], *expected, "{vars:?}");
+            let rest = [
+                "/usr/local/share/jupyter/kernels",
+                "/usr/share/jupyter/kernels",
+                "/data/kernels",
+            ];
+            assert_eq!(found[expected.len()..], rest, "{vars:?}");
+        }
+        // One that is not ours to write to.
+        let foreign = folders(env.path(), &[home, ("VIRTUAL_ENV", "/none")]);
+        assert_eq!(foreign[..2], [user, "/none/share/jupyter/kernels"]);
     }
 }

@@ -24,15 +24,14 @@ use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
-use super::client::Supervisor;
 use super::contract::{self, Announcement, Start, StartFailure, StartFailureKind};
 use super::registry::{Registry, parse_id};
 
 /// What a supervisor needs on top of the kernel's own start deadline.
 const SLACK: Duration = Duration::from_secs(10);
 
-/// How long a supervisor that was asked to end may take until it is killed.
-const END_WITHIN: Duration = Duration::from_secs(5);
+/// How long a supervisor that was asked to end may take until it is killed: it ends its kernel first.
+const END_WITHIN: Duration = Duration::from_secs(15);
 
 /// A longer announcement is refused.
 const ANNOUNCEMENT_BYTES_MAX: u64 = 64 * 1024;
@@ -49,7 +48,7 @@ pub enum LaunchError {
     Failed(StartFailure),
     #[error("the kernel was ended before it was ready")]
     Ended,
-    /// This machine, or a bug of ours.
+    /// This machine has no room for it: processes, descriptors, the disk.
     #[error("{0}")]
     Machine(String),
 }
@@ -169,7 +168,7 @@ impl Launcher {
                 return Err(LaunchError::Ended);
             }
         };
-        let (kind, message, stderr_tail) = match announced {
+        let failure = match announced {
             Ok(Some(Announcement::Ready)) => {
                 return Ok(Launched {
                     launcher: self.clone(),
@@ -182,34 +181,37 @@ impl Launcher {
                 reap(child, id);
                 return Err(LaunchError::Failed(failure));
             }
-            // It has cleaned up, so it was asked to end.
-            Ok(None) if !folder.exists() => {
+            Ok(Some(Announcement::Ended)) => {
                 reap(child, id);
                 return Err(LaunchError::Ended);
             }
-            Ok(None) => (
-                StartFailureKind::Internal,
-                "the kernel's supervisor ended before the kernel had started".to_owned(),
-                log_tail(folder.join(contract::file::LOG)).await,
-            ),
-            Err(_) => (
-                StartFailureKind::Deadline,
-                format!("the kernel did not start within {deadline:?}"),
-                String::new(),
-            ),
+            Ok(None) => {
+                let tail = log_tail(folder.join(contract::file::LOG)).await;
+                self.undo(id, child).await;
+                self.remove(id).await;
+                return Err(LaunchError::Failed(StartFailure {
+                    kind: StartFailureKind::Internal,
+                    message: "the kernel's supervisor ended before the kernel had started"
+                        .to_owned(),
+                    stderr_tail: tail,
+                }));
+            }
+            Err(_) => StartFailure {
+                kind: StartFailureKind::Deadline,
+                message: format!("the kernel did not start within {deadline:?}"),
+                stderr_tail: String::new(),
+            },
         };
         self.undo(id, child).await;
-        Err(LaunchError::Failed(StartFailure {
-            kind,
-            message,
-            stderr_tail,
-        }))
+        Err(LaunchError::Failed(failure))
     }
 
-    /// Leaves nothing of a kernel.
+    /// Leaves nothing of a kernel. A supervisor that ended well has left nothing itself, and what has
+    /// its id by then is another's.
     async fn undo(&self, id: Uuid, mut child: Child) {
-        end(&mut child, self.registry.socket(id)).await;
-        self.remove(id).await;
+        if !end(&mut child).await {
+            self.remove(id).await;
+        }
     }
 
     /// Makes the folder and writes the request into it.
@@ -281,21 +283,24 @@ async fn announcement(stdout: ChildStdout) -> Option<Announcement> {
         .ok()
 }
 
-/// Ends a supervisor that is of no use, and with it its kernel where that still works.
-async fn end(child: &mut Child, socket: PathBuf) {
-    if let Err(error) = Supervisor::new(socket).shutdown().await {
-        tracing::debug!(%error, "a supervisor does not listen");
-        let pid = child
-            .id()
-            .and_then(|pid| Pid::from_raw(pid.try_into().ok()?));
-        if let Some(Err(error)) = pid.map(|pid| kill_process(pid, Signal::TERM)) {
-            tracing::debug!(%error, "a supervisor could not be signalled");
-        }
+/// Ends a supervisor that is of no use, and with it its kernel; whether it ended well. By its pid: on
+/// its socket another could listen already.
+async fn end(child: &mut Child) -> bool {
+    // A child that was waited for has no pid any more.
+    let pid = child
+        .id()
+        .and_then(|pid| Pid::from_raw(pid.try_into().ok()?));
+    if let Some(Err(error)) = pid.map(|pid| kill_process(pid, Signal::TERM)) {
+        tracing::debug!(%error, "a supervisor could not be signalled");
     }
-    if timeout(END_WITHIN, child.wait()).await.is_err()
-        && let Err(error) = child.kill().await
-    {
-        tracing::warn!(%error, "a supervisor could not be killed");
+    match timeout(END_WITHIN, child.wait()).await {
+        Ok(ended) => ended.is_ok_and(|status| status.success()),
+        Err(_) => {
+            if let Err(error) = child.kill().await {
+                tracing::warn!(%error, "a supervisor could not be killed");
+            }
+            false
+        }
     }
 }
 

@@ -98,12 +98,16 @@ impl Client {
         self.send(Channel::Shell, "execute_request", content).await
     }
 
-    /// The next message, or the close code.
+    /// The next message, or the close code. Pings on the way are no answer.
     pub(crate) async fn next(&mut self) -> Result<Said, u16> {
+        timeout(LIMIT, self.next_at_all())
+            .await
+            .expect("the kernel is silent")
+    }
+
+    async fn next_at_all(&mut self) -> Result<Said, u16> {
         loop {
-            let frame = timeout(LIMIT, self.socket.next())
-                .await
-                .expect("the kernel is silent");
+            let frame = self.socket.next().await;
             match frame.expect("the connection was cut").unwrap() {
                 Frame::Binary(payload) => {
                     let (_, message) = v1::decode(&payload).unwrap();
@@ -119,6 +123,13 @@ impl Client {
                 _ => {}
             }
         }
+    }
+
+    /// Waits until everything that was sent has been read over there; what is said meanwhile is passed over.
+    pub(crate) async fn arrived(&mut self) {
+        self.socket.send(Frame::Ping(Bytes::new())).await.unwrap();
+        let pong = async { while !matches!(self.socket.next().await, Some(Ok(Frame::Pong(_)))) {} };
+        timeout(LIMIT, pong).await.expect("no pong comes");
     }
 
     /// Everything until the connection is closed: its code.

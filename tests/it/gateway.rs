@@ -9,17 +9,20 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
-use serde_json::Value;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::process::{Child, Command};
-use tokio::time::timeout;
+use tokio::time::{Instant, sleep, timeout};
 
 use crate::client::Client;
 
 /// No wait of any test is longer.
 pub(crate) const LIMIT: Duration = Duration::from_secs(60);
+
+/// What a process has on most machines.
+const DESCRIPTORS: u32 = 1024;
 
 pub(crate) const TOKEN: &str = "it-token";
 
@@ -32,22 +35,29 @@ pub(crate) struct Gateway {
     child: Child,
     pub(crate) port: u16,
     handover: &'static str,
+    descriptors: u32,
     folder: TempDir,
 }
 
 impl Gateway {
     pub(crate) async fn start(handover: &'static str) -> Self {
+        Self::start_with(handover, DESCRIPTORS).await
+    }
+
+    /// One that may have so many descriptors.
+    pub(crate) async fn start_with(handover: &'static str, descriptors: u32) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let environments = folder.path().join("data/envs");
         fs::create_dir_all(&environments).unwrap();
         let python = project("target/test-env");
         assert!(python.join("bin/python").exists(), "run cargo xtask setup");
         symlink(python, environments.join("default")).unwrap();
-        let (child, port) = spawn(folder.path(), handover).await;
+        let (child, port) = spawn(folder.path(), handover, descriptors).await;
         Self {
             child,
             port,
             handover,
+            descriptors,
             folder,
         }
     }
@@ -55,7 +65,7 @@ impl Gateway {
     /// `kill -9`, and another gateway on the same folders.
     pub(crate) async fn replace(&mut self) {
         self.child.kill().await.unwrap();
-        (self.child, self.port) = spawn(self.folder.path(), self.handover).await;
+        (self.child, self.port) = spawn(self.folder.path(), self.handover, self.descriptors).await;
     }
 
     pub(crate) fn pid(&self) -> u32 {
@@ -66,23 +76,23 @@ impl Gateway {
         self.folder.path().to_owned()
     }
 
-    /// A kernelspec that runs `script` in a shell.
-    pub(crate) fn put_shell_spec(&self, name: &str, script: &str) {
+    /// A kernelspec.
+    pub(crate) fn put_spec(&self, name: &str, spec: &Value) {
         let folder = self.folder.path().join("jupyter/kernels").join(name);
         fs::create_dir_all(&folder).unwrap();
-        let spec = serde_json::json!({"argv": ["/bin/sh", "-c", script], "language": "sh"});
         fs::write(folder.join("kernel.json"), spec.to_string()).unwrap();
+    }
+
+    /// A kernelspec that runs `script` in a shell.
+    pub(crate) fn put_shell_spec(&self, name: &str, script: &str) {
+        let spec = json!({"argv": ["/bin/sh", "-c", script], "language": "sh"});
+        self.put_spec(name, &spec);
     }
 
     /// A kernelspec of our own kernel `peer` with this manner, named like it.
     pub(crate) fn put_peer_spec(&self, manner: &str) {
-        let folder = self.folder.path().join("jupyter/kernels").join(manner);
-        fs::create_dir_all(&folder).unwrap();
-        let peer = Path::new(env!("CARGO_BIN_EXE_nb")).with_file_name("examples/peer");
-        assert!(peer.exists(), "run cargo build --example peer");
-        let argv = serde_json::json!([peer, manner, "{connection_file}"]);
-        let spec = serde_json::json!({"argv": argv, "language": "peer"});
-        fs::write(folder.join("kernel.json"), spec.to_string()).unwrap();
+        let argv = json!([peer(), manner, "{connection_file}"]);
+        self.put_spec(manner, &json!({"argv": argv, "language": "peer"}));
     }
 
     /// How much memory the supervisor of a kernel holds.
@@ -96,14 +106,11 @@ impl Gateway {
 
     /// The kernelspec `plain`, of a kernel that is not IPython.
     pub(crate) fn put_plain_spec(&self) {
-        let folder = self.folder.path().join("jupyter/kernels/plain");
-        fs::create_dir_all(&folder).unwrap();
         let root = Path::new(env!("CARGO_MANIFEST_DIR"));
         let python = root.join("target/test-env/bin/python");
         let kernel = root.join("tests/it/peers/plain_kernel.py");
-        let argv = serde_json::json!([python, kernel, "-f", "{connection_file}"]);
-        let spec = serde_json::json!({"argv": argv, "language": "plain"});
-        fs::write(folder.join("kernel.json"), spec.to_string()).unwrap();
+        let argv = json!([python, kernel, "-f", "{connection_file}"]);
+        self.put_spec("plain", &json!({"argv": argv, "language": "plain"}));
     }
 
     /// A request with the token; the answer's status and body (`null` when it has none).
@@ -111,6 +118,28 @@ impl Gateway {
         timeout(LIMIT, request(self.port, method, path, body))
             .await
             .expect("REST hangs")
+    }
+
+    /// What REST shows of a kernel.
+    pub(crate) async fn model(&self, kernel: &str) -> Value {
+        let path = format!("/api/kernels/{kernel}");
+        let (status, model) = self.rest("GET", &path, "").await;
+        assert_eq!(status, 200, "{model}");
+        model
+    }
+
+    /// Waits until REST shows a kernel in this state.
+    pub(crate) async fn wait_for_state(&self, kernel: &str, state: &str) -> Value {
+        let deadline = Instant::now() + LIMIT;
+        let path = format!("/api/kernels/{kernel}");
+        loop {
+            let (_, model) = self.rest("GET", &path, "").await;
+            if model["execution_state"] == state {
+                return model;
+            }
+            assert!(Instant::now() < deadline, "never {state}: {model}");
+            sleep(Duration::from_millis(5)).await;
+        }
     }
 
     /// The id of a new kernel.
@@ -122,17 +151,46 @@ impl Gateway {
 
     /// What a kernel's supervisor itself answers.
     pub(crate) async fn supervisor(&self, kernel: &str, path: &str) -> Value {
-        let socket = format!("run/kernels/{kernel}/supervisor.sock");
-        let socket = UnixStream::connect(self.folder.path().join(socket));
-        let (status, body) = timeout(LIMIT, exchange(socket.await.unwrap(), "GET", path, ""))
-            .await
-            .expect("the supervisor hangs");
+        let (status, body) = self.ask_supervisor(kernel, "GET", path, "").await;
         assert_eq!(status, 200, "{body}");
         body
     }
 
+    /// A request to a kernel's supervisor itself.
+    pub(crate) async fn ask_supervisor(
+        &self,
+        kernel: &str,
+        method: &str,
+        path: &str,
+        body: &str,
+    ) -> (u16, Value) {
+        let socket = format!("run/kernels/{kernel}/supervisor.sock");
+        let socket = UnixStream::connect(self.folder.path().join(socket));
+        let answer = exchange(socket.await.unwrap(), method, path, body);
+        timeout(LIMIT, answer).await.expect("the supervisor hangs")
+    }
+
     pub(crate) async fn connect(&self, kernel: &str, session: &str) -> Client {
         Client::connect(self.port, TOKEN, kernel, session).await
+    }
+}
+
+/// The program of the kernel `peer`.
+pub(crate) fn peer() -> PathBuf {
+    let peer = Path::new(env!("CARGO_BIN_EXE_nb")).with_file_name("examples/peer");
+    assert!(peer.exists(), "run cargo build --example peer");
+    peer
+}
+
+/// Waits until what `look` looks for is there.
+pub(crate) async fn wait_for<T>(what: &str, look: impl Fn() -> Option<T>) -> T {
+    let deadline = Instant::now() + LIMIT;
+    loop {
+        if let Some(found) = look() {
+            return found;
+        }
+        assert!(Instant::now() < deadline, "never: {what}");
+        sleep(Duration::from_millis(5)).await;
     }
 }
 
@@ -162,8 +220,10 @@ pub(crate) fn end_kernels(runtime: &Path) {
     }
 }
 
-async fn spawn(folder: &Path, handover: &str) -> (Child, u16) {
-    let mut child = Command::new(env!("CARGO_BIN_EXE_nb"))
+async fn spawn(folder: &Path, handover: &str, descriptors: u32) -> (Child, u16) {
+    let mut child = Command::new("/bin/sh")
+        .args(["-c", &format!("ulimit -n {descriptors}; exec \"$@\""), "sh"])
+        .arg(env!("CARGO_BIN_EXE_nb"))
         .args([
             "serve",
             "--port",

@@ -1,87 +1,146 @@
-//! A client in the legacy framing that does as a stock jupyter_server does: it sends binary messages in
-//! TEXT frames, whatever is in them.
+//! The framing without a name, over a raw socket: what jupyter_server sends breaks ordinary clients.
 
 use bytes::Bytes;
-use futures_util::{SinkExt, StreamExt};
 use nb::protocol::legacy::{self, Payload};
 use nb::protocol::message::{Channel, Message};
 use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
-use tokio_tungstenite::tungstenite::client::IntoClientRequest;
-use tokio_tungstenite::tungstenite::protocol::frame::Frame;
-use tokio_tungstenite::tungstenite::protocol::frame::coding::{Data, OpCode};
-use tokio_tungstenite::tungstenite::{self, Message as Received};
-use tokio_tungstenite::{WebSocketStream, client_async};
 
 use crate::gateway::{Gateway, LIMIT, TOKEN};
 
-/// A target that prints the buffers of the comms that are opened for it.
-const TARGET: &str = "get_ipython().kernel.comm_manager.register_target('buffers', \
-    lambda comm, opening: print([bytes(b) for b in opening['buffers']], flush=True))\n\
-    print('ready', flush=True)";
+const TEXT: u8 = 1;
+const BINARY: u8 = 2;
 
-struct StockServer(WebSocketStream<TcpStream>);
+/// A client that offers no subprotocol.
+struct Legacy(TcpStream);
 
-impl StockServer {
-    async fn connect(gateway: &Gateway, kernel: &str) -> Self {
-        let port = gateway.port;
-        let url = format!("ws://127.0.0.1:{port}/api/kernels/{kernel}/channels?session_id=a");
-        let mut request = url.into_client_request().unwrap();
-        let token = format!("token {TOKEN}").parse().unwrap();
-        request.headers_mut().insert("Authorization", token);
-        let stream = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
-        let (socket, response) = client_async(request, stream).await.unwrap();
-        assert!(!response.headers().contains_key("Sec-WebSocket-Protocol"));
-        Self(socket)
-    }
-
-    async fn send(&mut self, msg_type: &str, content: &Value, buffers: Vec<Bytes>) {
-        let header = json!({
-            "msg_id": msg_type, "msg_type": msg_type, "session": "a", "username": "it",
-            "date": "2026-01-01T00:00:00Z", "version": "5.4",
-        });
-        let message = Message {
-            header: header.to_string().into(),
-            content: content.to_string().into(),
-            buffers,
-            ..Message::empty()
-        };
-        let payload = match legacy::encode(Channel::Shell, &message).unwrap() {
-            Payload::Text(payload) | Payload::Binary(payload) => payload,
-        };
-        let frame = Frame::message(payload, OpCode::Data(Data::Text), true);
-        self.0
-            .send(tungstenite::Message::Frame(frame))
+impl Legacy {
+    async fn connect(gateway: &Gateway, kernel: &str, session: &str, headers: &str) -> Self {
+        let mut stream = TcpStream::connect(("127.0.0.1", gateway.port))
             .await
             .unwrap();
+        let handshake = format!(
+            "GET /api/kernels/{kernel}/channels?session_id={session} HTTP/1.1\r\nHost: x\r\n{headers}\
+             Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n\
+             Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+        );
+        stream.write_all(handshake.as_bytes()).await.unwrap();
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            head.push(stream.read_u8().await.unwrap());
+        }
+        let head = String::from_utf8(head).unwrap().to_ascii_lowercase();
+        assert!(
+            head.starts_with("http/1.1 101") && !head.contains("protocol:"),
+            "{head}"
+        );
+        Self(stream)
     }
 
-    /// The next output.
-    async fn output(&mut self) -> String {
+    /// A frame masked with zeros.
+    async fn send(&mut self, opcode: u8, payload: &[u8]) {
+        let mut frame = vec![0x80 | opcode, 0x80 | 126];
+        frame.extend(u16::try_from(payload.len()).unwrap().to_be_bytes());
+        frame.extend([0; 4]);
+        frame.extend(payload);
+        self.0.write_all(&frame).await.unwrap();
+    }
+
+    /// The next frame with a message in it.
+    async fn next(&mut self) -> (u8, Bytes) {
         loop {
-            let received = timeout(LIMIT, self.0.next()).await;
-            let received = received.expect("the kernel is silent");
-            if let Received::Text(text) = received.expect("the connection was cut").unwrap() {
-                let message: Value = serde_json::from_str(&text).unwrap();
-                if message["msg_type"] == "stream" {
-                    return message["content"]["text"].as_str().unwrap().to_owned();
-                }
+            let head = self.0.read_u16().await.unwrap();
+            let length = match head & 0x7f {
+                126 => u64::from(self.0.read_u16().await.unwrap()),
+                127 => self.0.read_u64().await.unwrap(),
+                short => u64::from(short),
+            };
+            let mut payload = vec![0; usize::try_from(length).unwrap()];
+            self.0.read_exact(&mut payload).await.unwrap();
+            let opcode = u8::try_from(head >> 8 & 0xf).unwrap();
+            if matches!(opcode, TEXT | BINARY) {
+                return (opcode, payload.into());
             }
         }
     }
+
+    /// The next frame with a message of this type.
+    async fn wait_for(&mut self, msg_type: &str) -> (u8, Bytes, Message) {
+        let wait = async {
+            loop {
+                let (opcode, payload) = self.next().await;
+                let (_, message) = legacy::decode(&payload).unwrap();
+                let header: Value = serde_json::from_slice(&message.header).unwrap();
+                if header["msg_type"] == msg_type {
+                    return (opcode, payload, message);
+                }
+            }
+        };
+        let waited = timeout(LIMIT, wait).await;
+        waited.unwrap_or_else(|_| panic!("no {msg_type} comes"))
+    }
 }
 
+fn cell(session: &str, code: &str, buffers: &[Bytes]) -> Bytes {
+    let header = json!({
+        "msg_id": format!("{session}-{code}"), "msg_type": "execute_request", "session": session,
+        "username": "it", "date": "2026-01-01T00:00:00Z", "version": "5.4",
+    });
+    let message = Message {
+        header: header.to_string().into(),
+        content: json!({"code": code}).to_string().into(),
+        buffers: buffers.to_vec(),
+        ..Message::empty()
+    };
+    let (Payload::Text(payload) | Payload::Binary(payload)) =
+        legacy::encode(Channel::Shell, &message).unwrap();
+    payload
+}
+
+/// As JupyterLab's widgets send them and jupyter_server forwards them: binary, in a frame that says text.
 #[tokio::test]
-async fn buffers_that_are_no_text_arrive_in_text_frames() {
+async fn binary_in_a_text_frame_is_told_by_its_content_and_comes_back_whole() {
     let gateway = Gateway::start("auto").await;
-    let kernel = gateway.kernel("{}").await;
-    let mut server = StockServer::connect(&gateway, &kernel).await;
-    let content = json!({"code": TARGET, "silent": false, "allow_stdin": false});
-    server.send("execute_request", &content, Vec::new()).await;
-    assert_eq!(server.output().await, "ready\n");
-    let content = json!({"comm_id": "c", "target_name": "buffers", "data": {}});
-    let buffers = vec![Bytes::from_static(b"\xff\0\xfe"), Bytes::new()];
-    server.send("comm_open", &content, buffers).await;
-    assert_eq!(server.output().await, "[b'\\xff\\x00\\xfe', b'']\n");
+    gateway.put_peer_spec("instant");
+    let kernel = gateway.kernel(r#"{"name":"instant"}"#).await;
+    let browser = format!("Cookie: x\r\nOrigin: null\r\nAuthorization: Bearer {TOKEN}\r\n");
+    let mut server = Legacy::connect(&gateway, &kernel, "server", &browser).await;
+    let session = format!("direct&token={TOKEN}");
+    let mut direct = Legacy::connect(&gateway, &kernel, &session, "").await;
+    let mut v1 = gateway.connect(&kernel, "v1").await;
+    // Whoever has been told the state is there.
+    server.wait_for("status").await;
+    assert_eq!(v1.next().await.unwrap().msg_type, "status");
+    let (opcode, payload, _) = direct.wait_for("status").await;
+    let status: Value = serde_json::from_slice(&payload).unwrap();
+    assert_eq!((opcode, &status["channel"]), (TEXT, &json!("iopub")));
+    // jupyter_server and others look for them here.
+    for key in ["msg_id", "msg_type"] {
+        assert_eq!(status[key], status["header"][key], "{key}");
+    }
+
+    let buffers = [
+        Bytes::from_static(b"\xff\xfe\0{"),
+        Bytes::new(),
+        Bytes::from_static(b"b"),
+    ];
+    let request = cell("direct", "buffers", &buffers);
+    assert!(std::str::from_utf8(&request).is_err());
+    direct.send(TEXT, &request).await;
+    let (opcode, _, shown) = direct.wait_for("display_data").await;
+    assert_eq!((opcode, shown.buffers.as_slice()), (BINARY, &buffers[..]));
+    // The same in a frame that says what it is.
+    direct.send(BINARY, &request).await;
+    assert_eq!(direct.wait_for("display_data").await.2.buffers, buffers);
+
+    // A stock jupyter_server would break on it: it gets the rest.
+    let (opcode, _, shown) = server.wait_for("display_data").await;
+    assert_eq!((opcode, shown.buffers.len()), (TEXT, 0));
+    server.send(TEXT, &cell("server", "here", &[])).await;
+    let (_, _, said) = server.wait_for("stream").await;
+    assert!(String::from_utf8_lossy(&said.content).contains("here"));
+    let seen = async { while v1.next().await.unwrap().msg_type != "display_data" {} };
+    timeout(LIMIT, seen).await.unwrap();
 }

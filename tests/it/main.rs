@@ -1,8 +1,10 @@
 //! The real binary against real kernels, over real sockets: one test program for all of it.
 
+mod cli;
 mod client;
 mod clients;
 mod cutter;
+mod deaths;
 mod gateway;
 mod jupyter_server;
 mod legacy;
@@ -10,6 +12,10 @@ mod magics;
 mod misbehaviour;
 mod notebooks;
 mod rest;
+mod starting;
 mod starts;
+mod supervisor;
 mod survival;
+mod text_frames;
 mod up;
+mod wire;

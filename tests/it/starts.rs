@@ -1,6 +1,7 @@
 //! How kernels start, and how a start fails.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
 
 use futures_util::future::join_all;
 use serde_json::json;
@@ -35,9 +36,57 @@ async fn a_start_that_fails_says_why() {
     assert_eq!((status, kernels), (200, json!([])));
 }
 
+/// What a running kernel works with: its environment as the operating system has it.
+async fn environment(gateway: &Gateway, kernel: &str) -> BTreeMap<String, String> {
+    let pid = &gateway.model(kernel).await["nb"]["kernel_pid"];
+    let environ = fs::read_to_string(format!("/proc/{pid}/environ")).unwrap();
+    let pairs = environ.split('\0').filter_map(|pair| pair.split_once('='));
+    pairs
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .collect()
+}
+
+/// Each start has a secret under a name that all have, and one under a name of its own.
 #[tokio::test]
-async fn starts_at_once_do_not_see_each_others_environment() {
-    const STARTS: usize = 8;
+async fn fifty_starts_at_once_do_not_see_each_others_environment() {
+    const STARTS: usize = 50;
+    let gateway = Gateway::start("auto").await;
+    gateway.put_peer_spec("instant");
+    let gateway = &gateway;
+    let starts = (0..STARTS).map(|n| async move {
+        let secret = format!("s{n}");
+        let own = format!("KERNEL_SECRET_{n}");
+        let env = json!({"KERNEL_SECRET": secret, &own: secret, "PATH": "/evil"});
+        let kernel = gateway
+            .kernel(&json!({"name": "instant", "env": env}).to_string())
+            .await;
+        let mut client = gateway.connect(&kernel, "a").await;
+        assert_eq!(client.run("env KERNEL_SECRET").await.text, secret);
+        let environment = environment(gateway, &kernel).await;
+        let names = environment
+            .keys()
+            .filter(|name| name.starts_with("KERNEL_"));
+        let expected = ["KERNEL_ID", "KERNEL_SECRET", &own];
+        assert_eq!(names.collect::<Vec<_>>(), expected);
+        assert_eq!(
+            (&environment[&own], &environment["KERNEL_ID"]),
+            (&secret, &kernel)
+        );
+        assert_ne!(environment["PATH"], "/evil");
+        // The gateway itself has both.
+        for withheld in ["JPY_PARENT_PID", "NB_TOKEN"] {
+            assert!(!environment.contains_key(withheld), "{withheld}");
+        }
+        kernel
+    });
+    let kernels: BTreeSet<_> = join_all(starts).await.into_iter().collect();
+    assert_eq!(kernels.len(), STARTS);
+}
+
+/// The same with kernels that are heavier to start.
+#[tokio::test]
+async fn ipython_kernels_started_at_once_do_not_see_each_others_environment() {
+    const STARTS: usize = 4;
     let gateway = Gateway::start("auto").await;
     let gateway = &gateway;
     let secrets = (0..STARTS).map(|n| async move {
@@ -50,6 +99,109 @@ async fn starts_at_once_do_not_see_each_others_environment() {
     let seen: BTreeSet<_> = join_all(secrets).await.into_iter().collect();
     let expected: BTreeSet<_> = (0..STARTS).map(|n| format!("s{n}\n")).collect();
     assert_eq!(seen, expected);
+}
+
+#[tokio::test]
+async fn a_kernel_works_where_it_was_asked_to_and_says_once_when_it_does_not() {
+    let gateway = Gateway::start("auto").await;
+    gateway.put_peer_spec("instant");
+    let root = gateway.root().canonicalize().unwrap();
+    let folder = root.join("a folder");
+    fs::create_dir(&folder).unwrap();
+    let kernels = "/api/kernels";
+    let session =
+        |path: &str| json!({"path": path, "type": "notebook", "kernel": {"name": "instant"}});
+    for (route, body, expected, asked) in [
+        (kernels, json!({"name": "instant"}), &root, None),
+        (
+            kernels,
+            json!({"name": "instant", "path": "a folder"}),
+            &folder,
+            None,
+        ),
+        (
+            kernels,
+            json!({"name": "instant", "path": "none", "env": {"KERNEL_WORKING_DIR": folder}}),
+            &folder,
+            None,
+        ),
+        (
+            kernels,
+            json!({"name": "instant", "path": "a folder", "env": {"KERNEL_WORKING_DIR": "/on/the/laptop"}}),
+            &folder,
+            Some("/on/the/laptop"),
+        ),
+        (
+            kernels,
+            json!({"name": "instant", "env": {"KERNEL_WORKING_DIR": "/on/the/laptop"}}),
+            &root,
+            Some("/on/the/laptop"),
+        ),
+        ("/api/sessions", session("a folder/x.ipynb"), &folder, None),
+        // As VS Code names them: there is no such file.
+        ("/api/sessions", session("x-jvsc-1.ipynb"), &root, None),
+        (
+            "/api/sessions",
+            session("none/x.ipynb"),
+            &root,
+            Some("none"),
+        ),
+    ] {
+        let (status, made) = gateway.rest("POST", route, &body.to_string()).await;
+        assert_eq!(status, 201, "{made}");
+        let kernel = made.get("kernel").unwrap_or(&made)["id"].as_str().unwrap();
+        let pid = &gateway.model(kernel).await["nb"]["kernel_pid"];
+        let works_in = fs::read_link(format!("/proc/{pid}/cwd")).unwrap();
+        assert_eq!(works_in, *expected, "{body}");
+
+        let mut client = gateway.connect(kernel, "a").await;
+        let first = client.run("first").await.text;
+        match asked {
+            None => assert_eq!(first, "first", "{body}"),
+            Some(asked) => {
+                let (note, rest) = first.split_once('\n').unwrap();
+                assert_eq!(rest, "first");
+                let expected = expected.to_str().unwrap();
+                assert!(note.contains(asked) && note.contains(expected), "{note}");
+            }
+        }
+        assert_eq!(client.run("second").await.text, "second");
+        let restart = format!("/api/kernels/{kernel}/restart");
+        assert_eq!(gateway.rest("POST", &restart, "").await.0, 200);
+        assert_eq!(client.run("third").await.text, "third");
+        assert_eq!(
+            gateway
+                .rest("DELETE", &format!("/api/kernels/{kernel}"), "")
+                .await
+                .0,
+            204
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_kernel_has_the_id_that_was_asked_for_and_nobody_else_gets_it() {
+    let gateway = Gateway::start("auto").await;
+    gateway.put_peer_spec("instant");
+    let id = "00000000-0000-4000-8000-00000000000b";
+    let body = json!({"name": "instant", "env": {"KERNEL_ID": id}}).to_string();
+    // Of several at once one gets it too.
+    let starts = (0..5).map(|_| gateway.rest("POST", "/api/kernels", &body));
+    let mut answers = join_all(starts).await;
+    answers.sort_by_key(|(status, _)| *status);
+    let statuses: Vec<_> = answers.iter().map(|(status, _)| *status).collect();
+    assert_eq!(statuses, [201, 409, 409, 409, 409]);
+    assert_eq!(answers[0].1["id"], id);
+    let mut client = gateway.connect(id, "a").await;
+    assert_eq!(client.run("env KERNEL_ID").await.text, id);
+    assert_eq!(
+        gateway
+            .rest("DELETE", &format!("/api/kernels/{id}"), "")
+            .await
+            .0,
+        204
+    );
+    assert_eq!(gateway.kernel(&body).await, id);
 }
 
 #[tokio::test]

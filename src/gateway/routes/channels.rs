@@ -24,7 +24,7 @@ use crate::kernels::contract::{Attach, AttachMode, Framing};
 /// How long a supervisor may take to agree.
 const ATTACH_DEADLINE: Duration = Duration::from_secs(5);
 
-/// A longer session id is refused.
+/// A longer session id is refused, and one with control characters.
 const SESSION_ID_BYTES_MAX: usize = 256;
 
 /// The 101 is only answered when the supervisor has agreed: a kernel that is gone is an HTTP error,
@@ -38,11 +38,11 @@ pub(super) async fn open(
     let handshake = Handshake::read(request.version(), request.headers())?;
     let session_id = query::value(request.uri().query(), "session_id");
     let session_id = session_id.filter(|id| !id.is_empty());
-    if session_id
-        .as_ref()
-        .is_some_and(|id| id.len() > SESSION_ID_BYTES_MAX)
-    {
-        let message = format!("session_id is over {SESSION_ID_BYTES_MAX} bytes");
+    // It is logged, by people's terminals too.
+    let is_sound = |id: &String| id.len() <= SESSION_ID_BYTES_MAX && !id.contains(char::is_control);
+    if !session_id.as_ref().is_none_or(is_sound) {
+        let message =
+            format!("session_id is over {SESSION_ID_BYTES_MAX} bytes or holds a control character");
         return Err(ApiError::bad_request(message));
     }
     // Browsers cannot set headers on a WebSocket, and others that do offer the v1 framing.

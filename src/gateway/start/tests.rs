@@ -140,15 +140,28 @@ fn the_working_directory_is_the_asked_one_or_a_note_says_so() {
     let asked_elsewhere = start(path("a b"), &[("KERNEL_WORKING_DIR", &outside)]);
     assert_eq!(asked_elsewhere, (root.path().join("data"), None));
 
+    // What cannot be had is no reason to forget the rest.
+    let laptop = [("KERNEL_WORKING_DIR", "/home/on/the/laptop")];
+    let (cwd, note) = start(path("a b"), &laptop);
+    assert_eq!(cwd, folder);
+    assert!(note.unwrap().contains("/home/on/the/laptop"));
+
     for (cwd, note) in [
         start(notebook("none/x.ipynb"), &[]),
-        start(None, &[("KERNEL_WORKING_DIR", "/home/on/the/laptop")]),
+        start(None, &laptop),
         start(None, &[("KERNEL_WORKING_DIR", "relative")]),
     ] {
         assert_eq!(cwd, root.path());
         assert!(note.unwrap().contains("this kernel works in"));
     }
     assert_eq!(start(path("../../etc"), &[]).0, root.path());
+
+    let homeless = Planner {
+        root: root.path().join("none"),
+        ..planner
+    };
+    let start = homeless.plan(&asked(&[])).unwrap();
+    assert_eq!((start.cwd, start.cwd_note), (PathBuf::from("/"), None));
 }
 
 #[test]

@@ -36,6 +36,9 @@ const STOP_WITHIN: Duration = Duration::from_secs(5);
 /// What a dead kernel said last arrives within this time.
 const LAST_WORDS_WITHIN: Duration = Duration::from_millis(50);
 
+/// A kernel that has closed its sockets ends by itself within this time, or is ended.
+const ENDS_ITSELF_WITHIN: Duration = Duration::from_secs(2);
+
 /// What the lifecycle is asked for.
 #[derive(Debug)]
 pub(super) enum Command {
@@ -64,7 +67,7 @@ enum Brought {
 }
 
 enum Exit {
-    Died(String),
+    Died(StartFailure),
     Asked(Command),
 }
 
@@ -96,21 +99,24 @@ impl Lifecycle {
         mut self,
         announce: impl FnOnce(Announcement),
     ) -> Option<oneshot::Sender<()>> {
+        if let Some(note) = self.start.cwd_note.take() {
+            self.broker.say_with_next_cell(note);
+        }
         let mut kernel = match self.bring_up().await {
             Brought::Up(running) => {
                 announce(Announcement::Ready);
                 Some(running)
             }
             Brought::Failed(failure) => {
-                self.close("KernelDied", Phase::Dead(failure.message.clone()));
+                self.close("KernelDied", Phase::Dead(told(&failure)));
                 announce(Announcement::Failed(failure));
                 return None;
             }
-            Brought::Shutdown(asker) => return Some(asker),
+            Brought::Shutdown(asker) => {
+                announce(Announcement::Ended);
+                return Some(self.shut_down(asker));
+            }
         };
-        if let Some(note) = self.start.cwd_note.take() {
-            self.broker.say_with_next_cell(note);
-        }
         loop {
             let exit = match &mut kernel {
                 Some(running) => self.relay(running).await,
@@ -123,9 +129,7 @@ impl Lifecycle {
                 }
                 Exit::Asked(Command::Shutdown(asker)) => {
                     self.stop(kernel.take(), false).await;
-                    let reason = "the kernel was shut down".to_owned();
-                    self.close("KernelShutDown", Phase::Dead(reason));
-                    return Some(asker);
+                    return Some(self.shut_down(asker));
                 }
                 Exit::Asked(Command::Restart(asker)) => {
                     self.restarts.asked();
@@ -138,37 +142,44 @@ impl Lifecycle {
                     });
                     brought
                 }
-                Exit::Died(reason) => {
+                Exit::Died(death) => {
                     let lived = kernel.take().map(|running| running.since.elapsed());
-                    self.again_after(&reason, lived.unwrap_or_default()).await
+                    self.again_after(death, lived.unwrap_or_default()).await
                 }
             };
             match brought {
                 Brought::Up(running) => kernel = Some(running),
                 Brought::Failed(failure) => {
                     warn!(reason = failure.message, "the kernel is dead");
-                    self.close("KernelDied", Phase::Dead(failure.message));
+                    self.close("KernelDied", Phase::Dead(told(&failure)));
                 }
-                Brought::Shutdown(asker) => return Some(asker),
+                Brought::Shutdown(asker) => return Some(self.shut_down(asker)),
             }
         }
     }
 
     /// Starts a kernel that died again, as often as the limits allow.
-    async fn again_after(&mut self, reason: &str, mut lived: Duration) -> Brought {
-        let mut reason = reason.to_owned();
+    async fn again_after(&mut self, mut death: StartFailure, mut lived: Duration) -> Brought {
         loop {
-            warn!(reason, "the kernel died");
+            warn!(reason = death.message, "the kernel died");
             if !self.restarts.died_after(lived) {
-                let message = format!("{reason}; it is not started again");
-                return Brought::Failed(bring_up::died(message, String::new()));
+                death.message += ", it is not started again";
+                return Brought::Failed(death);
             }
-            self.close_with("KernelDied", Phase::Restarting { asked: false }, &reason);
+            let phase = Phase::Restarting { asked: false };
+            self.close_with("KernelDied", phase, &told(&death));
             match self.bring_up().await {
-                Brought::Failed(failure) => (reason, lived) = (failure.message, Duration::ZERO),
+                Brought::Failed(failure) => (death, lived) = (failure, Duration::ZERO),
                 brought => return brought,
             }
         }
+    }
+
+    /// Tells the clients of the end; whoever asked for it is answered once they know.
+    fn shut_down(&self, asker: oneshot::Sender<()>) -> oneshot::Sender<()> {
+        let reason = "the kernel was shut down".to_owned();
+        self.close("KernelShutDown", Phase::Dead(reason));
+        asker
     }
 
     /// Starts a kernel process, answering what is asked meanwhile.
@@ -246,7 +257,7 @@ impl Lifecycle {
                     {
                         self.said(received);
                     }
-                    return Exit::Died(with_tail(&cause, &kernel.process.stderr_tail()));
+                    return died(kernel, &cause);
                 }
                 Some(command) = self.commands.recv() => match command {
                     Command::Interrupt(asker) => {
@@ -333,18 +344,27 @@ impl Lifecycle {
     }
 }
 
-/// The sockets broke while the process lives: it cannot be used any more.
+/// The sockets broke. Mostly since the process is about to end, which then tells why; one that lives on
+/// cannot be used any more.
 async fn lost(kernel: &mut Running, error: &str) -> Exit {
+    if let Ok(cause) = timeout(ENDS_ITSELF_WITHIN, kernel.process.ended()).await {
+        return died(kernel, &cause);
+    }
     kernel.process.signal(Signal::KILL);
     let cause = timeout(STOP_WITHIN, kernel.process.ended()).await;
     debug!(?cause, "ended a kernel whose link was lost");
-    Exit::Died(format!("the kernel was ended: {error}"))
+    died(kernel, &format!("was ended: {error}"))
 }
 
-fn with_tail(cause: &str, tail: &str) -> String {
-    if tail.is_empty() {
-        format!("the kernel {cause}")
-    } else {
-        format!("the kernel {cause}; the end of its stderr:\n{tail}")
+fn died(kernel: &Running, cause: &str) -> Exit {
+    let message = format!("the kernel {cause}");
+    Exit::Died(bring_up::died(message, kernel.process.stderr_tail()))
+}
+
+/// A failure as clients are told of it.
+fn told(failure: &StartFailure) -> String {
+    match failure.stderr_tail.as_str() {
+        "" => failure.message.clone(),
+        tail => format!("{}; the end of its stderr:\n{tail}", failure.message),
     }
 }

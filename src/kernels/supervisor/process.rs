@@ -34,6 +34,8 @@ pub struct KernelProcess {
     child: Child,
     pid: Pid,
     stderr: PathBuf,
+    /// Where in it this process began: before that are the words of earlier ones.
+    stderr_from: u64,
 }
 
 impl KernelProcess {
@@ -46,6 +48,8 @@ impl KernelProcess {
             .split_first()
             .ok_or(io::ErrorKind::InvalidInput)?;
         let stderr = launch.folder.join("stderr");
+        let errors = append_to(&stderr)?;
+        let stderr_from = errors.metadata()?.len();
         let child = Command::new(program)
             .args(arguments)
             .env_clear()
@@ -53,7 +57,7 @@ impl KernelProcess {
             .current_dir(launch.cwd)
             .stdin(Stdio::null())
             .stdout(append_to(&launch.folder.join("stdout"))?)
-            .stderr(append_to(&stderr)?)
+            .stderr(errors)
             .process_group(0)
             .spawn()?;
         let pid = child
@@ -61,7 +65,12 @@ impl KernelProcess {
             .and_then(|pid| i32::try_from(pid).ok())
             .and_then(Pid::from_raw);
         let pid = pid.ok_or(io::ErrorKind::NotFound)?;
-        Ok(Self { child, pid, stderr })
+        Ok(Self {
+            child,
+            pid,
+            stderr,
+            stderr_from,
+        })
     }
 
     /// The process id.
@@ -86,7 +95,7 @@ impl KernelProcess {
 
     /// The end of what it wrote to stderr.
     pub fn stderr_tail(&self) -> String {
-        read_tail(&self.stderr).unwrap_or_default()
+        read_tail(&self.stderr, self.stderr_from).unwrap_or_default()
     }
 }
 
@@ -118,10 +127,11 @@ fn describe(status: ExitStatus) -> String {
     }
 }
 
-fn read_tail(path: &Path) -> io::Result<String> {
+fn read_tail(path: &Path, from: u64) -> io::Result<String> {
     let mut file = File::open(path)?;
     let length = file.metadata()?.len();
-    file.seek(SeekFrom::Start(length.saturating_sub(TAIL_BYTES)))?;
+    let start = length.saturating_sub(TAIL_BYTES).max(from);
+    file.seek(SeekFrom::Start(start))?;
     let mut bytes = Vec::new();
     file.take(TAIL_BYTES).read_to_end(&mut bytes)?;
     Ok(String::from_utf8_lossy(&bytes).trim().to_owned())
@@ -152,6 +162,10 @@ mod tests {
         let tail = process.stderr_tail();
         assert!(tail.contains("ONLY=this") && tail.ends_with('/'), "{tail}");
         assert!(!tail.contains("HOME="), "{tail}");
+        // The next one is not blamed for it.
+        let mut process = launch(folder.path(), "exit 4");
+        assert_eq!(process.ended().await, "exited with code 4");
+        assert_eq!(process.stderr_tail(), "");
     }
 
     #[tokio::test]

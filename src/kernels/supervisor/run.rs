@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use rustix::fs::{FlockOperation, flock};
 use tokio::net::UnixListener;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{sleep, timeout};
 use tokio_util::task::TaskTracker;
@@ -36,12 +36,18 @@ const COMMANDS_MAX: usize = 64;
 /// A kernel whose starter is gone and that nobody joins ends itself after this time.
 const JOINED_WITHIN: Duration = Duration::from_secs(120);
 
+/// The folder is tried again after this time.
+const REMOVE_AGAIN: Duration = Duration::from_millis(5);
+
 /// How long clients and requests may take to hear that the kernel is gone.
 const GOODBYE_WITHIN: Duration = Duration::from_secs(2);
 
 /// Runs the supervisor of the kernel whose folder this is; the folder goes with it.
 pub async fn run(folder: &Path) -> Result<(), Error> {
     let lock = take_lock(folder)?;
+    // From here on it ends in order.
+    let terminate = signal(SignalKind::terminate())
+        .map_err(|error| Error::nb(format!("signals cannot be received: {error}")))?;
     let start = read_start(folder)?;
     harden();
     let journal_bytes_max = usize::try_from(start.journal_bytes_max).unwrap_or(usize::MAX);
@@ -92,15 +98,13 @@ pub async fn run(folder: &Path) -> Result<(), Error> {
         () = http::serve(listener, api, tasks.clone()) => None,
         () = our_cells => None,
         () = keep_saved(&vitals, &record) => None,
-        () = end_on_sigterm(commands.clone()) => None,
+        () = end_on_sigterm(terminate, commands.clone()) => None,
         () = end_unless_joined(nobody_heard, broker, commands) => None,
     };
     info!("the kernel is gone");
     clients.close();
     let _late = timeout(GOODBYE_WITHIN, clients.wait()).await;
-    if let Err(error) = fs::remove_dir_all(folder) {
-        warn!(%error, "the kernel's folder could not be removed");
-    }
+    remove(folder).await;
     if let Some(asker) = asker {
         let _gone = asker.send(());
     }
@@ -108,6 +112,25 @@ pub async fn run(folder: &Path) -> Result<(), Error> {
     let _late = timeout(GOODBYE_WITHIN, tasks.wait()).await;
     drop(lock);
     Ok(())
+}
+
+/// Removes the folder. A kernel that was killed a moment ago may still put a socket into it.
+async fn remove(folder: &Path) {
+    let removal = async {
+        loop {
+            match fs::remove_dir_all(folder) {
+                Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => {
+                    sleep(REMOVE_AGAIN).await;
+                }
+                removed => return removed,
+            }
+        }
+    };
+    match timeout(GOODBYE_WITHIN, removal).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => warn!(%error, "the kernel's folder could not be removed"),
+        Err(_) => warn!("somebody writes into the kernel's folder, it stays"),
+    }
 }
 
 /// Whoever holds the lock is this kernel's supervisor.
@@ -187,14 +210,9 @@ async fn keep_saved(vitals: &Vitals, record: &Record) {
     }
 }
 
-async fn end_on_sigterm(commands: mpsc::Sender<Command>) {
-    match signal(SignalKind::terminate()) {
-        Ok(mut asked) => {
-            asked.recv().await;
-            end(&commands).await;
-        }
-        Err(error) => warn!(%error, "SIGTERM will end this process at once"),
-    }
+async fn end_on_sigterm(mut terminate: Signal, commands: mpsc::Sender<Command>) {
+    terminate.recv().await;
+    end(&commands).await;
     std::future::pending().await
 }
 
@@ -218,5 +236,37 @@ async fn end(commands: &mpsc::Sender<Command>) {
     if commands.send(Command::Shutdown(asker)).await.is_ok() {
         let answered = done.await;
         debug!(?answered, "the shutdown was heard");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::mpsc;
+    use std::thread;
+
+    #[tokio::test]
+    async fn a_folder_into_which_somebody_still_writes_is_removed_once_he_is_done() {
+        const ROUNDS: usize = 50;
+        const FILES: usize = 200;
+        let root = tempfile::tempdir().unwrap();
+        for round in 0..ROUNDS {
+            let folder = root.path().join(round.to_string());
+            fs::create_dir(&folder).unwrap();
+            let writes = folder.clone();
+            let (begun, begins) = mpsc::channel();
+            let writer = thread::spawn(move || {
+                for n in 0..FILES {
+                    if File::create(writes.join(n.to_string())).is_err() {
+                        return;
+                    }
+                    begun.send(()).unwrap_or_default();
+                }
+            });
+            begins.recv().unwrap();
+            remove(&folder).await;
+            writer.join().unwrap();
+            assert!(!folder.exists(), "{round}");
+        }
     }
 }

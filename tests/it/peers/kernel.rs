@@ -5,16 +5,22 @@
 //! ```text
 //! burst COUNT BYTES   COUNT lines of output of BYTES each
 //! env NAME            the environment variable NAME
+//! wait                begins, and fails once an `interrupt_request` has come
+//! exit CODE TEXT      TEXT on stderr, then the end
+//! buffers             the request's own buffers, displayed
+//! leave FILE          closes its shell socket, and ends with code 7 once FILE is there
 //! anything else       itself
 //! ```
 //!
 //! Messages are written with nb's own `protocol`, the sockets under them are `zmtp`'s.
 
 use std::io::Write;
+use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
 
+use bytes::Bytes;
 use nb::protocol::connection_file::{ConnectionFile, Socket};
 use nb::protocol::message::{HeaderPeek, Message};
 use nb::protocol::multipart;
@@ -61,6 +67,9 @@ struct Kernel {
     subscribers: Mutex<Vec<Output>>,
     count: AtomicU64,
     cells: AtomicU64,
+    /// How many interrupts have come.
+    interrupts: Mutex<u64>,
+    interrupted: Condvar,
 }
 
 /// Serves until it is killed or asked to shut down.
@@ -72,6 +81,8 @@ pub(crate) fn serve(connection: &ConnectionFile, manner: Manner) {
         subscribers: Mutex::default(),
         count: AtomicU64::new(0),
         cells: AtomicU64::new(0),
+        interrupts: Mutex::default(),
+        interrupted: Condvar::new(),
     });
     let mut threads = Vec::new();
     for socket in [
@@ -122,8 +133,8 @@ fn echo(mut input: Input, mut output: Output) {
     clippy::exit,
     reason = "this program has nothing to clean up"
 )]
-fn leave() -> ! {
-    std::process::exit(0)
+fn leave(code: i32) -> ! {
+    std::process::exit(code)
 }
 
 /// For ever.
@@ -158,10 +169,17 @@ impl Kernel {
                     self.state("busy", parent);
                     ("execute_reply", self.execute(&request))
                 }
-                "interrupt_request" => ("interrupt_reply", json!({"status": "ok"})),
-                "shutdown_request" => leave(),
+                "interrupt_request" => {
+                    *self.interrupts.lock().unwrap() += 1;
+                    self.interrupted.notify_all();
+                    ("interrupt_reply", json!({"status": "ok"}))
+                }
+                "shutdown_request" => leave(0),
                 _ => continue,
             };
+            if content.get("leaves").is_some() {
+                return;
+            }
             let reply = self.message(msg_type, parent, &content);
             let frames = multipart::encode(&reply, &self.signer);
             if self.manner == Manner::DiesMidReply && msg_type == "execute_reply" {
@@ -201,6 +219,40 @@ impl Kernel {
                 let text = "x".repeat(bytes.parse().unwrap());
                 (0..count.parse().unwrap()).for_each(|_: u32| say(&text));
             }
+            (_, ["wait"]) => {
+                let before = *self.interrupts.lock().unwrap();
+                say("begun");
+                self.flush();
+                let interrupts = self.interrupts.lock().unwrap();
+                let same = |interrupts: &mut u64| *interrupts == before;
+                drop(self.interrupted.wait_while(interrupts, same).unwrap());
+                return json!({
+                    "status": "error", "ename": "Interrupted", "evalue": "", "traceback": [],
+                    "execution_count": count,
+                });
+            }
+            (_, ["exit", code, text @ ..]) => {
+                std::io::stderr()
+                    .write_all(text.join(" ").as_bytes())
+                    .unwrap();
+                leave(code.parse().unwrap());
+            }
+            (_, ["leave", file]) => {
+                say("left");
+                self.flush();
+                let file = (*file).to_owned();
+                thread::spawn(move || {
+                    while !Path::new(&file).exists() {
+                        thread::yield_now();
+                    }
+                    leave(7);
+                });
+                return json!({"leaves": true});
+            }
+            (_, ["buffers"]) => {
+                let content = json!({"data": {"text/plain": "buffers"}, "metadata": {}});
+                self.publish_with("display_data", parent, &content, &request.buffers);
+            }
             (_, ["env", name]) => say(&std::env::var(name).unwrap_or_default()),
             _ => say(code),
         }
@@ -212,10 +264,15 @@ impl Kernel {
     }
 
     fn publish(&self, msg_type: &str, parent: &[u8], content: &Value) {
+        self.publish_with(msg_type, parent, content, &[]);
+    }
+
+    fn publish_with(&self, msg_type: &str, parent: &[u8], content: &Value, buffers: &[Bytes]) {
         let bad = self.manner == Manner::BadSignature && msg_type == "stream";
         let signer = if bad { &self.foreign } else { &self.signer };
-        let message = self.message(msg_type, parent, content);
-        let mut frames = vec![bytes::Bytes::from(format!("kernel.{msg_type}"))];
+        let mut message = self.message(msg_type, parent, content);
+        message.buffers = buffers.to_vec();
+        let mut frames = vec![Bytes::from(format!("kernel.{msg_type}"))];
         frames.extend(multipart::encode(&message, signer));
         let mut subscribers = self.subscribers.lock().unwrap();
         subscribers.retain_mut(|output| {
@@ -223,6 +280,12 @@ impl Kernel {
             // A burst leaves in full buffers, whatever follows it pushes the rest.
             written.is_ok() && (msg_type == "stream" || output.flush().is_ok())
         });
+    }
+
+    fn flush(&self) {
+        for subscriber in self.subscribers.lock().unwrap().iter_mut() {
+            subscriber.flush().unwrap();
+        }
     }
 
     fn message(&self, msg_type: &str, parent: &[u8], content: &Value) -> Message {

@@ -1,8 +1,10 @@
 //! What no sound client sends: answered with 4xx and a reason, and the gateway goes on.
 
 use std::os::unix::fs::symlink;
+use std::time::Duration;
 
 use super::*;
+use crate::gateway::wait_for;
 
 #[tokio::test]
 async fn nonsense_is_answered_with_a_reason_and_never_with_a_500() {
@@ -245,6 +247,8 @@ async fn a_handshake_that_is_none_is_an_http_error() {
     for (headers, query, status) in [
         (SOUND, "", 404),
         (SOUND, &*long, 400),
+        (SOUND, "session_id=a%0a%1b%5b31m", 400),
+        (SOUND, "session_id=%00", 400),
         (["X: x", SOUND[1], SOUND[2], SOUND[3]], "", 426),
         ([SOUND[0], "Connection: close", SOUND[2], SOUND[3]], "", 426),
         (
@@ -271,4 +275,56 @@ async fn a_handshake_that_is_none_is_an_http_error() {
         assert_eq!(reply.status, status, "{headers:?}: {reply:?}");
         assert!(reply.is_error(), "{headers:?}: {reply:?}");
     }
+}
+
+/// Whoever takes connections and says nothing on them takes none of what requests need.
+#[tokio::test]
+async fn more_connections_than_there_are_descriptors_break_no_request() {
+    let gateway = Gateway::start_with("auto", 128).await;
+    gateway.put_peer_spec("instant");
+    let descriptors = || {
+        fs::read_dir(format!("/proc/{}/fd", gateway.pid()))
+            .unwrap()
+            .count()
+    };
+    let mut own = TcpStream::connect(("127.0.0.1", gateway.port))
+        .await
+        .unwrap();
+    let mut asked = async |method: &str, path: &str, body: &str| {
+        let request = format!(
+            "{method} {path} HTTP/1.1\r\nHost: x\r\nAuthorization: token {TOKEN}\r\n\
+             Content-Length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        own.write_all(request.as_bytes()).await.unwrap();
+        let reply = timeout(LIMIT, receive(&mut own)).await;
+        reply.expect("the gateway hangs")
+    };
+    assert_eq!(asked("GET", "/api/kernels", "").await.status, 200);
+    let mut others = Vec::new();
+    for _ in 0..200 {
+        let (address, full) = (("127.0.0.1", gateway.port), descriptors() >= 64);
+        match timeout(Duration::from_millis(500), TcpStream::connect(address)).await {
+            Ok(other) => others.push(other.unwrap()),
+            // The system's own queue is full too.
+            Err(_) if full => break,
+            Err(_) => {}
+        }
+    }
+    wait_for("a full gateway", || (descriptors() >= 64).then_some(())).await;
+    for round in 0..10 {
+        assert_eq!(asked("GET", "/readyz", "").await.status, 200);
+        let specs = asked("GET", "/api/kernelspecs", "").await.json();
+        assert!(specs["kernelspecs"]["instant"].is_object(), "{specs}");
+        let started = asked("POST", "/api/kernels", r#"{"name":"instant"}"#).await;
+        assert_eq!(started.status, 201, "{started:?}");
+        let kernels = asked("GET", "/api/kernels", "").await;
+        assert_eq!(
+            kernels.json().as_array().unwrap().len(),
+            round + 1,
+            "{kernels:?}"
+        );
+    }
+    drop(others);
+    assert_eq!(ask(&gateway, "GET", "/api/me", "").await.status, 200);
 }

@@ -6,8 +6,9 @@ use std::time::Duration;
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::time::Instant;
 
-use super::endings::{ENDLESS, body, gone, kernels, no_kernel, post, process, wait_for};
+use super::endings::{ENDLESS, body, gone, kernels, no_kernel, post, process};
 use super::*;
+use crate::gateway::wait_for;
 
 /// Less than what the gateway gives to requests.
 const SOON: Duration = Duration::from_secs(4);

@@ -1,11 +1,11 @@
 //! What becomes of a start when its client or somebody else puts an end to it.
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
 use super::*;
+use crate::gateway::wait_for;
 
 /// Starts of this kernelspec take until their deadline of a minute; the kernel's pid is in the file `pid`.
 pub(super) const ENDLESS: &str = "echo $$ >pid; exec sleep 600";
@@ -33,18 +33,6 @@ pub(super) async fn post(gateway: &Gateway, route: &str, body: &str) -> TcpStrea
 pub(super) fn kernels(gateway: &Gateway) -> Vec<PathBuf> {
     let folders = fs::read_dir(gateway.root().join("run/kernels")).unwrap();
     folders.flatten().map(|entry| entry.path()).collect()
-}
-
-/// Waits until it is there.
-pub(super) async fn wait_for<T>(what: &str, look: impl Fn() -> Option<T>) -> T {
-    let deadline = Instant::now() + LIMIT;
-    loop {
-        if let Some(found) = look() {
-            return found;
-        }
-        assert!(Instant::now() < deadline, "never: {what}");
-        sleep(Duration::from_millis(5)).await;
-    }
 }
 
 pub(super) async fn no_kernel(gateway: &Gateway) {
@@ -166,4 +154,48 @@ async fn a_delete_at_the_very_beginning_of_a_start_is_answered_cleanly() {
         assert!(reply.is_error());
     }
     no_kernel(&gateway).await;
+}
+
+/// Whatever comes between: nothing stays, no id is lost, and nobody is told of a bug.
+#[tokio::test]
+async fn starts_restarts_and_ends_of_one_id_at_once_leave_nothing_behind() {
+    const ROUNDS: usize = 100;
+    let gateway = Gateway::start("auto").await;
+    gateway.put_peer_spec("instant");
+    let id = Uuid::new_v4().to_string();
+    let path = format!("/api/kernels/{id}");
+    let restart = format!("{path}/restart");
+    let start = json!({"name": "instant", "env": {"KERNEL_ID": id}}).to_string();
+    let starts = async {
+        for _ in 0..ROUNDS {
+            let reply = ask(&gateway, "POST", "/api/kernels", &start).await;
+            // The last: it was ended before it could be looked at.
+            assert!([201, 409, 404].contains(&reply.status), "{reply:?}");
+        }
+    };
+    let restarts = async {
+        for _ in 0..ROUNDS {
+            let reply = ask(&gateway, "POST", &restart, "").await;
+            assert!([200, 404, 503].contains(&reply.status), "{reply:?}");
+        }
+    };
+    let ends = async {
+        for _ in 0..ROUNDS {
+            let reply = ask(&gateway, "DELETE", &path, "").await;
+            assert!([204, 404, 503].contains(&reply.status), "{reply:?}");
+        }
+    };
+    let more_starts = async {
+        for _ in 0..ROUNDS {
+            let reply = ask(&gateway, "POST", "/api/kernels", &start).await;
+            assert!([201, 409, 404].contains(&reply.status), "{reply:?}");
+        }
+    };
+    tokio::join!(starts, more_starts, restarts, ends);
+    ask(&gateway, "DELETE", &path, "").await;
+    no_kernel(&gateway).await;
+    assert_eq!(
+        ask(&gateway, "POST", "/api/kernels", &start).await.status,
+        201
+    );
 }

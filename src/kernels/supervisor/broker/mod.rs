@@ -31,7 +31,7 @@ use crate::magics::Claim;
 use crate::protocol::message::{Channel, HeaderPeek, Message};
 use ours::Ours;
 pub use ours::{Claims, Interrupt, OurCell};
-use state::{error_content, plain, stops_on_error};
+use state::{error_content, is_silent, plain, stops_on_error};
 
 /// Requests that wait for a reply; beyond this the oldest are forgotten and routed by session alone.
 const PENDING_MAX: usize = 65_536;
@@ -90,6 +90,8 @@ struct Pending {
     bytes: usize,
     idle_seen: bool,
     stop_on_error: bool,
+    /// A cell whose output is shown to nobody.
+    silent: bool,
 }
 
 struct Request {
@@ -318,6 +320,8 @@ impl Broker {
             bytes: message.bytes(),
             idle_seen: false,
             stop_on_error: kind == Kind::Execute && stops_on_error(&message.content),
+            // Only the note wants to know.
+            silent: state.cell_note.is_some() && is_silent(&message.content),
         };
         state.remember(RequestKey::clone(&key), pending);
         if channel == Channel::Control {
@@ -411,7 +415,7 @@ impl Broker {
         self.changed.notify_waiters();
     }
 
-    /// Says `text` on stderr of the next cell that runs, once.
+    /// Says `text` on stderr of the next cell that is shown, once.
     pub fn say_with_next_cell(&self, text: String) {
         self.state.borrow_mut().cell_note = Some(text);
     }

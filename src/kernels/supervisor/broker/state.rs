@@ -128,7 +128,9 @@ impl State {
                 "busy" => {
                     let header = &message.parent_header;
                     self.activity.busy(&key, &parent.msg_type, header, now);
-                    if parent.msg_type == "execute_request" {
+                    let silent = |pending: &Pending| pending.silent;
+                    let is_shown = !self.pending.get(&key).is_some_and(silent);
+                    if parent.msg_type == "execute_request" && is_shown {
                         note = self.cell_note.take();
                     }
                 }
@@ -143,7 +145,7 @@ impl State {
         let parent_header = message.parent_header.clone();
         self.append(Channel::Iopub, message, Route::Everyone, mark);
         if let Some(text) = note {
-            let content = json!({"name": "stderr", "text": text});
+            let content = json!({"name": "stderr", "text": format!("{text}\n")});
             let message = self.composer.message("stream", parent_header, &content);
             self.append(Channel::Iopub, message, Route::Everyone, Mark::Plain);
         }
@@ -284,6 +286,10 @@ fn execution_state(content: &[u8]) -> Option<String> {
 
 pub(super) fn stops_on_error(content: &[u8]) -> bool {
     field(content, "stop_on_error") != Some(Value::Bool(false))
+}
+
+pub(super) fn is_silent(content: &[u8]) -> bool {
+    field(content, "silent") == Some(Value::Bool(true))
 }
 
 fn is_error(content: &[u8]) -> bool {

@@ -207,10 +207,15 @@ fn what_comes_of_our_own_messages_is_kept_back() {
 }
 
 #[test]
-fn a_note_is_said_with_the_first_cell_only() {
+fn a_note_is_said_with_the_first_cell_that_is_shown_only() {
     let (broker, _requests) = running();
     let ticket = broker.join(&"a".into(), &"me".into());
     broker.say_with_next_cell("elsewhere".to_owned());
+    let mut silent = request("a", "0", "execute_request");
+    silent.content = json!({"silent": true}).to_string().into();
+    broker.submit(&"a".into(), Channel::Shell, silent.clone());
+    broker.kernel_said(Channel::Iopub, status(&silent, "busy"));
+    broker.kernel_said(Channel::Iopub, status(&silent, "idle"));
     for id in ["1", "2"] {
         let cell = request("a", id, "execute_request");
         broker.kernel_said(Channel::Iopub, status(&cell, "busy"));
@@ -218,7 +223,9 @@ fn a_note_is_said_with_the_first_cell_only() {
     }
     let heard = [
         "status busy",
-        "stream elsewhere",
+        "status idle",
+        "status busy",
+        "stream elsewhere\n",
         "status idle",
         "status busy",
         "status idle",

@@ -30,13 +30,16 @@ use encodings::Place;
 /// The close code that is sent only after everything else.
 const KERNEL_GONE: u16 = 1000;
 
+/// What answers a goodbye without a code.
+const NORMAL: u16 = 1000;
+
 /// A larger message is refused.
 const MESSAGE_BYTES_MAX: usize = 256 * 1024 * 1024;
 
 /// Room for what is read at once.
 const READ_BYTES: usize = 64 * 1024;
 
-/// A connection that is silent this long is pinged.
+/// A connection is pinged that often, so that whatever lies in between does not take it for dead.
 const KEEP_ALIVE: Duration = Duration::from_secs(20);
 
 /// So many silent times in a row, the first of which is no fault, end it.
@@ -118,19 +121,25 @@ pub(super) async fn serve<R, W>(
         stalled: Cell::new(false),
         progressed: Cell::new(false),
     };
-    let closed_by_us = tokio::select! {
+    let (mut closed_by_us, mut goodbye) = (false, None);
+    tokio::select! {
         ended = read(&shared, &mut reader, left) => {
             debug!(session = %shared.session, ?ended, "the client is gone");
-            false
+            goodbye = ended.ok().flatten();
         }
         written = writer::write(&shared, &ticket, &mut writer) => {
             debug!(session = %shared.session, ?written, "the connection was closed");
-            written.is_ok()
+            closed_by_us = written.is_ok();
         }
-        () = watch(&shared) => false,
-        () = expiry(&shared, client.expires_in) => false,
-    };
+        () = watch(&shared) => {}
+        () = expiry(&shared, client.expires_in) => {}
+    }
     broker.leave(&shared.session, shared.id, true);
+    // Only between two frames.
+    if let Some(code) = goodbye.filter(|_| !shared.stalled.get()) {
+        let answered = timeout(CLOSE_WITHIN, writer::answer_goodbye(code, &mut writer)).await;
+        debug!(session = %shared.session, ?answered, "the client's goodbye was answered");
+    }
     if closed_by_us {
         // Closing with unread input would cut off what was just written.
         let drained = timeout(CLOSE_WITHIN, drain(&mut reader)).await;
@@ -138,25 +147,25 @@ pub(super) async fn serve<R, W>(
     }
 }
 
+/// Reads to the end of the connection: the code to answer the client's goodbye with, if it said one.
 async fn read<R: AsyncRead + Unpin>(
     shared: &Shared,
     reader: &mut R,
     left: Bytes,
-) -> io::Result<()> {
+) -> io::Result<Option<u16>> {
     let mut decoder = Decoder::new(MESSAGE_BYTES_MAX);
     let mut input = BytesMut::from(left);
     loop {
         match decoder.decode(&mut input) {
+            Ok(Some(Event::Close(code))) => return Ok(Some(code.unwrap_or(NORMAL))),
             Ok(Some(event)) => {
                 shared.heard.set(true);
-                if is_close(shared, event).await {
-                    return Ok(());
-                }
+                act(shared, event).await;
             }
             Ok(None) => {
                 input.reserve(READ_BYTES);
                 if reader.read_buf(&mut input).await? == 0 {
-                    return Ok(());
+                    return Ok(None);
                 }
             }
             Err(error) => {
@@ -168,8 +177,8 @@ async fn read<R: AsyncRead + Unpin>(
     }
 }
 
-/// Acts on what the client sent; true when it was its goodbye.
-async fn is_close(shared: &Shared, event: Event) -> bool {
+/// Acts on what the client sent.
+async fn act(shared: &Shared, event: Event) {
     match event {
         Event::Text(payload) | Event::Binary(payload) => {
             shared.broker.room().await;
@@ -187,9 +196,8 @@ async fn is_close(shared: &Shared, event: Event) -> bool {
             shared.line.wake.notify_one();
         }
         Event::Pong(payload) => ponged(shared, &payload),
-        Event::Close(_) => return true,
+        Event::Close(_) => {}
     }
-    false
 }
 
 fn ponged(shared: &Shared, payload: &[u8]) {
@@ -206,7 +214,7 @@ fn ponged(shared: &Shared, payload: &[u8]) {
     shared.line.wake.notify_one();
 }
 
-/// Pings a silent connection and ends one that stays silent; a slow one that takes what is written is
+/// Pings a connection without a ping in flight, or with one that has heard nothing, and ends one that stays silent; a slow one that takes what is written is
 /// not silent.
 async fn watch(shared: &Shared) {
     let mut silent_times = 0;
@@ -228,7 +236,7 @@ async fn watch(shared: &Shared) {
         }
         if silent_times >= SILENT_TIMES_MAX {
             shared.line.close((4408, "no answer to pings"));
-        } else if !heard {
+        } else if !heard || shared.pinged.get().is_none() {
             shared.ping_due.set(true);
             shared.line.wake.notify_one();
         }

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex, split};
 use tokio::sync::mpsc;
 use tokio::task::LocalSet;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use super::{Client, Encodings, serve};
 use crate::kernels::contract::Framing;
@@ -219,6 +219,74 @@ fn a_broken_frame_closes_with_its_code_and_harms_nobody_else() {
         publish(&broker, "still here");
         assert_eq!(told(&mut good).await, "idle");
         assert_eq!(told(&mut good).await, "still here");
+    });
+}
+
+/// By a clock that goes on when everything waits.
+fn run_paused(test: impl Future<Output = ()>) {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .start_paused(true)
+        .build()
+        .unwrap();
+    let limited = async {
+        timeout(LIMIT * 60, test)
+            .await
+            .expect("the connection hangs")
+    };
+    LocalSet::new().block_on(&runtime, limited);
+}
+
+#[test]
+fn a_silent_client_is_pinged_within_25_seconds_for_as_long_as_it_answers() {
+    run_paused(async {
+        let broker = running();
+        let mut client = connect(&broker, "a");
+        assert_eq!(told(&mut client).await, "idle");
+        for _ in 0..10 {
+            let since = Instant::now();
+            let payload = ping(&mut client).await;
+            assert!(since.elapsed() <= Duration::from_secs(25), "{since:?}");
+            send(&mut client, 0xa, &payload).await;
+        }
+        assert_eq!(broker.snapshot().connections, 1);
+    });
+}
+
+#[test]
+fn a_client_that_answers_no_ping_is_given_up_and_its_session_kept() {
+    run_paused(async {
+        let broker = running();
+        let mut client = connect(&broker, "a");
+        assert_eq!(told(&mut client).await, "idle");
+        let since = Instant::now();
+        assert_eq!(close_code(&mut client).await, 4408);
+        let silent = since.elapsed().as_secs();
+        assert!((40..=75).contains(&silent), "{silent} s");
+        while client.read(&mut [0]).await.unwrap() > 0 {}
+        let snapshot = broker.snapshot();
+        assert_eq!((snapshot.connections, snapshot.away), (0, 1));
+    });
+}
+
+#[test]
+fn a_goodbye_is_answered_with_its_code() {
+    run(async {
+        let broker = running();
+        for (said, answered) in [
+            (&[][..], 1000),
+            (&1000_u16.to_be_bytes(), 1000),
+            (&1001_u16.to_be_bytes(), 1001),
+            (&4321_u16.to_be_bytes(), 4321),
+            (&1005_u16.to_be_bytes(), 1002),
+        ] {
+            let mut client = connect(&broker, "a");
+            assert_eq!(told(&mut client).await, "idle");
+            send(&mut client, 0x8, said).await;
+            assert_eq!(close_code(&mut client).await, answered, "{said:?}");
+            assert_eq!(client.read(&mut [0]).await.unwrap(), 0);
+            assert_eq!(broker.snapshot().connections, 0);
+        }
     });
 }
 

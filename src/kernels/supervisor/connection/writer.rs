@@ -23,6 +23,9 @@ use crate::protocol::websocket::Opcode;
 /// About how much is taken from the journal before it is written.
 const BATCH_BYTES: usize = 256 * 1024;
 
+/// The close code of RFC 6455 for what breaks it.
+const PROTOCOL_ERROR: u16 = 1002;
+
 /// What tornado's WebSocket client takes, less some room.
 const TEXT_BYTES_MAX: usize = 10 * 1024 * 1024 - 1024;
 
@@ -50,9 +53,11 @@ pub(super) async fn write<W: AsyncWrite + Unpin>(
         match shared.broker.read(position.after, BATCH_BYTES) {
             Read::Ready(batch) => position.take(shared, batch, &mut output),
             Read::Loading(loading) => {
+                shared.stalled.set(true);
                 output
                     .write_to(writer, || shared.progressed.set(true))
                     .await?;
+                shared.stalled.set(false);
                 loading.await;
                 continue;
             }
@@ -76,6 +81,22 @@ pub(super) async fn write<W: AsyncWrite + Unpin>(
     if let Some((code, reason)) = shared.line.closing() {
         output.close(code, reason);
     }
+    output.write_to(writer, || {}).await?;
+    writer.shutdown().await
+}
+
+/// Answers a client's close frame with its code, as RFC 6455 wants it: one that hears nothing takes the
+/// connection for broken. A code that may not be sent is answered as the error that it is.
+pub(super) async fn answer_goodbye<W: AsyncWrite + Unpin>(
+    code: u16,
+    writer: &mut W,
+) -> io::Result<()> {
+    let code = match code {
+        1000..=1003 | 1007..=1014 | 3000..=4999 => code,
+        _ => PROTOCOL_ERROR,
+    };
+    let mut output = Output::default();
+    output.close(code, "");
     output.write_to(writer, || {}).await?;
     writer.shutdown().await
 }
