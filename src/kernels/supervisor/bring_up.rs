@@ -71,6 +71,9 @@ pub(super) async fn bring_up(
         message: not_run(start, &argv, &error),
         stderr_tail: String::new(),
     })?;
+    // Written down now: whoever finds our remains has to know what to end.
+    vitals.kernel_pid.set(Some(process.pid()));
+    vitals.changed.notify_one();
     let limit = Duration::from_millis(start.launch_timeout_ms);
     let introduced = tokio::select! {
         introduced = timeout(limit, introduce(start, helper, &connection, broker, vitals)) => introduced,

@@ -16,7 +16,7 @@ use jiff::Timestamp;
 use rustix::process::Signal;
 use serde_json::json;
 use tokio::sync::{mpsc, oneshot};
-use tokio::time::{sleep, timeout};
+use tokio::time::{interval, sleep, timeout};
 use tracing::{debug, info, warn};
 
 use super::bring_up::{self, Running};
@@ -38,6 +38,9 @@ const LAST_WORDS_WITHIN: Duration = Duration::from_millis(50);
 
 /// A kernel that has closed its sockets ends by itself within this time, or is ended.
 const ENDS_ITSELF_WITHIN: Duration = Duration::from_secs(2);
+
+/// How often the kernel's output files are looked at.
+const TRIM_EVERY: Duration = Duration::from_secs(5);
 
 /// What the lifecycle is asked for.
 #[derive(Debug)]
@@ -217,7 +220,6 @@ impl Lifecycle {
                     epoch = self.epoch,
                     "the kernel is ready"
                 );
-                self.vitals.kernel_pid.set(Some(running.process.pid()));
                 self.vitals.restarts.set(self.restarts.total());
                 self.vitals.kernel_started.set(Some(Timestamp::now()));
                 self.vitals.changed.notify_one();
@@ -230,6 +232,7 @@ impl Lifecycle {
 
     /// Carries messages both ways until the kernel dies or something is asked that ends the epoch.
     async fn relay(&mut self, kernel: &mut Running) -> Exit {
+        let mut trim = interval(TRIM_EVERY);
         loop {
             tokio::select! {
                 received = kernel.receiver.recv() => {
@@ -259,6 +262,7 @@ impl Lifecycle {
                     }
                     return died(kernel, &cause);
                 }
+                _ = trim.tick() => kernel.process.trim_output(),
                 Some(command) = self.commands.recv() => match command {
                     Command::Interrupt(asker) => {
                         self.interrupt(kernel).await;

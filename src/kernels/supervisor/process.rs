@@ -1,20 +1,27 @@
-//! The kernel's process: its start, its signals, its end and the tail of what it said on stderr.
+//! The kernel's process: its start, its signals, its end, and what it said on stdout and stderr.
 //!
 //! Knows nothing of messages.
 
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 
+use rustix::fs::{FallocateFlags, fallocate};
 use rustix::process::{Pid, Signal};
 use tokio::process::{Child, Command};
 
 /// How much of the end of stderr is shown with a failure.
 const TAIL_BYTES: u64 = 4096;
+
+/// An output file with more than this on disk loses its beginning.
+const FILE_BYTES_MAX: u64 = 1024 * 1024;
+
+/// How much of the end is left then.
+const KEPT_BYTES: u64 = 256 * 1024;
 
 /// How a process is started.
 #[derive(Debug)]
@@ -33,6 +40,7 @@ pub struct Launch<'a> {
 pub struct KernelProcess {
     child: Child,
     pid: Pid,
+    stdout: PathBuf,
     stderr: PathBuf,
     /// Where in it this process began: before that are the words of earlier ones.
     stderr_from: u64,
@@ -47,7 +55,7 @@ impl KernelProcess {
             .argv
             .split_first()
             .ok_or(io::ErrorKind::InvalidInput)?;
-        let stderr = launch.folder.join("stderr");
+        let (stdout, stderr) = (launch.folder.join("stdout"), launch.folder.join("stderr"));
         let errors = append_to(&stderr)?;
         let stderr_from = errors.metadata()?.len();
         let child = Command::new(program)
@@ -56,7 +64,7 @@ impl KernelProcess {
             .envs(launch.env)
             .current_dir(launch.cwd)
             .stdin(Stdio::null())
-            .stdout(append_to(&launch.folder.join("stdout"))?)
+            .stdout(append_to(&stdout)?)
             .stderr(errors)
             .process_group(0)
             .spawn()?;
@@ -68,6 +76,7 @@ impl KernelProcess {
         Ok(Self {
             child,
             pid,
+            stdout,
             stderr,
             stderr_from,
         })
@@ -93,6 +102,15 @@ impl KernelProcess {
         }
     }
 
+    /// Frees the disk that the beginning of its output takes, where there is much of it.
+    pub fn trim_output(&self) {
+        for path in [&self.stdout, &self.stderr] {
+            if let Err(error) = trim(path) {
+                tracing::debug!(path = %path.display(), %error, "the kernel's output stays whole");
+            }
+        }
+    }
+
     /// The end of what it wrote to stderr.
     pub fn stderr_tail(&self) -> String {
         read_tail(&self.stderr, self.stderr_from).unwrap_or_default()
@@ -112,6 +130,20 @@ fn append_to(path: &Path) -> io::Result<File> {
         .append(true)
         .mode(0o600)
         .open(path)
+}
+
+/// The beginning becomes a hole: the file stays as long as it was, so whoever appends does not notice.
+/// Where files cannot have holes it becomes empty.
+fn trim(path: &Path) -> io::Result<()> {
+    const BLOCK_BYTES: u64 = 512;
+    let file = OpenOptions::new().write(true).open(path)?;
+    let metadata = file.metadata()?;
+    if metadata.blocks() * BLOCK_BYTES <= FILE_BYTES_MAX {
+        return Ok(());
+    }
+    let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+    let old = metadata.len().saturating_sub(KEPT_BYTES);
+    fallocate(&file, flags, 0, old).or_else(|_| file.set_len(0))
 }
 
 fn describe(status: ExitStatus) -> String {
@@ -174,5 +206,34 @@ mod tests {
         let mut process = launch(folder.path(), "sleep 1000 & wait");
         process.signal(Signal::KILL);
         assert_eq!(process.ended().await, "was killed (SIGKILL)");
+    }
+
+    #[tokio::test]
+    async fn much_output_loses_its_beginning_and_goes_on() {
+        let folder = tempfile::tempdir().unwrap();
+        let go = folder.path().join("go");
+        let script = format!(
+            "yes | head -c 3000000 >&2; echo end >&2; until test -e {}; do sleep 0.01; done; \
+             echo last >&2",
+            go.display()
+        );
+        let mut process = launch(folder.path(), &script);
+        let written = async {
+            while process.stderr_tail().lines().last() != Some("end") {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(std::time::Duration::from_secs(30), written)
+            .await
+            .expect("the end is never written");
+        process.trim_output();
+        let metadata = std::fs::metadata(folder.path().join("stderr")).unwrap();
+        assert!(
+            metadata.blocks() * 512 <= KEPT_BYTES + 64 * 1024,
+            "{metadata:?}"
+        );
+        std::fs::write(go, "").unwrap();
+        process.ended().await;
+        assert!(process.stderr_tail().ends_with("end\nlast"));
     }
 }

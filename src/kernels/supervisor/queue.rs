@@ -106,6 +106,11 @@ impl<R> CellQueue<R> {
             .collect()
     }
 
+    /// Whether nothing is known here of any cell.
+    pub fn is_empty(&self) -> bool {
+        self.in_kernel.is_empty() && self.running.is_none() && self.waiting.is_empty()
+    }
+
     /// Whether a failed cell would have something to abort here.
     pub fn has_waiting(&self) -> bool {
         !self.waiting.is_empty()
@@ -165,6 +170,9 @@ mod tests {
         assert_eq!(submit(&mut queue, 5, Kind::Passing), [Forward(5)]);
         assert_eq!(queue.finished("1", false), [Run(2)]);
         assert_eq!(queue.finished("2", false), [Forward(3), Forward(4)]);
+        assert!(!queue.is_empty());
+        queue.finished("3", false);
+        assert!(queue.is_empty());
     }
 
     #[test]

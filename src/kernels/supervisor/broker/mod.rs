@@ -339,9 +339,10 @@ impl Broker {
             channel,
             message,
         };
-        let queue = state.queues.entry(subshell).or_default();
+        let queue = state.queues.entry(subshell.clone()).or_default();
         let actions = queue.submit(key, kind, request);
         state.act(actions);
+        state.forget_queue(&subshell);
     }
 
     // --- the kernel ---

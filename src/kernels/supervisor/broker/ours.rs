@@ -146,6 +146,7 @@ impl Broker {
         let queue = state.queues.get_mut(&cell.subshell);
         let actions = queue.map(|queue| queue.finished(&cell.key, stops));
         state.act(actions.unwrap_or_default());
+        state.forget_queue(&cell.subshell);
     }
 
     /// Our part of the cell has ended well; the rest is the kernel's, reply included.

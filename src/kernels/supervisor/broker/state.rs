@@ -11,7 +11,7 @@ use tracing::debug;
 
 use super::{PENDING_MAX, Pending, Phase, Request, State};
 use crate::kernels::supervisor::journal::{Entry, Mark, RequestKey, Route, request_key};
-use crate::kernels::supervisor::queue::Action;
+use crate::kernels::supervisor::queue::{Action, CellQueue};
 use crate::kernels::supervisor::sessions::CatchUp;
 use crate::protocol::message::{Channel, HeaderPeek, Message};
 
@@ -95,6 +95,13 @@ impl State {
                     }
                 }
             }
+        }
+    }
+
+    /// Subshells come and go, and a client can name any.
+    pub(super) fn forget_queue(&mut self, subshell: &Option<String>) {
+        if self.queues.get(subshell).is_some_and(CellQueue::is_empty) {
+            self.queues.remove(subshell);
         }
     }
 
@@ -202,6 +209,7 @@ impl State {
         self.append(channel, message, route, mark);
         self.forget(&key);
         self.act(actions.unwrap_or_default());
+        self.forget_queue(&subshell);
     }
 
     /// Answers a request in place of the kernel, with the idle that completes it.
