@@ -52,7 +52,7 @@ impl Journal for MemoryJournal {
 
     fn read(&mut self, after: Seq, bytes_max: usize) -> Read {
         let first = self.first();
-        let skip = usize::try_from((after + 1).saturating_sub(first)).unwrap_or(usize::MAX);
+        let skip = usize::try_from(after.saturating_add(1).saturating_sub(first)).unwrap_or(usize::MAX);
         let mut bytes = 0;
         let mut batch = Batch::new();
         for (index, entry) in self.entries.iter().enumerate().skip(skip) {
@@ -119,7 +119,9 @@ mod tests {
         assert_eq!(numbers(&mut journal, 0, 1), [1]);
         assert_eq!(numbers(&mut journal, 1, 2200), [2, 3]);
         assert!(numbers(&mut journal, 5, 2500).is_empty());
-        assert!(numbers(&mut journal, Seq::MAX - 1, 2500).is_empty());
+        for beyond in [Seq::MAX - 1, Seq::MAX] {
+            assert!(numbers(&mut journal, beyond, 2500).is_empty());
+        }
     }
 
     proptest! {
