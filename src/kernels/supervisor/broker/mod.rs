@@ -20,7 +20,7 @@ use bytes::Bytes;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use tokio::sync::{Notify, mpsc};
-use tracing::warn;
+use tracing::{debug, warn};
 
 use super::activity::Activity;
 use super::compose::Composer;
@@ -304,6 +304,9 @@ impl Broker {
         match channel {
             Channel::Iopub => return,
             Channel::Stdin if state.answered(session, &message) => return,
+            Channel::Stdin if state.outbox.is_none() => {
+                return debug!("dropped an answer to a kernel process that is gone");
+            }
             Channel::Stdin => return state.send(channel, message),
             Channel::Shell | Channel::Control => {}
         }

@@ -301,3 +301,20 @@ fn hidden_code_gives_what_it_printed_once_it_is_answered_and_idle() {
     broker.kernel_said(Channel::Iopub, status(&hidden, "idle"));
     assert_eq!(printed.try_recv().unwrap().unwrap(), "out");
 }
+
+/// It could only be taken for the answer to a question that the next process asks later.
+#[test]
+fn an_answer_that_no_kernel_process_has_asked_for_is_not_kept_for_the_next() {
+    let (broker, _requests) = running();
+    let a = "a".into();
+    broker.join(&a, &"me".into());
+    let phase = Phase::Restarting { asked: true };
+    broker.close_epoch(phase, "KernelRestarted", "again");
+    broker.submit(&a, Channel::Stdin, request("a", "1", "input_reply"));
+    let cell = request("a", "2", "execute_request");
+    broker.submit(&a, Channel::Shell, cell.clone());
+    let (outbox, mut requests) = mpsc::unbounded_channel();
+    broker.open_epoch(outbox);
+    assert_eq!(requests.try_recv().unwrap().1, cell);
+    assert!(requests.try_recv().is_err());
+}

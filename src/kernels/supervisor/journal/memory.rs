@@ -52,7 +52,8 @@ impl Journal for MemoryJournal {
 
     fn read(&mut self, after: Seq, bytes_max: usize) -> Read {
         let first = self.first();
-        let skip = usize::try_from(after.saturating_add(1).saturating_sub(first)).unwrap_or(usize::MAX);
+        let skip =
+            usize::try_from(after.saturating_add(1).saturating_sub(first)).unwrap_or(usize::MAX);
         let mut bytes = 0;
         let mut batch = Batch::new();
         for (index, entry) in self.entries.iter().enumerate().skip(skip) {
