@@ -389,11 +389,11 @@ impl Broker {
         state.ours.end_all();
         state.activity.clear(Timestamp::now());
         let content = error_content(ename, reason);
-        let mut pending: Vec<_> = state.pending.drain().collect();
-        pending.sort_by(|(a, _), (b, _)| a.cmp(b));
-        state.pending_order.clear();
         state.pending_bytes = 0;
-        for (_, request) in pending {
+        for key in std::mem::take(&mut state.pending_order) {
+            let Some(request) = state.pending.remove(&key) else {
+                continue;
+            };
             let Pending {
                 session,
                 channel,

@@ -318,3 +318,19 @@ fn an_answer_that_no_kernel_process_has_asked_for_is_not_kept_for_the_next() {
     assert_eq!(requests.try_recv().unwrap().1, cell);
     assert!(requests.try_recv().is_err());
 }
+
+#[test]
+fn requests_that_a_death_answers_are_answered_in_the_order_in_which_they_came() {
+    let (broker, _requests) = running();
+    let a = "a".into();
+    let ticket = broker.join(&a, &"me".into());
+    for (id, msg_type) in [("2", "execute_request"), ("1", "inspect_request")] {
+        broker.submit(&a, Channel::Shell, request("a", id, msg_type));
+    }
+    broker.close_epoch(Phase::Dead("gone".to_owned()), "KernelDied", "gone");
+    let replies = read(&broker, "a", ticket.after);
+    let replies: Vec<_> = (replies.iter())
+        .filter(|said| said.contains("_reply"))
+        .collect();
+    assert_eq!(replies, ["execute_reply error", "inspect_reply error"]);
+}
