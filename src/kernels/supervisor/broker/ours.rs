@@ -147,6 +147,8 @@ impl Broker {
         let actions = queue.map(|queue| queue.finished(&cell.key, stops));
         state.act(actions.unwrap_or_default());
         state.forget_queue(&cell.subshell);
+        drop(state);
+        self.changed.notify_waiters();
     }
 
     /// Our part of the cell has ended well; the rest is the kernel's, reply included.

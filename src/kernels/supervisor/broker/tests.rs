@@ -334,3 +334,30 @@ fn requests_that_a_death_answers_are_answered_in_the_order_in_which_they_came() 
         .collect();
     assert_eq!(replies, ["execute_reply error", "inspect_reply error"]);
 }
+
+/// Whoever fills the room waits for it, and a cell of ours that ends makes some.
+#[tokio::test]
+async fn a_cell_of_ours_that_ends_lets_those_who_wait_for_room_go_on() {
+    let (broker, _requests) = running();
+    let registry = Registry::standard();
+    let (runner, mut ours) = mpsc::unbounded_channel();
+    let claims = move |source: &str| registry.claim(source, Front::Plain);
+    broker.take_over(Box::new(claims), runner);
+    let a = "a".into();
+    broker.join(&a, &"me".into());
+    let cell = Message {
+        content: json!({"code": "%nb"}).to_string().into(),
+        // Never touched, so no memory stands behind it.
+        buffers: vec![vec![0; 1 + super::PENDING_BYTES_MAX].into()],
+        ..request("a", "1", "execute_request")
+    };
+    broker.submit(&a, Channel::Shell, cell);
+    let cell = ours.try_recv().unwrap();
+    let mut room = std::pin::pin!(broker.room());
+    assert!(futures_util::poll!(&mut room).is_pending());
+    broker.our_cell_ends(&cell, Ok(()));
+    let limit = std::time::Duration::from_secs(20);
+    tokio::time::timeout(limit, room)
+        .await
+        .expect("nobody goes on");
+}
