@@ -214,8 +214,8 @@ fn ponged(shared: &Shared, payload: &[u8]) {
     shared.line.wake.notify_one();
 }
 
-/// Pings a connection without a ping in flight, or with one that has heard nothing, and ends one that stays silent; a slow one that takes what is written is
-/// not silent.
+/// Pings a connection without a ping in flight, or with one that has heard nothing, and ends one that
+/// stays silent, whatever it is closed for; a slow one that takes what is written is not silent.
 async fn watch(shared: &Shared) {
     let mut silent_times = 0;
     loop {
@@ -236,6 +236,7 @@ async fn watch(shared: &Shared) {
         }
         if silent_times >= SILENT_TIMES_MAX {
             shared.line.close((4408, "no answer to pings"));
+            return sleep(CLOSE_WITHIN).await;
         } else if !heard || shared.pinged.get().is_none() {
             shared.ping_due.set(true);
             shared.line.wake.notify_one();

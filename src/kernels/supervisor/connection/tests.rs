@@ -416,3 +416,19 @@ fn any_journal_replays_the_running_cell() {
         });
     }
 }
+
+/// Everything is written before the end of the kernel closes a line, but not for ever.
+#[test]
+fn a_client_that_takes_nothing_is_given_up_though_its_kernel_is_dead() {
+    run_paused(async {
+        let broker = running();
+        let mut client = connect(&broker, "a");
+        assert_eq!(told(&mut client).await, "idle");
+        publish(&broker, &"x".repeat(2 * PIPE_BYTES));
+        broker.close_epoch(Phase::Dead("gone".to_owned()), "KernelDied", "gone");
+        while broker.snapshot().connections > 0 {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+        drop(client);
+    });
+}
