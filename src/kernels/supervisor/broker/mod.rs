@@ -31,7 +31,8 @@ use crate::magics::Claim;
 use crate::protocol::message::{Channel, HeaderPeek, Message};
 use ours::Ours;
 pub use ours::{Claims, Interrupt, OurCell};
-use state::{error_content, is_silent, plain, stops_on_error};
+pub(super) use state::error_content;
+use state::{is_silent, plain, stops_on_error};
 
 /// Requests that wait for a reply; beyond this the oldest are forgotten and routed by session alone.
 const PENDING_MAX: usize = 65_536;

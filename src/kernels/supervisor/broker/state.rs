@@ -274,7 +274,8 @@ pub(super) fn plain(message: Message) -> Rc<Entry> {
     ))
 }
 
-pub(super) fn error_content(ename: &str, reason: &str) -> Value {
+/// What a reply says that tells of an error.
+pub(in crate::kernels::supervisor) fn error_content(ename: &str, reason: &str) -> Value {
     json!({"status": "error", "ename": ename, "evalue": reason, "traceback": [], "execution_count": null})
 }
 

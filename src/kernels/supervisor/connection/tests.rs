@@ -432,3 +432,38 @@ fn a_client_that_takes_nothing_is_given_up_though_its_kernel_is_dead() {
         drop(client);
     });
 }
+
+#[test]
+fn a_reply_that_a_stock_jupyter_server_cannot_take_becomes_an_error() {
+    run(async {
+        let broker = running();
+        let mut client = connect_with(&broker, "a", Framing::Legacy);
+        frame(&mut client).await;
+        let header = json!({"msg_id": "1", "msg_type": "execute_request", "session": "a"});
+        let request = Message {
+            header: header.to_string().into(),
+            ..Message::empty()
+        };
+        broker.submit(&"a".into(), Channel::Shell, request.clone());
+        let header = json!({"msg_id": "k", "msg_type": "execute_reply", "session": "kernel"});
+        let reply = Message {
+            header: header.to_string().into(),
+            parent_header: request.header,
+            content: json!({"status": "ok", "more": "x".repeat(10 << 20)})
+                .to_string()
+                .into(),
+            ..Message::empty()
+        };
+        broker.kernel_said(Channel::Shell, reply);
+        let told = loop {
+            if let (0x1, payload) = frame(&mut client).await {
+                break serde_json::from_slice::<Value>(&payload).unwrap();
+            }
+        };
+        assert_eq!(told["channel"], "shell");
+        assert_eq!(told["parent_header"]["msg_id"], "1");
+        assert_eq!(told["content"]["status"], "error");
+        let why = told["content"]["evalue"].as_str().unwrap();
+        assert!(why.contains("10 MiB"), "{why}");
+    });
+}

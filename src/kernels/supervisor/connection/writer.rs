@@ -13,11 +13,11 @@ use tracing::warn;
 use super::Shared;
 use super::output::Output;
 use crate::kernels::contract::Framing;
-use crate::kernels::supervisor::broker::Ticket;
+use crate::kernels::supervisor::broker::{Ticket, error_content};
 use crate::kernels::supervisor::journal::{Batch, Entry, Mark, Read, RequestKey, Seq};
 use crate::kernels::supervisor::sessions::Share;
 use crate::protocol::legacy::{self, EncodeError, Payload};
-use crate::protocol::message::Channel;
+use crate::protocol::message::{Channel, Message};
 use crate::protocol::websocket::Opcode;
 
 /// About how much is taken from the journal before it is written.
@@ -189,7 +189,10 @@ fn encode(shared: &Shared, seq: Option<Seq>, entry: &Entry, output: &mut Output)
 }
 
 /// What a stock jupyter_server survives: no buffers, and instead of output that is too large a word
-/// about it. Both are sent whole to every other client.
+/// about it, instead of such a reply an error. All are sent whole to every other client.
+///
+/// One that is sent a larger message drops the connection, is sent it again when it comes back, and so
+/// on for ever.
 fn text_only(shared: &Shared, entry: &Entry, payload: Payload) -> Result<Payload, EncodeError> {
     let payload = match payload {
         Payload::Text(text) => text,
@@ -206,12 +209,22 @@ fn text_only(shared: &Shared, entry: &Entry, payload: Payload) -> Result<Payload
         return Ok(Payload::Text(payload));
     }
     let (channel, message) = entry.message();
-    if channel != Channel::Iopub {
-        return Ok(Payload::Text(payload));
+    let left_out = |what| {
+        let size = payload.len();
+        format!(
+            "{what} of {size} bytes is left out: JupyterLab's server takes at most 10 MiB at once"
+        )
+    };
+    if channel == Channel::Iopub {
+        let text = format!("[nb] {}\n", left_out("output"));
+        return shared.broker.note(message.parent_header, &text).legacy();
     }
-    let text = format!(
-        "[nb] output of {} bytes is left out: JupyterLab's server takes at most 10 MiB at once\n",
-        payload.len()
-    );
-    shared.broker.note(message.parent_header, &text).legacy()
+    let content = error_content("TooLarge", &left_out("a reply"));
+    let short = Message {
+        content: content.to_string().into(),
+        metadata: Bytes::from_static(b"{}"),
+        buffers: Vec::new(),
+        ..message
+    };
+    legacy::encode(channel, &short)
 }
