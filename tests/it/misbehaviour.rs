@@ -1,10 +1,11 @@
 //! Kernels and clients that break the rules: what it costs, and whom.
 
+use std::fs;
 use std::path::Path;
 
 use serde_json::json;
 
-use crate::gateway::Gateway;
+use crate::gateway::{self, Gateway, wait_for};
 
 /// The journal's default bound and what a supervisor needs besides it.
 const SUPERVISOR_KIB_MAX: u64 = (128 + 64) * 1024;
@@ -137,4 +138,28 @@ async fn a_frame_too_large_hurts_its_own_kernel_only() {
     while Path::new(&format!("/proc/{pid}/exe")).exists() {
         tokio::task::yield_now().await;
     }
+}
+
+#[tokio::test]
+async fn a_process_that_a_kernel_leaves_behind_is_taken_in_when_it_ends() {
+    let gateway = Gateway::start("auto").await;
+    let script = format!(
+        "(sh -c 'echo $$ >orphan' &); exec {} instant {{connection_file}}",
+        gateway::peer().display()
+    );
+    gateway.put_shell_spec("leaves", &script);
+    let kernel = gateway.kernel(r#"{"name":"leaves"}"#).await;
+    let orphan = wait_for("the orphan", || {
+        let pid = fs::read_to_string(gateway.root().join("orphan")).ok()?;
+        pid.strip_suffix('\n').map(str::to_owned)
+    });
+    let orphan = Path::new("/proc").join(orphan.await);
+    wait_for("the end of the orphan", || (!orphan.exists()).then_some(())).await;
+    let mut client = gateway.connect(&kernel, "a").await;
+    assert_eq!(client.run("here").await.text, "here");
+    // The kernel itself is not among those that are taken in.
+    let death = client.run("exit 3 done").await.reply;
+    let cause = death["evalue"].as_str().unwrap();
+    assert!(cause.contains("exited with code 3"), "{cause}");
+    delete(&gateway, &kernel).await;
 }

@@ -14,6 +14,7 @@ mod cells;
 mod connection;
 mod http;
 mod lifecycle;
+mod orphans;
 mod record;
 mod restarts;
 mod run;

@@ -23,6 +23,7 @@ use super::connection::Encodings;
 use super::http::{self, Api};
 use super::journal::memory::MemoryJournal;
 use super::lifecycle::{Command, Lifecycle};
+use super::orphans;
 use super::record::Record;
 use super::vitals::Vitals;
 use crate::error::Error;
@@ -46,8 +47,11 @@ const GOODBYE_WITHIN: Duration = Duration::from_secs(2);
 pub async fn run(folder: &Path) -> Result<(), Error> {
     let lock = take_lock(folder)?;
     // From here on it ends in order.
-    let terminate = signal(SignalKind::terminate())
-        .map_err(|error| Error::nb(format!("signals cannot be received: {error}")))?;
+    let listen_for = |kind| {
+        signal(kind).map_err(|error| Error::nb(format!("signals cannot be received: {error}")))
+    };
+    let terminate = listen_for(SignalKind::terminate())?;
+    let child = listen_for(SignalKind::child())?;
     let start = read_start(folder)?;
     harden();
     let journal_bytes_max = usize::try_from(start.journal_bytes_max).unwrap_or(usize::MAX);
@@ -98,6 +102,7 @@ pub async fn run(folder: &Path) -> Result<(), Error> {
         () = http::serve(listener, api, tasks.clone()) => None,
         () = our_cells => None,
         () = keep_saved(&vitals, &record) => None,
+        () = orphans::take_in(child, &vitals) => None,
         () = end_on_sigterm(terminate, commands.clone()) => None,
         () = end_unless_joined(nobody_heard, broker, commands) => None,
     };
