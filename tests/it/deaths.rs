@@ -228,3 +228,22 @@ async fn clients_of_a_kernel_that_is_deleted_while_it_starts_or_restarts_are_tol
         assert_eq!(gateway.rest("GET", &path, "").await.0, 404);
     }
 }
+
+#[tokio::test]
+async fn a_restart_that_a_delete_ends_is_not_told_as_a_success() {
+    let gateway = Gateway::start("auto").await;
+    gateway.put_shell_spec("gated", &gated());
+    let go = gateway.root().join("go");
+    fs::write(&go, "").unwrap();
+    let kernel = gateway.kernel(r#"{"name":"gated"}"#).await;
+    fs::remove_file(&go).unwrap();
+    let path = format!("/api/kernels/{kernel}");
+    let restart = format!("{path}/restart");
+    let delete = async {
+        gateway.wait_for_state(&kernel, "restarting").await;
+        gateway.rest("DELETE", &path, "").await
+    };
+    let (restarted, deleted) = tokio::join!(gateway.rest("POST", &restart, ""), delete);
+    assert_eq!(deleted.0, 204);
+    assert_eq!(restarted.0, 503, "{}", restarted.1);
+}

@@ -139,10 +139,13 @@ impl Lifecycle {
                     self.stop(kernel.take(), true).await;
                     self.close("KernelRestarted", Phase::Restarting { asked: true });
                     let brought = self.bring_up().await;
-                    let _gone = asker.send(match &brought {
-                        Brought::Failed(failure) => Err(failure.clone()),
-                        Brought::Up(_) | Brought::Shutdown(_) => Ok(()),
-                    });
+                    let restarted = match &brought {
+                        Brought::Failed(failure) => Some(Err(failure.clone())),
+                        Brought::Up(_) => Some(Ok(())),
+                        // Dropped, the asker learns that the kernel ends.
+                        Brought::Shutdown(_) => None,
+                    };
+                    let _gone = restarted.map(|restarted| asker.send(restarted));
                     brought
                 }
                 Exit::Died(death) => {
