@@ -49,12 +49,12 @@ impl State {
         }
     }
 
-    pub(super) fn remember(&mut self, key: RequestKey, pending: Pending) {
+    pub(super) fn remember(&mut self, key: RequestKey, mut pending: Pending) {
         self.pending_bytes += pending.bytes;
         self.pending_order.push_back(RequestKey::clone(&key));
-        if let Some(twice) = self.pending.insert(key, pending) {
-            self.pending_bytes -= twice.bytes;
-        }
+        // The kernel has both before it.
+        pending.bytes += self.pending.get(&key).map_or(0, |twice| twice.bytes);
+        self.pending.insert(key, pending);
         while self.pending_order.len() > PENDING_MAX {
             if let Some(oldest) = self.pending_order.pop_front() {
                 self.forget(&oldest);

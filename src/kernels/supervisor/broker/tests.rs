@@ -3,6 +3,7 @@
 use std::rc::Rc;
 
 use bytes::Bytes;
+use futures_util::FutureExt;
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
@@ -360,4 +361,26 @@ async fn a_cell_of_ours_that_ends_lets_those_who_wait_for_room_go_on() {
     tokio::time::timeout(limit, room)
         .await
         .expect("nobody goes on");
+}
+
+#[test]
+fn requests_with_one_id_fill_the_room_as_others_do() {
+    let (broker, _requests) = running();
+    let a = "a".into();
+    broker.join(&a, &"me".into());
+    let half: Bytes = vec![0; 1 + super::PENDING_BYTES_MAX / 2].into();
+    for _ in 0..2 {
+        let cell = Message {
+            buffers: vec![half.clone()],
+            ..request("a", "1", "execute_request")
+        };
+        broker.submit(&a, Channel::Shell, cell);
+    }
+    assert!(broker.room().now_or_never().is_none());
+    let cell = request("a", "1", "execute_request");
+    broker.kernel_said(
+        Channel::Shell,
+        from_kernel("execute_reply", &cell, &json!({})),
+    );
+    assert!(broker.room().now_or_never().is_some());
 }
