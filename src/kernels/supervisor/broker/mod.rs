@@ -114,6 +114,8 @@ struct State {
     pending: HashMap<RequestKey, Pending>,
     pending_order: VecDeque<RequestKey>,
     pending_bytes: usize,
+    /// What the kernel process has asked on stdin and got no answer to.
+    questions: usize,
     activity: Activity,
     phase: Phase,
     /// The kernel process of this epoch; without one requests wait.
@@ -175,6 +177,7 @@ impl Broker {
             pending: HashMap::new(),
             pending_order: VecDeque::new(),
             pending_bytes: 0,
+            questions: 0,
             activity: Activity::new(Timestamp::now()),
             phase: Phase::Starting,
             outbox: None,
@@ -305,10 +308,13 @@ impl Broker {
         match channel {
             Channel::Iopub => return,
             Channel::Stdin if state.answered(session, &message) => return,
-            Channel::Stdin if state.outbox.is_none() => {
-                return debug!("dropped an answer to a kernel process that is gone");
+            Channel::Stdin if state.questions == 0 => {
+                return debug!(%session, "dropped an answer to no question");
             }
-            Channel::Stdin => return state.send(channel, message),
+            Channel::Stdin => {
+                state.questions -= 1;
+                return state.send(channel, message);
+            }
             Channel::Shell | Channel::Control => {}
         }
         if let Phase::Dead(reason) = &state.phase {
@@ -386,6 +392,7 @@ impl Broker {
         let mut state = self.state.borrow_mut();
         state.outbox = None;
         state.waiting.clear();
+        state.questions = 0;
         state.queues.clear();
         state.ours.end_all();
         state.activity.clear(Timestamp::now());

@@ -177,6 +177,9 @@ impl State {
             let id = parent.msg_id.clone().into_owned();
             return self.hidden_said(&id, &message);
         }
+        if channel == Channel::Stdin {
+            self.questions += 1;
+        }
         let key = request_key(&parent);
         let Some(pending) = self.pending.get(&key) else {
             return match self.sessions.get(&parent.session) {

@@ -384,3 +384,27 @@ fn requests_with_one_id_fill_the_room_as_others_do() {
     );
     assert!(broker.room().now_or_never().is_some());
 }
+
+/// A kernel that does not read takes one answer, not as many as a client likes to send.
+#[test]
+fn a_question_is_answered_once() {
+    let (broker, mut requests) = running();
+    let a = "a".into();
+    broker.join(&a, &"me".into());
+    let cell = request("a", "1", "execute_request");
+    broker.submit(&a, Channel::Shell, cell.clone());
+    assert_eq!(requests.try_recv().unwrap().1, cell);
+    let answers = ["2", "3", "4"].map(|id| request("a", id, "input_reply"));
+    let answer = |n: usize| broker.submit(&a, Channel::Stdin, answers[n].clone());
+    answer(0);
+    assert!(requests.try_recv().is_err());
+    let question = from_kernel("input_request", &cell, &json!({"prompt": "?"}));
+    broker.kernel_said(Channel::Stdin, question);
+    answer(1);
+    answer(2);
+    assert_eq!(
+        requests.try_recv().unwrap(),
+        (Channel::Stdin, answers[1].clone())
+    );
+    assert!(requests.try_recv().is_err());
+}
