@@ -96,16 +96,6 @@ impl<R> CellQueue<R> {
         self.advance()
     }
 
-    /// The kernel is gone: everything that has not been answered, to be answered by the owner.
-    pub fn clear(&mut self) -> Vec<R> {
-        self.in_kernel.clear();
-        self.running = None;
-        self.waiting
-            .drain(..)
-            .map(|waiting| waiting.request)
-            .collect()
-    }
-
     /// Whether nothing is known here of any cell.
     pub fn is_empty(&self) -> bool {
         self.in_kernel.is_empty() && self.running.is_none() && self.waiting.is_empty()

@@ -142,8 +142,8 @@ impl Sessions {
         joined
     }
 
-    /// The connection is gone. A session that cannot come back (`keep` is false) goes with it.
-    pub fn leave(&mut self, id: &str, connection: ConnectionId, keep: bool, now: Instant) {
+    /// The connection is gone; its session stays for whoever comes back, for a while.
+    pub fn leave(&mut self, id: &str, connection: ConnectionId, now: Instant) {
         let Some(session) = self.sessions.get_mut(id) else {
             return;
         };
@@ -152,9 +152,6 @@ impl Sessions {
         }
         session.connection = None;
         session.since = now;
-        if !keep {
-            self.sessions.remove(id);
-        }
         self.expire(now);
     }
 
@@ -284,14 +281,14 @@ mod tests {
         sessions.wrote("a", 1, 12);
         sessions.acknowledge("a", 1, 9);
         sessions.acknowledge("a", 1, 8);
-        sessions.leave("a", 1, true, now);
+        sessions.leave("a", 1, now);
         let again = sessions.join(&a, &me, 2, 20, None, now);
         assert_eq!((again.after, again.written, again.replaces), (9, 12, None));
         let twice = sessions.join(&a, &me, 3, 20, None, now);
         assert_eq!(twice.replaces, Some(2));
         // What the replaced connection still says counts no more.
         sessions.acknowledge("a", 2, 15);
-        sessions.leave("a", 2, true, now);
+        sessions.leave("a", 2, now);
         assert_eq!((sessions.cursor("a"), sessions.counts()), (Some(9), (1, 0)));
     }
 
@@ -359,7 +356,7 @@ mod tests {
             let at = now + Duration::from_millis(id);
             let name: Rc<str> = id.to_string().into();
             sessions.join(&name, &me, id, 0, None, at);
-            sessions.leave(&name, id, true, at);
+            sessions.leave(&name, id, at);
         }
         assert_eq!(sessions.counts(), (0, AWAY_MAX));
         assert!(sessions.get("9").is_none() && sessions.get("10").is_some());

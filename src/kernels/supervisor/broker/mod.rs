@@ -231,13 +231,11 @@ impl Broker {
         }
     }
 
-    /// The connection is gone; `keep` its session for whoever comes back.
-    pub fn leave(&self, session: &str, connection: ConnectionId, keep: bool) {
+    /// The connection is gone; its session stays for whoever comes back.
+    pub fn leave(&self, session: &str, connection: ConnectionId) {
         let mut state = self.state.borrow_mut();
         state.lines.remove(&connection);
-        state
-            .sessions
-            .leave(session, connection, keep, Instant::now());
+        state.sessions.leave(session, connection, Instant::now());
         state.release();
     }
 

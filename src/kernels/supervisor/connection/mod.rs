@@ -134,7 +134,7 @@ pub(super) async fn serve<R, W>(
         () = watch(&shared) => {}
         () = expiry(&shared, client.expires_in) => {}
     }
-    broker.leave(&shared.session, shared.id, true);
+    broker.leave(&shared.session, shared.id);
     // Only between two frames.
     if let Some(code) = goodbye.filter(|_| !shared.stalled.get()) {
         let answered = timeout(CLOSE_WITHIN, writer::answer_goodbye(code, &mut writer)).await;
