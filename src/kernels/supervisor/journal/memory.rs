@@ -1,9 +1,18 @@
 //! The journal that keeps everything in memory, up to a bound.
+//!
+//! The newest large entry is held beside the bound: one output that is larger than it all would else reach
+//! nobody and take with it what others still need.
 
 use std::collections::VecDeque;
 use std::rc::Rc;
 
 use super::{Batch, Entry, Journal, Read, Seq};
+
+/// An entry over this share of the bound is large.
+const LARGE_SHARE: usize = 2;
+
+/// No entry over this is held beside the bound.
+const LARGE_BYTES_MAX: usize = 256 * 1024 * 1024;
 
 /// Entries in a ring; the oldest go first.
 #[derive(Debug)]
@@ -13,6 +22,8 @@ pub struct MemoryJournal {
     last: Seq,
     bytes: usize,
     bytes_max: usize,
+    /// The newest large entry, and what of `bytes` it is.
+    large: Option<(Seq, usize)>,
 }
 
 impl MemoryJournal {
@@ -23,6 +34,7 @@ impl MemoryJournal {
             last: 0,
             bytes: 0,
             bytes_max,
+            large: None,
         }
     }
 
@@ -34,6 +46,7 @@ impl MemoryJournal {
         let seq = self.first();
         let entry = self.entries.pop_front()?;
         self.bytes -= entry.bytes();
+        self.large = self.large.filter(|(large, _)| *large != seq);
         if self.entries.is_empty() {
             // What a burst took is given back.
             self.entries.shrink_to(64);
@@ -44,9 +57,13 @@ impl MemoryJournal {
 
 impl Journal for MemoryJournal {
     fn append(&mut self, entry: Entry) -> Seq {
-        self.bytes += entry.bytes();
+        let bytes = entry.bytes();
+        self.bytes += bytes;
         self.entries.push_back(Rc::new(entry));
         self.last += 1;
+        if bytes > self.bytes_max / LARGE_SHARE && bytes <= LARGE_BYTES_MAX {
+            self.large = Some((self.last, bytes));
+        }
         self.last
     }
 
@@ -77,7 +94,8 @@ impl Journal for MemoryJournal {
     }
 
     fn drop_oldest(&mut self) -> Option<(Seq, Rc<Entry>)> {
-        if self.bytes > self.bytes_max {
+        let beside = self.large.map_or(0, |(_, bytes)| bytes);
+        if self.bytes - beside > self.bytes_max {
             self.pop()
         } else {
             None
@@ -123,6 +141,28 @@ mod tests {
         for beyond in [Seq::MAX - 1, Seq::MAX] {
             assert!(numbers(&mut journal, beyond, 2500).is_empty());
         }
+    }
+
+    #[test]
+    fn one_that_is_larger_than_the_bound_takes_nothing_with_it() {
+        let mut journal = MemoryJournal::new(5000);
+        let mut append = |size| {
+            journal.append(entry(size));
+            let mut dropped = Vec::new();
+            while let Some((seq, _)) = journal.drop_oldest() {
+                dropped.push(seq);
+            }
+            dropped
+        };
+        assert!(append(1000).is_empty());
+        assert!(append(20_000).is_empty());
+        assert!(append(1000).is_empty());
+        // Of two only the newer is beside the bound.
+        assert_eq!(append(30_000), [1, 2]);
+        assert!(append(1000).is_empty());
+        assert_eq!(numbers(&mut journal, 0, usize::MAX), [3, 4, 5]);
+        journal.release(4);
+        assert!(journal.bytes() < 5000 && journal.large.is_none());
     }
 
     proptest! {
