@@ -186,7 +186,7 @@ impl From<StartFailure> for ApiError {
                 "the kernel did not start in time",
             ),
             StartFailureKind::Internal => (
-                StatusCode::INTERNAL_SERVER_ERROR,
+                StatusCode::SERVICE_UNAVAILABLE,
                 Fault::Nb,
                 "the kernel could not be started",
             ),
@@ -219,7 +219,7 @@ mod tests {
         let late = failed(StartFailureKind::Deadline);
         assert_eq!(late.status, StatusCode::GATEWAY_TIMEOUT);
         let ours = failed(StartFailureKind::Internal);
-        assert_eq!(ours.status, StatusCode::INTERNAL_SERVER_ERROR);
+        assert_eq!(ours.status, StatusCode::SERVICE_UNAVAILABLE);
     }
 
     #[test]

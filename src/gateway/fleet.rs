@@ -9,6 +9,7 @@ use axum::http::StatusCode;
 use futures_util::future::join_all;
 use serde_json::Value;
 use tokio::task::spawn_blocking;
+use tokio::time::timeout;
 use uuid::Uuid;
 
 use super::Gateway;
@@ -21,6 +22,10 @@ use crate::kernels::registry::{Registry, Standing};
 
 /// How long a question waits that something depends on.
 pub(crate) const GET_DEADLINE: Duration = Duration::from_secs(2);
+
+/// How long a supervisor that was killed takes to be gone.
+const KILLED_WITHIN: Duration = Duration::from_secs(2);
+const LOOK_AGAIN: Duration = Duration::from_millis(10);
 
 impl Gateway {
     /// The supervisor of a kernel, if there is one.
@@ -133,8 +138,10 @@ impl Gateway {
             }
             Err(error) => error,
         };
-        if !matches!(error, CallError::Gone) {
-            return Err(error.into());
+        match error {
+            CallError::Gone => {}
+            CallError::Deadline(_) if self.kill_supervisor(id).await? => {}
+            error => return Err(error.into()),
         }
         let removed = self
             .blocking(move |registry| match registry.standing(id) {
@@ -149,6 +156,24 @@ impl Gateway {
                 "what is left of the kernel cannot be removed: {error}"
             ))),
         }
+    }
+
+    /// Ends a supervisor that hangs, so that its kernel can be removed; false when it cannot be ended.
+    async fn kill_supervisor(&self, id: Uuid) -> Result<bool, ApiError> {
+        if !self
+            .blocking(move |registry| registry.kill_supervisor(id))
+            .await?
+        {
+            return Ok(false);
+        }
+        tracing::warn!(kernel = %id, "killed a supervisor that did not answer");
+        let is_gone = async {
+            while self.blocking(move |registry| registry.standing(id)).await? == Standing::Held {
+                tokio::time::sleep(LOOK_AGAIN).await;
+            }
+            Ok(true)
+        };
+        timeout(KILLED_WITHIN, is_gone).await.unwrap_or(Ok(false))
     }
 
     /// Why a kernel's supervisor did not do what it was asked to.

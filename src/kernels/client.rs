@@ -28,9 +28,10 @@ const ANSWER_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// For calls that change a record.
 const RECORD_DEADLINE: Duration = Duration::from_secs(5);
 const INTERRUPT_DEADLINE: Duration = Duration::from_secs(10);
-const SHUTDOWN_DEADLINE: Duration = Duration::from_secs(15);
-/// A restart waits for the kernel to answer.
-const RESTART_DEADLINE: Duration = Duration::from_secs(90);
+/// One that comes while the kernel is being restarted waits for two ends.
+const SHUTDOWN_DEADLINE: Duration = Duration::from_secs(20);
+/// A restart waits for the kernel to answer, for which it may have up to ten minutes.
+const RESTART_DEADLINE: Duration = Duration::from_secs(630);
 
 /// Why a call brought nothing.
 #[derive(Debug, thiserror::Error)]

@@ -99,7 +99,7 @@ pub enum StartFailureKind {
     Died,
     /// It did not answer in time.
     Deadline,
-    /// Ours.
+    /// Neither the asker nor the kernel could help it: no disk, no descriptors, a bug of ours.
     Internal,
 }
 
@@ -136,6 +136,9 @@ pub struct Kernel {
     #[serde(default)]
     pub nb: Map<String, Value>,
 }
+
+/// The key in [`Kernel::nb`] of the supervisor's process as a `KeptPid`.
+pub const SUPERVISOR_PROCESS: &str = "supervisor_process";
 
 /// The key in [`Kernel::nb`] of the kernel's process as a `KeptPid`.
 pub const KERNEL_PROCESS: &str = "kernel_process";

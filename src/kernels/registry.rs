@@ -132,15 +132,23 @@ impl Registry {
         }
     }
 
+    /// Kills a kernel's supervisor, which does not answer; false when it is not known who that is.
+    pub fn kill_supervisor(&self, id: Uuid) -> bool {
+        let process = self.process(id, contract::SUPERVISOR_PROCESS);
+        process.is_some_and(KeptPid::kill_group)
+    }
+
+    fn process(&self, id: Uuid, key: &str) -> Option<KeptPid> {
+        let kernel = self.last_known(id)?;
+        serde_json::from_value(kernel.nb.get(key)?.clone()).ok()
+    }
+
     /// Removes what is left of a kernel whose supervisor is gone, its process included; fails when
     /// one holds it.
     pub fn remove(&self, id: Uuid) -> io::Result<()> {
         let folder = self.folder(id);
         let _lock = lock(&folder)?;
-        let process = self.last_known(id).and_then(|kernel| {
-            let process = kernel.nb.get(contract::KERNEL_PROCESS)?;
-            serde_json::from_value::<KeptPid>(process.clone()).ok()
-        });
+        let process = self.process(id, contract::KERNEL_PROCESS);
         if process.is_some_and(KeptPid::kill_group) {
             tracing::warn!(kernel = %id, "ended a kernel that had lost its supervisor");
         }

@@ -9,7 +9,8 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_tungstenite::tungstenite::Message as Frame;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
-use tokio_tungstenite::{WebSocketStream, client_async};
+use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
+use tokio_tungstenite::{WebSocketStream, client_async_with_config};
 
 use crate::gateway::LIMIT;
 
@@ -48,7 +49,10 @@ impl Client {
             .headers_mut()
             .insert("Sec-WebSocket-Protocol", subprotocol);
         let stream = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
-        let (socket, response) = timeout(LIMIT, client_async(request, stream))
+        let large = WebSocketConfig::default();
+        let large = large.max_message_size(None).max_frame_size(None);
+        let handshake = client_async_with_config(request, stream, Some(large));
+        let (socket, response) = timeout(LIMIT, handshake)
             .await
             .expect("the handshake hangs")
             .unwrap();

@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::Path;
 
+use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 use serde_json::json;
 
 use crate::gateway::{self, Gateway, wait_for};
@@ -162,4 +163,36 @@ async fn a_process_that_a_kernel_leaves_behind_is_taken_in_when_it_ends() {
     let cause = death["evalue"].as_str().unwrap();
     assert!(cause.contains("exited with code 3"), "{cause}");
     delete(&gateway, &kernel).await;
+}
+
+#[tokio::test]
+async fn a_kernel_whose_supervisor_hangs_can_be_deleted() {
+    let (gateway, kernel) = peer("instant").await;
+    let nb = &gateway.model(&kernel).await["nb"];
+    let pid = |key: &str| {
+        let pid = i32::try_from(nb[key].as_i64().unwrap()).unwrap();
+        Pid::from_raw(pid).unwrap()
+    };
+    let (supervisor, process) = (pid("supervisor_pid"), pid("kernel_pid"));
+    kill_process(supervisor, Signal::STOP).unwrap();
+    delete(&gateway, &kernel).await;
+    assert!(!gateway.root().join("run/kernels").join(&kernel).exists());
+    for pid in [supervisor, process] {
+        wait_for("the end of its processes", || {
+            test_kill_process(pid).is_err().then_some(())
+        })
+        .await;
+    }
+}
+
+/// One output that is larger than all that is kept for clients who are away.
+#[tokio::test]
+async fn an_output_larger_than_the_journal_reaches_whoever_reads() {
+    let gateway = Gateway::start("auto").await;
+    gateway.put_peer_spec("instant");
+    let kernel = gateway.kernel(r#"{"name":"instant"}"#).await;
+    let mut client = gateway.connect(&kernel, "a").await;
+    let outcome = client.run("burst 1 140000000").await;
+    assert!(outcome.text.len() >= 140_000_000, "{}", outcome.text.len());
+    assert!(!outcome.text.contains("dropped"));
 }

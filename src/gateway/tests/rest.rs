@@ -319,7 +319,7 @@ async fn a_start_that_fails_says_why() {
 
     front.supervisors_are("echo it broke >&2");
     let answer = front.ask("POST", "/api/kernels", &body).await;
-    assert_eq!(answer.status, 500);
+    assert_eq!(answer.status, 503);
     assert!(
         answer.body["message"]
             .as_str()

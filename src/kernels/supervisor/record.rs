@@ -16,9 +16,14 @@ use super::bring_up::write_private;
 use super::broker::Broker;
 use super::compose::timestamp;
 use super::vitals::Vitals;
-use crate::kernels::contract::{API, KERNEL_PROCESS, Kernel, NotebookSession, file};
+use crate::kernels::contract::{
+    API, KERNEL_PROCESS, Kernel, NotebookSession, SUPERVISOR_PROCESS, file,
+};
 use crate::kernels::kept_pid::KeptPid;
 use crate::magics::Facts;
+
+/// Notebook sessions of one kernel; with the longest names they still fit into what is read of `state.json`.
+const SESSIONS_MAX: usize = 64;
 
 /// The record of one kernel.
 pub(super) struct Record {
@@ -27,6 +32,8 @@ pub(super) struct Record {
     owner: String,
     started: String,
     folder: PathBuf,
+    /// Our own.
+    process: Option<KeptPid>,
     broker: Broker,
     vitals: Rc<Vitals>,
     sessions: RefCell<BTreeMap<String, NotebookSession>>,
@@ -46,6 +53,7 @@ impl Record {
             owner: start.owner.clone(),
             started: timestamp(Timestamp::now()),
             folder,
+            process: i32::try_from(std::process::id()).ok().and_then(KeptPid::of),
             broker,
             vitals,
             sessions: RefCell::default(),
@@ -72,6 +80,7 @@ impl Record {
         let kernel_pid = self.vitals.kernel_pid.get();
         put("kernel_pid", json!(kernel_pid));
         put(KERNEL_PROCESS, json!(kernel_pid.and_then(KeptPid::of)));
+        put(SUPERVISOR_PROCESS, json!(self.process));
         put("restarts", json!(self.vitals.restarts.get()));
         put("language", json!(*self.vitals.language.borrow()));
         put("away", json!(snapshot.away));
@@ -115,10 +124,16 @@ impl Record {
     }
 
     /// Takes a notebook session in, or its newer version.
-    pub(super) fn put_session(&self, session: NotebookSession) {
-        let id = session.id.clone();
-        self.sessions.borrow_mut().insert(id, session);
+    /// False when there is no room for another one.
+    pub(super) fn put_session(&self, session: NotebookSession) -> bool {
+        let mut sessions = self.sessions.borrow_mut();
+        if sessions.len() >= SESSIONS_MAX && !sessions.contains_key(&session.id) {
+            return false;
+        }
+        sessions.insert(session.id.clone(), session);
+        drop(sessions);
         self.save();
+        true
     }
 
     /// Forgets a notebook session; false when it is not known.

@@ -231,10 +231,14 @@ fn ending() -> Response {
 
 async fn put_session(api: &Api, id: &str, request: Request<Incoming>) -> Response {
     match read_json::<NotebookSession>(request).await {
-        Ok(session) if session.id == id => {
-            api.record.put_session(session);
-            empty(StatusCode::NO_CONTENT)
-        }
+        Ok(session) if session.id == id => match api.record.put_session(session) {
+            true => empty(StatusCode::NO_CONTENT),
+            false => error(
+                StatusCode::TOO_MANY_REQUESTS,
+                "TooManySessions",
+                "this kernel has as many notebook sessions as it can",
+            ),
+        },
         Ok(_) => error(
             StatusCode::BAD_REQUEST,
             "BadId",
