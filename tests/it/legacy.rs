@@ -105,8 +105,8 @@ async fn binary_in_a_text_frame_is_told_by_its_content_and_comes_back_whole() {
     let gateway = Gateway::start("auto").await;
     gateway.put_peer_spec("instant");
     let kernel = gateway.kernel(r#"{"name":"instant"}"#).await;
-    let browser = format!("Cookie: x\r\nOrigin: null\r\nAuthorization: Bearer {TOKEN}\r\n");
-    let mut server = Legacy::connect(&gateway, &kernel, "server", &browser).await;
+    let tornado = format!("User-Agent: Tornado/6.6.1\r\nAuthorization: token {TOKEN}\r\n");
+    let mut server = Legacy::connect(&gateway, &kernel, "server", &tornado).await;
     let session = format!("direct&token={TOKEN}");
     let mut direct = Legacy::connect(&gateway, &kernel, &session, "").await;
     let mut v1 = gateway.connect(&kernel, "v1").await;

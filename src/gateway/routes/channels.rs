@@ -7,7 +7,7 @@ use axum::Extension;
 use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::http::header::{
-    AUTHORIZATION, CONNECTION, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_PROTOCOL, UPGRADE,
+    CONNECTION, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_PROTOCOL, UPGRADE, USER_AGENT,
 };
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
@@ -45,9 +45,11 @@ pub(super) async fn open(
             format!("session_id is over {SESSION_ID_BYTES_MAX} bytes or holds a control character");
         return Err(ApiError::bad_request(message));
     }
-    // Browsers cannot set headers on a WebSocket, and others that do offer the v1 framing.
+    let user_agent = request.headers().get(USER_AGENT);
+    let is_tornado = user_agent.is_some_and(|name| name.as_bytes().starts_with(b"Tornado/"));
+    // The other one that breaks on them, jupyter_server's client in a job, names no session.
     let is_jupyter_server =
-        handshake.framing == Framing::Legacy && request.headers().contains_key(AUTHORIZATION);
+        handshake.framing == Framing::Legacy && (is_tornado || session_id.is_none());
     let attach = Attach {
         session_id: session_id.unwrap_or_else(|| Uuid::new_v4().to_string()),
         framing: handshake.framing,

@@ -240,16 +240,14 @@ impl Lifecycle {
             tokio::select! {
                 received = kernel.receiver.recv() => {
                     let mut next = Some(received);
-                    for _ in 0..BURST_MAX {
-                        match next {
-                            Some(Ok(received)) => self.said(received),
-                            Some(Err(error)) => return lost(kernel, &error.to_string()).await,
-                            None => break,
+                    let mut taken = 0;
+                    while let Some(received) = next {
+                        match received {
+                            Ok(received) => self.said(received),
+                            Err(error) => return lost(kernel, &error.to_string()).await,
                         }
-                        next = kernel.receiver.try_recv();
-                    }
-                    if let Some(Ok(received)) = next {
-                        self.said(received);
+                        taken += 1;
+                        next = (taken < BURST_MAX).then(|| kernel.receiver.try_recv()).flatten();
                     }
                 }
                 Some((channel, message)) = kernel.requests.recv() => {

@@ -34,7 +34,8 @@ pub use ours::{Claims, Interrupt, OurCell};
 pub(super) use state::error_content;
 use state::{is_silent, plain, stops_on_error};
 
-/// Requests that wait for a reply; beyond this the oldest are forgotten and routed by session alone.
+/// Requests that wait for a reply; beyond this clients are not read from, but for those that the kernel
+/// has done with and never answered, which are forgotten.
 const PENDING_MAX: usize = 65_536;
 
 /// Bytes of requests that the kernel has not answered; beyond this clients are not read from.
@@ -282,7 +283,7 @@ impl Broker {
     pub async fn room(&self) {
         loop {
             let changed = self.changed.notified();
-            if self.state.borrow().pending_bytes <= PENDING_BYTES_MAX {
+            if self.state.borrow().has_room() {
                 return;
             }
             changed.await;

@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 use tracing::debug;
 
-use super::{PENDING_MAX, Pending, Phase, Request, State};
+use super::{PENDING_BYTES_MAX, PENDING_MAX, Pending, Phase, Request, State};
 use crate::kernels::supervisor::journal::{Entry, Mark, RequestKey, Route, request_key};
 use crate::kernels::supervisor::queue::{Action, CellQueue};
 use crate::kernels::supervisor::sessions::CatchUp;
@@ -55,11 +55,16 @@ impl State {
         // The kernel has both before it.
         pending.bytes += self.pending.get(&key).map_or(0, |twice| twice.bytes);
         self.pending.insert(key, pending);
-        while self.pending_order.len() > PENDING_MAX {
-            if let Some(oldest) = self.pending_order.pop_front() {
-                self.forget(&oldest);
-            }
+        if self.pending.len() > PENDING_MAX {
+            let done = |key: &&RequestKey| self.pending.get(*key).is_some_and(|p| p.idle_seen);
+            let done: Vec<_> = self.pending_order.iter().filter(done).cloned().collect();
+            done.iter().for_each(|key| self.forget(key));
         }
+    }
+
+    /// Whether the kernel may be asked more.
+    pub(super) fn has_room(&self) -> bool {
+        self.pending_bytes <= PENDING_BYTES_MAX && self.pending.len() <= PENDING_MAX
     }
 
     pub(super) fn forget(&mut self, key: &str) {
@@ -163,8 +168,8 @@ impl State {
             return;
         };
         pending.idle_seen = true;
-        // Comm messages are not answered.
-        if pending.msg_type.starts_with("comm_") && pending.msg_type != "comm_info_request" {
+        // Comm messages, and whatever else is no request, are not answered.
+        if !pending.msg_type.ends_with("_request") {
             self.forget(key);
         }
     }
@@ -181,7 +186,11 @@ impl State {
             self.questions += 1;
         }
         let key = request_key(&parent);
+        let subshell = parent.subshell_id.as_deref().map(str::to_owned);
         let Some(pending) = self.pending.get(&key) else {
+            let queue = self.queues.get_mut(&subshell);
+            let actions = queue.map(|queue| queue.finished(&key, false));
+            self.act(actions.unwrap_or_default());
             return match self.sessions.get(&parent.session) {
                 Some(session) => {
                     self.append(channel, message, Route::Session(session), Mark::Plain)
@@ -203,7 +212,6 @@ impl State {
         };
         let is_cell = pending.msg_type == "execute_request";
         let stops = pending.stop_on_error;
-        let subshell = parent.subshell_id.as_deref().map(str::to_owned);
         let queue = self.queues.get_mut(&subshell).filter(|_| is_cell);
         let actions = queue.map(|queue| {
             let stops = stops && queue.has_waiting() && is_error(&message.content);

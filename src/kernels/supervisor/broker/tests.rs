@@ -385,6 +385,51 @@ fn requests_with_one_id_fill_the_room_as_others_do() {
     assert!(broker.room().now_or_never().is_some());
 }
 
+#[test]
+fn requests_fill_the_room_by_number_but_for_those_that_the_kernel_is_done_with() {
+    let (broker, _requests) = running();
+    let a = "a".into();
+    broker.join(&a, &"me".into());
+    let odd = request("a", "odd", "odd_request");
+    broker.submit(&a, Channel::Shell, odd.clone());
+    for n in 0..super::PENDING_MAX {
+        let inspect = request("a", &n.to_string(), "inspect_request");
+        broker.submit(&a, Channel::Shell, inspect);
+    }
+    assert!(broker.room().now_or_never().is_none());
+    // A kernel does not answer what it does not know, and says that it is idle again.
+    broker.kernel_said(Channel::Iopub, status(&odd, "idle"));
+    let last = request("a", "last", "inspect_request");
+    broker.submit(&a, Channel::Shell, last.clone());
+    assert!(broker.room().now_or_never().is_none());
+    let reply = from_kernel("inspect_reply", &last, &json!({}));
+    broker.kernel_said(Channel::Shell, reply);
+    assert!(broker.room().now_or_never().is_some());
+}
+
+#[test]
+fn a_late_reply_to_a_forgotten_cell_still_lets_ours_run() {
+    let (broker, _requests) = running();
+    let registry = Registry::standard();
+    let (runner, mut ours) = mpsc::unbounded_channel();
+    let claims = move |source: &str| registry.claim(source, Front::Plain);
+    broker.take_over(Box::new(claims), runner);
+    let a = "a".into();
+    broker.join(&a, &"me".into());
+    let cell = request("a", "1", "execute_request");
+    broker.submit(&a, Channel::Shell, cell.clone());
+    let magic = Message {
+        content: json!({"code": "%nb"}).to_string().into(),
+        ..request("a", "2", "execute_request")
+    };
+    broker.submit(&a, Channel::Shell, magic);
+    assert!(ours.try_recv().is_err());
+    broker.state.borrow_mut().forget("a\n1");
+    let reply = from_kernel("execute_reply", &cell, &json!({}));
+    broker.kernel_said(Channel::Shell, reply);
+    assert!(ours.try_recv().is_ok());
+}
+
 /// A kernel that does not read takes one answer, not as many as a client likes to send.
 #[test]
 fn a_question_is_answered_once() {

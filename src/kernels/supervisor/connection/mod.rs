@@ -79,6 +79,8 @@ struct Shared {
     /// The answer to the client's last ping.
     pong: Cell<Option<Bytes>>,
     heard: Cell<bool>,
+    /// The kernel has too much to do for what this client asks, which is therefore not read from.
+    parked: Cell<bool>,
     stalled: Cell<bool>,
     progressed: Cell<bool>,
 }
@@ -118,6 +120,7 @@ pub(super) async fn serve<R, W>(
         ping_due: Cell::new(false),
         pong: Cell::new(None),
         heard: Cell::new(false),
+        parked: Cell::new(false),
         stalled: Cell::new(false),
         progressed: Cell::new(false),
     };
@@ -181,7 +184,9 @@ async fn read<R: AsyncRead + Unpin>(
 async fn act(shared: &Shared, event: Event) {
     match event {
         Event::Text(payload) | Event::Binary(payload) => {
+            shared.parked.set(true);
             shared.broker.room().await;
+            shared.parked.set(false);
             let decoded = match shared.framing {
                 Framing::V1 => v1::decode(&payload).map_err(|error| error.to_string()),
                 Framing::Legacy => legacy::decode(&payload).map_err(|error| error.to_string()),
@@ -229,7 +234,7 @@ async fn watch(shared: &Shared) {
             }
         }
         let (heard, progressed) = (shared.heard.take(), shared.progressed.take());
-        if heard {
+        if heard || shared.parked.get() {
             silent_times = 0;
         } else if !(shared.stalled.get() && progressed) {
             silent_times += 1;

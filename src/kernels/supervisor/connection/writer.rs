@@ -117,6 +117,8 @@ struct Position {
 
 impl Position {
     fn take(&mut self, shared: &Shared, batch: Batch, output: &mut Output) {
+        // Nothing follows: what the held replies wait for was dropped.
+        let is_over = batch.is_empty();
         for (seq, entry) in batch {
             self.after = seq;
             if !self.share.has(seq, &entry) {
@@ -135,7 +137,7 @@ impl Position {
                 self.let_go(|key| key == idle, shared, output);
             }
         }
-        if self.after >= self.replay_until {
+        if is_over || self.after >= self.replay_until {
             self.let_go(|_| true, shared, output);
         }
         shared.written.set(self.after);
