@@ -5,28 +5,28 @@ use std::io::{self, IsTerminal, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::pin::pin;
-use std::time::Duration;
 
+use clap::ValueEnum as _;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
 
-use crate::config::Places;
+use crate::config::{self, Handover, Places, Settled};
 use crate::env::default_python;
 use crate::error::Error;
-use crate::gateway::{self, Handover, Settings};
+use crate::gateway::{self, Settings};
 use crate::kernels::kernelspecs::SearchPath;
 use crate::kernels::launch::Launcher;
 use crate::kernels::registry::Registry;
-
-/// A listing is not kept waiting by a supervisor that hangs.
-const LIST_DEADLINE: Duration = Duration::from_millis(100);
 
 /// Runs the gateway that clients connect to
 ///
 /// Prints its address. The token that clients need comes from --token-file, else from the variable
 /// NB_TOKEN, else one is made, kept and printed with the address.
+///
+/// Each setting comes from its flag, else from its variable, else from the file that NB_CONFIG names,
+/// else from nb/nb.toml in XDG_CONFIG_HOME (~/.config) or /etc/nb/nb.toml.
 ///
 /// Ctrl-C or SIGTERM ends the gateway within five seconds, a second one at once. Its kernels live on,
 /// and the next gateway finds them.
@@ -35,39 +35,50 @@ const LIST_DEADLINE: Duration = Duration::from_millis(100);
     after_help = "NB_LOG sets what is logged to stderr: error, warn, info, debug, or as RUST_LOG."
 )]
 pub(super) struct Serve {
-    /// The address to listen on
-    #[arg(long, env = "NB_SERVER_IP", default_value_t = IpAddr::V4(Ipv4Addr::LOCALHOST))]
-    ip: IpAddr,
-    /// The port to listen on; 0 takes any that is free
-    #[arg(long, env = "NB_SERVER_PORT", default_value_t = 8888)]
-    port: u16,
-    /// A file that holds the token
-    #[arg(long, env = "NB_SERVER_TOKEN_FILE", value_name = "FILE")]
-    token_file: Option<PathBuf>,
-    /// Where the kernels' sockets are, a short path [default: NB_RUNTIME_DIR, else one of the user's own]
-    #[arg(long, env = "NB_SERVER_RUNTIME_DIR", value_name = "FOLDER")]
-    runtime_dir: Option<PathBuf>,
-    /// The folder that notebooks' paths begin at and that kernels work in [default: the current one]
-    #[arg(long, env = "NB_SERVER_ROOT", value_name = "FOLDER")]
-    root: Option<PathBuf>,
-    /// How a client's connection reaches its kernel
-    #[arg(long, env = "NB_SERVER_HANDOVER", value_enum, default_value_t)]
-    handover: Handover,
+    /// The address to listen on [env: NB_SERVER_IP] [default: 127.0.0.1]
+    #[arg(long)]
+    ip: Option<IpAddr>,
+    /// The port to listen on; 0 takes any that is free [env: NB_SERVER_PORT] [default: 8888]
+    #[arg(long)]
+    port: Option<u16>,
+    /// A file that holds the token [env: NB_AUTH_TOKEN_FILE]
+    #[arg(long, value_name = "FILE")]
+    token_file: Option<String>,
+    /// Where the kernels' sockets are, a short path [env: NB_SERVER_RUNTIME_DIR] [default: NB_RUNTIME_DIR,
+    /// else one of the user's own]
+    #[arg(long, value_name = "FOLDER")]
+    runtime_dir: Option<String>,
+    /// The folder that notebooks' paths begin at and that kernels work in [env: NB_SERVER_ROOT] [default:
+    /// the current one]
+    #[arg(long, value_name = "FOLDER")]
+    root: Option<String>,
+    /// How a client's connection reaches its kernel [env: NB_SERVER_HANDOVER] [default: auto]
+    #[arg(long)]
+    handover: Option<Handover>,
+    /// Prints all settings as a file that could be used, each with where it comes from
+    #[arg(long)]
+    print_config: bool,
 }
 
 impl Serve {
     /// Runs until it is told to end.
     pub(super) fn run(self) -> Result<(), Error> {
+        let settled = self.settle()?;
+        if self.print_config {
+            return print(&settled.to_toml());
+        }
         log();
+        let config = settled.settings;
         let places = Places::from_env()?;
         let variable = env::var("NB_TOKEN").ok();
         let (token, is_ours) = gateway::find_token(
-            self.token_file.as_deref(),
+            config.auth.token_file.as_deref(),
             variable.as_deref(),
             &places.state,
         )?;
-        let registry = Registry::open(self.runtime_dir.as_deref().unwrap_or(&places.runtime))?;
-        let address = SocketAddr::new(self.ip, self.port);
+        let runtime_dir = config.server.runtime_dir.as_deref();
+        let registry = Registry::open(runtime_dir.unwrap_or(&places.runtime))?;
+        let address = SocketAddr::new(config.server.ip, config.server.port);
         let shown = is_ours.then(|| token.reveal().to_owned());
         let settings = Settings {
             token,
@@ -76,11 +87,10 @@ impl Serve {
             registry,
             specs: SearchPath::from_env().and_own(places.data.join("kernels")),
             default_python: default_python(&places.data),
-            root: root(self.root.as_deref())?,
+            root: root(config.server.root.as_deref())?,
             home: env::home_dir().unwrap_or_else(|| PathBuf::from("/")),
-            handover: self.handover,
-            list_deadline: LIST_DEADLINE,
             environment: env::vars_os().collect(),
+            config,
         };
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
@@ -91,6 +101,32 @@ impl Serve {
         runtime.shutdown_background();
         outcome
     }
+
+    fn settle(&self) -> Result<Settled, Error> {
+        let mut layers = config::load()?;
+        let ip = self.ip.map(|ip| ip.to_string());
+        layers.add_flag("server.ip", "ip", ip);
+        layers.add_flag("server.port", "port", self.port.map(i64::from));
+        layers.add_flag("auth.token_file", "token-file", self.token_file.clone());
+        layers.add_flag(
+            "server.runtime_dir",
+            "runtime-dir",
+            self.runtime_dir.clone(),
+        );
+        layers.add_flag("server.root", "root", self.root.clone());
+        let handover = self
+            .handover
+            .and_then(|handover| handover.to_possible_value());
+        let handover = handover.map(|value| value.get_name().to_owned());
+        layers.add_flag("server.handover", "handover", handover);
+        layers.settle()
+    }
+}
+
+fn print(text: &str) -> Result<(), Error> {
+    io::stdout()
+        .write_all(text.as_bytes())
+        .map_err(|error| Error::user(format!("nothing could be printed: {error}")))
 }
 
 async fn serve(

@@ -3,6 +3,7 @@
 //! Clients say `application/json` with an empty body, and nothing with a full one: the header
 //! is not looked at.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Bytes;
@@ -13,11 +14,9 @@ use http_body_util::{BodyExt, LengthLimitError, Limited};
 use serde::de::DeserializeOwned;
 use uuid::Uuid;
 
+use super::Gateway;
 use super::error::ApiError;
 use crate::kernels::registry::parse_id;
-
-/// A larger body is refused.
-const BODY_BYTES_MAX: usize = 1024 * 1024;
 
 /// How long a body may take to arrive.
 const BODY_DEADLINE: Duration = Duration::from_secs(30);
@@ -92,22 +91,20 @@ where
 #[derive(Debug)]
 pub(crate) struct Body<T>(pub(crate) T);
 
-impl<T, S> FromRequest<S> for Body<T>
-where
-    T: DeserializeOwned + Default,
-    S: Send + Sync,
-{
+impl<T: DeserializeOwned + Default> FromRequest<Arc<Gateway>> for Body<T> {
     type Rejection = ApiError;
 
-    async fn from_request(request: Request, _state: &S) -> Result<Self, ApiError> {
-        let body = Limited::new(request.into_body(), BODY_BYTES_MAX).collect();
+    async fn from_request(request: Request, gateway: &Arc<Gateway>) -> Result<Self, ApiError> {
+        let bytes_max = gateway.config.limits.body_bytes_max;
+        let capped = usize::try_from(bytes_max).unwrap_or(usize::MAX);
+        let body = Limited::new(request.into_body(), capped).collect();
         let bytes = match tokio::time::timeout(BODY_DEADLINE, body).await {
             Ok(Ok(body)) => body.to_bytes(),
             Ok(Err(error)) if error.is::<LengthLimitError>() => {
                 return Err(ApiError::user(
                     StatusCode::PAYLOAD_TOO_LARGE,
                     "body too large",
-                    format!("the body is over {BODY_BYTES_MAX} bytes"),
+                    format!("the body is over {bytes_max} bytes"),
                 ));
             }
             Ok(Err(error)) => {

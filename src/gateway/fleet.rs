@@ -35,7 +35,8 @@ impl Gateway {
 
     /// All kernels for a listing, which waits for none of them long; listings at once share a pull.
     pub(crate) async fn listed(&self) -> Result<Arc<Vec<Kernel>>, ApiError> {
-        self.listing.get(self.kernels(self.list_deadline)).await
+        let deadline = Duration::from_millis(self.config.server.list_deadline_ms);
+        self.listing.get(self.kernels(deadline)).await
     }
 
     /// All kernels, asked at once.

@@ -30,16 +30,6 @@ const LINGER: Duration = Duration::from_secs(5);
 /// Between the two ends of a spliced connection, each way.
 const SPLICE_BUFFER_BYTES: usize = 64 * 1024;
 
-/// How client connections reach their supervisor.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
-pub enum Handover {
-    /// As a descriptor where that works: the gateway leaves the path.
-    #[default]
-    Auto,
-    /// Every byte through the gateway.
-    Never,
-}
-
 /// Waits until the client has its 101, then gives the connection away.
 ///
 /// A spliced connection ends at once when the gateway is asked to, without a close frame: one can be

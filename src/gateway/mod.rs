@@ -41,16 +41,13 @@ use tokio::net::TcpListener;
 use tokio::time::timeout;
 
 pub use auth::Token;
-pub use handover::Handover;
 pub use token::find as find_token;
 
+use crate::config;
 use crate::kernels::contract::Kernel;
 use crate::kernels::kernelspecs::SearchPath;
 use crate::kernels::launch::Launcher;
 use crate::kernels::registry::Registry;
-
-/// How long requests that are under way may take when the gateway ends.
-const GRACE: Duration = Duration::from_secs(5);
 
 /// How long it may take then to undo the starts that were cut off.
 const UNDO_WITHIN: Duration = Duration::from_secs(3);
@@ -69,11 +66,9 @@ pub struct Settings {
     /// What paths of clients are below of, and where kernels work unless asked otherwise.
     pub root: PathBuf,
     pub home: PathBuf,
-    pub handover: Handover,
-    /// How long a listing waits for one supervisor before it is shown as it last was.
-    pub list_deadline: Duration,
     /// The environment that kernels inherit, before anything is withheld from them.
     pub environment: Vec<(OsString, OsString)>,
+    pub config: config::Settings,
 }
 
 /// What all requests share.
@@ -83,8 +78,7 @@ struct Gateway {
     registry: Registry,
     launcher: Launcher,
     planner: start::Planner,
-    handover: Handover,
-    list_deadline: Duration,
+    config: config::Settings,
     listing: listing::Listing<Vec<Kernel>>,
     drain: drain::Drain,
     turns: notebooks::Turns,
@@ -105,9 +99,11 @@ impl Gateway {
                 home: settings.home,
                 inherited,
                 owner: settings.user,
+                kernels: settings.config.kernels.clone(),
+                journal: settings.config.journal.clone(),
+                limits: settings.config.limits.clone(),
             },
-            handover: settings.handover,
-            list_deadline: settings.list_deadline,
+            config: settings.config,
             listing: listing::Listing::default(),
             drain: drain::Drain::default(),
             turns: notebooks::Turns::default(),
@@ -124,7 +120,8 @@ pub async fn serve(listener: TcpListener, settings: Settings, end: impl Future<O
         () = server::serve(listener, router, &gateway.drain) => {}
         () = end => {}
     }
-    gateway.drain.run(GRACE).await;
+    let grace = Duration::from_millis(gateway.config.server.drain_ms);
+    gateway.drain.run(grace).await;
     // The starts that were cut off.
     if timeout(UNDO_WITHIN, gateway.launcher.settled())
         .await

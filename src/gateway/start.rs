@@ -11,16 +11,10 @@ use rustix::fs::Access;
 use uuid::Uuid;
 
 use super::specs::Catalog;
+use crate::config;
 use crate::kernels::contract::{API, Start};
 use crate::kernels::registry::parse_id;
 use crate::protocol::connection_file::Transport;
-
-/// The kernel's start deadline when nobody names one.
-const LAUNCH_TIMEOUT_DEFAULT_MS: u64 = 60_000;
-/// No client can make a start wait longer.
-const LAUNCH_TIMEOUT_MAX_MS: u64 = 600_000;
-/// How much of a kernel's output is kept for clients that are away.
-const JOURNAL_BYTES_MAX: u64 = 128 * 1024 * 1024;
 
 /// The longest variable: well below what one may have in an `execve`.
 const VARIABLE_BYTES_MAX: usize = 64 * 1024;
@@ -64,6 +58,9 @@ pub(crate) struct Planner {
     /// What every kernel gets of the gateway's own environment, by [`inherited`].
     pub(crate) inherited: BTreeMap<String, String>,
     pub(crate) owner: String,
+    pub(crate) kernels: config::Kernels,
+    pub(crate) journal: config::Journal,
+    pub(crate) limits: config::Limits,
 }
 
 /// What kernels get of an environment.
@@ -108,6 +105,12 @@ impl Planner {
             .collect();
         env.extend(spec_env);
 
+        let of_spec = self.kernels.of_spec.get(&name).cloned().unwrap_or_default();
+        let launch_timeout_ms = wishes
+            .launch_timeout_ms
+            .or(of_spec.launch_timeout_ms)
+            .unwrap_or(self.kernels.launch_timeout_ms)
+            .min(self.kernels.launch_timeout_ms_max);
         let nb = listed.spec.metadata.get("nb");
         let transport = nb.and_then(|nb| nb.get("transport")?.as_str());
         Ok(Start {
@@ -125,8 +128,9 @@ impl Planner {
                 Some("tcp") => Transport::Tcp,
                 _ => Transport::Ipc,
             },
-            launch_timeout_ms: wishes.launch_timeout_ms,
-            journal_bytes_max: JOURNAL_BYTES_MAX,
+            launch_timeout_ms,
+            journal_bytes_max: of_spec.journal_bytes_max.unwrap_or(self.journal.bytes_max),
+            message_bytes_max: self.limits.message_bytes_max,
             owner: self.owner.clone(),
         })
     }
@@ -156,7 +160,7 @@ impl Planner {
 struct Wishes {
     id: Uuid,
     folder: Option<String>,
-    launch_timeout_ms: u64,
+    launch_timeout_ms: Option<u64>,
     /// All of them, for the kernel.
     env: BTreeMap<String, String>,
 }
@@ -185,12 +189,12 @@ impl Wishes {
         };
         env.insert("KERNEL_ID".to_owned(), id.to_string());
         let launch_timeout_ms = match env.get("KERNEL_LAUNCH_TIMEOUT") {
-            Some(text) => milliseconds(text).ok_or_else(|| {
+            Some(text) => Some(milliseconds(text).ok_or_else(|| {
                 bad(format!(
                     "KERNEL_LAUNCH_TIMEOUT {text:?} is no number of seconds over zero"
                 ))
-            })?,
-            None => LAUNCH_TIMEOUT_DEFAULT_MS,
+            })?),
+            None => None,
         };
         let folder = env.get("KERNEL_WORKING_DIR");
         Ok(Self {
@@ -202,7 +206,7 @@ impl Wishes {
     }
 }
 
-/// A number of seconds as text, whole or not, bounded to what the server allows.
+/// A number of seconds as text, whole or not.
 fn milliseconds(text: &str) -> Option<u64> {
     let seconds: f64 = text
         .trim()
@@ -211,7 +215,7 @@ fn milliseconds(text: &str) -> Option<u64> {
         .filter(|seconds: &f64| !seconds.is_nan())?;
     let duration = Duration::try_from_secs_f64(seconds.min(1e6)).ok()?;
     let ms = u64::try_from(duration.as_millis()).ok()?;
-    (ms > 0).then_some(ms.min(LAUNCH_TIMEOUT_MAX_MS))
+    (ms > 0).then_some(ms)
 }
 
 fn is_sound_name(name: &str) -> bool {

@@ -53,7 +53,15 @@ pub struct Start {
     pub transport: Transport,
     pub launch_timeout_ms: u64,
     pub journal_bytes_max: u64,
+    /// A larger message of a client is refused.
+    #[serde(default = "message_bytes_max")]
+    pub message_bytes_max: u64,
     pub owner: String,
+}
+
+/// What starts of gateways that did not say it mean.
+fn message_bytes_max() -> u64 {
+    256 * 1024 * 1024
 }
 
 impl fmt::Debug for Start {

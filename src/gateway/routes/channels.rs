@@ -13,10 +13,11 @@ use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use uuid::Uuid;
 
+use crate::config::Handover;
 use crate::gateway::auth::Identity;
 use crate::gateway::error::ApiError;
 use crate::gateway::extract::Id;
-use crate::gateway::handover::{Handover, hand_over};
+use crate::gateway::handover::hand_over;
 use crate::gateway::handshake::{Handshake, V1};
 use crate::gateway::{Gateway, query};
 use crate::kernels::contract::{Attach, AttachMode, Framing};
@@ -56,7 +57,7 @@ pub(super) async fn open(
         identity: identity.name.to_string(),
         expires: None,
         left: 0,
-        mode: match gateway.handover {
+        mode: match gateway.config.server.handover {
             Handover::Auto => AttachMode::Fd,
             Handover::Never => AttachMode::Splice,
         },

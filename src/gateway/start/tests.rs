@@ -23,6 +23,9 @@ fn planner(root: &Path) -> Planner {
         home: PathBuf::from("/"),
         inherited: env(&[("PATH", "/bin")]),
         owner: "me".to_owned(),
+        kernels: config::Kernels::default(),
+        journal: config::Journal::default(),
+        limits: config::Limits::default(),
     }
 }
 
@@ -100,9 +103,28 @@ fn what_cannot_be_is_refused() {
 fn launch_timeouts_are_seconds_within_the_servers_bound() {
     assert_eq!(milliseconds("40"), Some(40_000));
     assert_eq!(milliseconds(" 0.5 "), Some(500));
-    assert_eq!(milliseconds("1e300"), Some(600_000));
-    assert_eq!(milliseconds("inf"), Some(600_000));
     assert_eq!(milliseconds("0"), None);
+    let root = tempfile::tempdir().unwrap();
+    let mut planner = planner(root.path());
+    planner.kernels.launch_timeout_ms_max = 9_000;
+    let planned = |planner: &Planner, seconds: &[(&str, &str)]| {
+        let start = planner.plan(&asked(seconds)).unwrap();
+        start.launch_timeout_ms
+    };
+    for (seconds, expected) in [("4", 4_000), ("1e300", 9_000), ("inf", 9_000)] {
+        let wish = [("KERNEL_LAUNCH_TIMEOUT", seconds)];
+        assert_eq!(planned(&planner, &wish), expected);
+    }
+    planner.kernels.launch_timeout_ms = 3_000;
+    assert_eq!(planned(&planner, &[]), 3_000);
+    let of_spec = config::OfSpec {
+        launch_timeout_ms: Some(2_000),
+        journal_bytes_max: Some(1),
+    };
+    planner.kernels.of_spec.insert("echo".to_owned(), of_spec);
+    assert_eq!(planned(&planner, &[]), 2_000);
+    let start = planner.plan(&asked(&[])).unwrap();
+    assert_eq!(start.journal_bytes_max, 1);
 }
 
 #[test]

@@ -12,8 +12,9 @@ use tokio::net::{TcpStream, UnixStream};
 use tokio::time::timeout;
 use uuid::Uuid;
 
+use super::Front;
 use super::fake::FakeSupervisor;
-use super::{Front, Handover};
+use crate::config::Handover;
 use crate::gateway::handshake::V1;
 use crate::kernels::contract::{Attach, AttachMode, Framing};
 

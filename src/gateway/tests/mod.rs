@@ -21,7 +21,8 @@ use serde_json::Value;
 use tempfile::TempDir;
 use tokio::net::{TcpListener, TcpStream};
 
-use super::{Handover, Settings, Token, serve};
+use super::{Settings, Token, serve};
+use crate::config::{self, Handover};
 use crate::kernels::kernelspecs::SearchPath;
 use crate::kernels::launch::Launcher;
 use crate::kernels::registry::Registry;
@@ -58,6 +59,9 @@ impl Front {
         .unwrap();
         fs::write(spec.join("logo-svg.svg"), "<svg/>").unwrap();
         let registry = Registry::open(&path("run")).unwrap();
+        let mut config = config::Settings::default();
+        config.server.handover = handover;
+        config.server.list_deadline_ms = u64::try_from(list_deadline.as_millis()).unwrap();
         let program = path("supervisor");
         let data = path("data");
         let settings = Settings {
@@ -71,9 +75,8 @@ impl Front {
             default_python: path("none"),
             root: folder.path().to_owned(),
             home: PathBuf::from("/"),
-            handover,
-            list_deadline,
             environment: Vec::new(),
+            config,
         };
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();

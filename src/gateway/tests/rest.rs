@@ -10,8 +10,9 @@ use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 use uuid::Uuid;
 
+use super::Front;
 use super::fake::FakeSupervisor;
-use super::{Front, Handover};
+use crate::config::Handover;
 use crate::kernels::contract::file;
 use crate::kernels::registry::{Registry, Standing};
 

@@ -14,7 +14,7 @@ use tokio::net::{TcpStream, UnixStream};
 use tokio::time::timeout;
 
 use super::broker::Broker;
-use super::connection::{self, Client, Encodings};
+use super::connection::{self, Client, Common};
 use crate::kernels::contract::{
     ATTACH_BYTES_MAX, ATTACH_READY, Attach, AttachMode, LEFT_BYTES_MAX,
 };
@@ -26,7 +26,7 @@ const RECORD_WITHIN: Duration = Duration::from_secs(10);
 pub(super) async fn serve(
     mut stream: UnixStream,
     broker: Broker,
-    encodings: &Encodings,
+    common: &Common,
 ) -> io::Result<()> {
     let (attach, fd, left) = timeout(RECORD_WITHIN, receive(&mut stream)).await??;
     let expires_in = attach.expires.map(|expires| {
@@ -45,7 +45,7 @@ pub(super) async fn serve(
     match (attach.mode, fd) {
         (AttachMode::Splice, _) => {
             let (reader, writer) = stream.into_split();
-            connection::serve(reader, writer, left, client, broker, encodings).await;
+            connection::serve(reader, writer, left, client, broker, common).await;
         }
         (AttachMode::Fd, Some(fd)) => {
             let socket = StdTcpStream::from(fd);
@@ -54,7 +54,7 @@ pub(super) async fn serve(
             socket.set_nodelay(true)?;
             drop(stream);
             let (reader, writer) = socket.into_split();
-            connection::serve(reader, writer, left, client, broker, encodings).await;
+            connection::serve(reader, writer, left, client, broker, common).await;
         }
         (AttachMode::Fd, None) => return Err(invalid("no descriptor came with the record")),
     }

@@ -19,7 +19,7 @@ use tracing::{debug, info, warn};
 
 use super::broker::{Broker, Claims};
 use super::cells::{Cells, queue_door};
-use super::connection::Encodings;
+use super::connection::Common;
 use super::http::{self, Api};
 use super::journal::memory::MemoryJournal;
 use super::lifecycle::{Command, Lifecycle};
@@ -70,10 +70,11 @@ pub async fn run(folder: &Path) -> Result<(), Error> {
     let (tasks, clients) = (TaskTracker::new(), TaskTracker::new());
     let cells = Rc::new(Cells::new(&start, folder, Rc::clone(&record)));
     let helper = injection(&folder.join(file::SOCKET), &cells.registry);
+    let message_bytes_max = usize::try_from(start.message_bytes_max).unwrap_or(usize::MAX);
     let api = Rc::new(Api {
         cells: Rc::clone(&cells),
         broker: broker.clone(),
-        encodings: Encodings::default(),
+        common: Rc::new(Common::new(message_bytes_max)),
         record: Rc::clone(&record),
         commands: commands.clone(),
         clients: clients.clone(),

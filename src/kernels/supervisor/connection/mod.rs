@@ -24,17 +24,13 @@ use super::sessions::ConnectionId;
 use crate::kernels::contract::Framing;
 use crate::protocol::websocket::{Decoder, Event};
 use crate::protocol::{legacy, v1};
-pub(super) use encodings::Encodings;
-use encodings::Place;
+use encodings::{Encodings, Place};
 
 /// The close code that is sent only after everything else.
 const KERNEL_GONE: u16 = 1000;
 
 /// What answers a goodbye without a code.
 const NORMAL: u16 = 1000;
-
-/// A larger message is refused.
-const MESSAGE_BYTES_MAX: usize = 256 * 1024 * 1024;
 
 /// Room for what is read at once.
 const READ_BYTES: usize = 64 * 1024;
@@ -58,6 +54,24 @@ pub(super) struct Client {
     pub(super) text_only: bool,
     /// How long its credential lasts.
     pub expires_in: Option<Duration>,
+}
+
+/// What all connections of a kernel have in common.
+#[derive(Debug)]
+pub(super) struct Common {
+    encodings: Encodings,
+    /// A larger message of a client is refused.
+    message_bytes_max: usize,
+}
+
+impl Common {
+    /// Nobody is connected yet.
+    pub(super) fn new(message_bytes_max: usize) -> Self {
+        Self {
+            encodings: Encodings::default(),
+            message_bytes_max,
+        }
+    }
 }
 
 /// What the reader, the writer and the watch of one connection share.
@@ -99,7 +113,7 @@ pub(super) async fn serve<R, W>(
     left: Bytes,
     client: Client,
     broker: Broker,
-    encodings: &Encodings,
+    common: &Common,
 ) where
     R: AsyncRead + Unpin,
     W: AsyncWrite + Unpin,
@@ -113,7 +127,7 @@ pub(super) async fn serve<R, W>(
         line: Rc::clone(&ticket.line),
         framing: client.framing,
         text_only: client.text_only,
-        place: is_legacy.then(|| encodings.join(ticket.id, ticket.after)),
+        place: is_legacy.then(|| common.encodings.join(ticket.id, ticket.after)),
         written: Cell::new(ticket.after),
         acked: Cell::new(ticket.after),
         pinged: Cell::new(None),
@@ -126,7 +140,7 @@ pub(super) async fn serve<R, W>(
     };
     let (mut closed_by_us, mut goodbye) = (false, None);
     tokio::select! {
-        ended = read(&shared, &mut reader, left) => {
+        ended = read(&shared, &mut reader, left, common.message_bytes_max) => {
             debug!(session = %shared.session, ?ended, "the client is gone");
             goodbye = ended.ok().flatten();
         }
@@ -155,8 +169,9 @@ async fn read<R: AsyncRead + Unpin>(
     shared: &Shared,
     reader: &mut R,
     left: Bytes,
+    bytes_max: usize,
 ) -> io::Result<Option<u16>> {
-    let mut decoder = Decoder::new(MESSAGE_BYTES_MAX);
+    let mut decoder = Decoder::new(bytes_max);
     let mut input = BytesMut::from(left);
     loop {
         match decoder.decode(&mut input) {

@@ -1,5 +1,6 @@
 //! One connection over a pipe: what the client reads, and what its answers do.
 
+use std::rc::Rc;
 use std::time::Duration;
 
 use bytes::{BufMut, Bytes, BytesMut};
@@ -9,7 +10,7 @@ use tokio::sync::mpsc;
 use tokio::task::LocalSet;
 use tokio::time::{Instant, timeout};
 
-use super::{Client, Encodings, serve};
+use super::{Client, Common, serve};
 use crate::kernels::contract::Framing;
 use crate::kernels::supervisor::broker::{Broker, Phase};
 use crate::kernels::supervisor::journal::Journal;
@@ -32,17 +33,21 @@ fn running_with(journal: Box<dyn Journal>) -> Broker {
     broker
 }
 
+fn common() -> Rc<Common> {
+    Rc::new(Common::new(1 << 20))
+}
+
 fn connect(broker: &Broker, session: &str) -> DuplexStream {
     connect_with(broker, session, Framing::V1)
 }
 
 /// A legacy client is a stock jupyter_server here.
 fn connect_with(broker: &Broker, session: &str, framing: Framing) -> DuplexStream {
-    connect_among(&Encodings::default(), broker, session, framing)
+    connect_among(&common(), broker, session, framing)
 }
 
 fn connect_among(
-    encodings: &Encodings,
+    common: &Rc<Common>,
     broker: &Broker,
     session: &str,
     framing: Framing,
@@ -56,9 +61,9 @@ fn connect_among(
         text_only: framing == Framing::Legacy,
         expires_in: None,
     };
-    let (broker, encodings) = (broker.clone(), encodings.clone());
+    let (broker, common) = (broker.clone(), Rc::clone(common));
     tokio::task::spawn_local(async move {
-        serve(reader, writer, Bytes::new(), client, broker, &encodings).await;
+        serve(reader, writer, Bytes::new(), client, broker, &common).await;
     });
     far
 }
@@ -327,10 +332,10 @@ fn a_stock_jupyter_server_gets_nothing_that_breaks_it() {
 #[test]
 fn connections_that_share_what_is_encoded_get_all_of_it_each_at_its_pace() {
     run(async {
-        let (broker, encodings) = (running(), Encodings::default());
+        let (broker, common) = (running(), common());
         let texts: Vec<String> = (0..40).map(|n| format!("{n}").repeat(4000)).collect();
         let mut clients = ["a", "b", "c"]
-            .map(|session| connect_among(&encodings, &broker, session, Framing::Legacy));
+            .map(|session| connect_among(&common, &broker, session, Framing::Legacy));
         for client in &mut clients {
             frame(client).await;
         }

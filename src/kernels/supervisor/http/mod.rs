@@ -25,7 +25,7 @@ use self::respond::{Response, empty, error, json, lines, read_json, text};
 use super::attach;
 use super::broker::Broker;
 use super::cells::{Cells, helper_door};
-use super::connection::Encodings;
+use super::connection::Common;
 use super::lifecycle::Command;
 use super::record::Record;
 use crate::kernels::contract::{API, ATTACH_PROTOCOL, About, NotebookSession, StartFailureKind};
@@ -45,7 +45,7 @@ const INTERRUPT_WITHIN: Duration = Duration::from_secs(5);
 /// Everything that a request may need.
 pub(super) struct Api {
     pub broker: Broker,
-    pub encodings: Encodings,
+    pub common: Rc<Common>,
     pub record: Rc<Record>,
     pub cells: Rc<Cells>,
     pub commands: mpsc::Sender<Command>,
@@ -258,7 +258,7 @@ fn attach(api: &Rc<Api>, mut request: Request<Incoming>) -> Response {
         );
     }
     let upgrade = hyper::upgrade::on(&mut request);
-    let (broker, encodings) = (api.broker.clone(), api.encodings.clone());
+    let (broker, common) = (api.broker.clone(), Rc::clone(&api.common));
     api.clients.spawn_local(async move {
         let upgraded = match upgrade.await {
             Ok(upgraded) => upgraded,
@@ -267,7 +267,7 @@ fn attach(api: &Rc<Api>, mut request: Request<Incoming>) -> Response {
         let Ok(parts) = upgraded.downcast::<TokioIo<UnixStream>>() else {
             return warn!("a stream of another kind");
         };
-        if let Err(error) = attach::serve(parts.io.into_inner(), broker, &encodings).await {
+        if let Err(error) = attach::serve(parts.io.into_inner(), broker, &common).await {
             warn!(%error, "a client could not be taken over");
         }
     });

@@ -1,0 +1,98 @@
+//! The names of all settings, each with what it is for: what a file may say, what a variable may be
+//! called, what the documentation lists.
+//!
+//! A setting `server.port` is `port` in the table `[server]` of the file and `NB_SERVER_PORT` in the
+//! environment.
+
+use self::Kind::{Integer, Text};
+
+/// What a setting's value is written as.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    Text,
+    Integer,
+}
+
+/// One setting.
+#[derive(Debug)]
+pub(super) struct Key {
+    pub(super) name: &'static str,
+    pub(super) kind: Kind,
+    pub(super) what: &'static str,
+}
+
+const fn key(name: &'static str, kind: Kind, what: &'static str) -> Key {
+    Key { name, kind, what }
+}
+
+/// All settings that are not of one kernelspec.
+pub(super) const KEYS: &[Key] = &[
+    key("server.ip", Text, "the address to listen on"),
+    key(
+        "server.port",
+        Integer,
+        "the port to listen on; 0 takes any that is free",
+    ),
+    key(
+        "server.root",
+        Text,
+        "the folder that paths of clients are below of",
+    ),
+    key(
+        "server.runtime_dir",
+        Text,
+        "sockets and the registry of kernels; a short path",
+    ),
+    key(
+        "server.handover",
+        Text,
+        "auto, or never: every byte of a WebSocket goes through the gateway",
+    ),
+    key(
+        "server.list_deadline_ms",
+        Integer,
+        "how long a listing waits for one kernel's supervisor",
+    ),
+    key(
+        "server.drain_ms",
+        Integer,
+        "how long requests may take when the gateway ends",
+    ),
+    key("auth.token_file", Text, "a file that holds the token"),
+    key(
+        "kernels.launch_timeout_ms",
+        Integer,
+        "how long a kernel's start may take",
+    ),
+    key(
+        "kernels.launch_timeout_ms_max",
+        Integer,
+        "how long a client may make it take",
+    ),
+    key(
+        "journal.bytes_max",
+        Integer,
+        "how much of a kernel's output is kept for clients that are away",
+    ),
+    key(
+        "limits.message_bytes_max",
+        Integer,
+        "a larger message of a client is refused",
+    ),
+    key(
+        "limits.body_bytes_max",
+        Integer,
+        "a larger body of a request is refused",
+    ),
+];
+
+/// What a table `[kernels.<spec>]` may say, for the kernels of that kernelspec alone.
+pub(super) const OF_A_SPEC: &[Key] = &[
+    key("launch_timeout_ms", Integer, "as kernels.launch_timeout_ms"),
+    key("journal_bytes_max", Integer, "as journal.bytes_max"),
+];
+
+/// The variable of a setting.
+pub(super) fn variable(name: &str) -> String {
+    format!("NB_{}", name.replace('.', "_").to_ascii_uppercase())
+}

@@ -1,0 +1,27 @@
+//! What nb is told: where it keeps its things, and its settings.
+//!
+//! A leaf that all may use. `layers` is the pure core (defaults below a file below the environment below
+//! flags), `settings` what comes out of it, `file` finds and reads the file, `places` are the folders.
+
+mod file;
+mod keys;
+mod layers;
+mod places;
+mod settings;
+
+pub use layers::{Layers, Origin, Settled};
+pub use places::{Places, private_folder};
+pub use settings::{Auth, Handover, Journal, Kernels, Limits, OfSpec, Server, Settings};
+
+use crate::error::Error;
+
+/// The layers of this process up to the environment; flags go on top.
+pub fn load() -> Result<Layers, Error> {
+    let var = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
+    let mut layers = Layers::default();
+    if let Some((path, text)) = file::find(var)? {
+        layers.add_file(&path, &text)?;
+    }
+    layers.add_environment(var)?;
+    Ok(layers)
+}

@@ -1,0 +1,133 @@
+//! What the gateway can be told, with its defaults. Each number has its unit in its name.
+//!
+//! Knows nothing of where a value came from.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+/// All settings.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Settings {
+    pub server: Server,
+    pub auth: Auth,
+    pub kernels: Kernels,
+    pub journal: Journal,
+    pub limits: Limits,
+}
+
+/// Where and how the gateway serves.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Server {
+    pub ip: IpAddr,
+    pub port: u16,
+    /// The current folder when absent.
+    pub root: Option<PathBuf>,
+    /// That of [`super::Places`] when absent.
+    pub runtime_dir: Option<PathBuf>,
+    pub handover: Handover,
+    pub list_deadline_ms: u64,
+    pub drain_ms: u64,
+}
+
+impl Default for Server {
+    fn default() -> Self {
+        Self {
+            ip: IpAddr::V4(Ipv4Addr::LOCALHOST),
+            port: 8888,
+            root: None,
+            runtime_dir: None,
+            handover: Handover::default(),
+            list_deadline_ms: 100,
+            drain_ms: 5_000,
+        }
+    }
+}
+
+/// How client connections reach their supervisor.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "snake_case")]
+pub enum Handover {
+    /// As a descriptor where that works: the gateway leaves the path.
+    #[default]
+    Auto,
+    /// Every byte through the gateway.
+    Never,
+}
+
+/// Who is let in.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Auth {
+    /// `NB_TOKEN`, else a token that is made and kept, when absent.
+    pub token_file: Option<PathBuf>,
+}
+
+/// How kernels are started.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Kernels {
+    pub launch_timeout_ms: u64,
+    /// No client can make a start wait longer.
+    pub launch_timeout_ms_max: u64,
+    /// What differs for the kernels of one kernelspec.
+    #[serde(flatten)]
+    pub of_spec: BTreeMap<String, OfSpec>,
+}
+
+impl Default for Kernels {
+    fn default() -> Self {
+        Self {
+            launch_timeout_ms: 60_000,
+            launch_timeout_ms_max: 600_000,
+            of_spec: BTreeMap::new(),
+        }
+    }
+}
+
+/// The table `[kernels.<spec>]`; what is absent is as for all kernels.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct OfSpec {
+    pub launch_timeout_ms: Option<u64>,
+    pub journal_bytes_max: Option<u64>,
+}
+
+/// What is kept for clients that are away.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Journal {
+    /// For each kernel.
+    pub bytes_max: u64,
+}
+
+impl Default for Journal {
+    fn default() -> Self {
+        Self {
+            bytes_max: 128 * 1024 * 1024,
+        }
+    }
+}
+
+/// What clients may send.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Limits {
+    /// One message on a WebSocket.
+    pub message_bytes_max: u64,
+    /// The body of a request.
+    pub body_bytes_max: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            message_bytes_max: 256 * 1024 * 1024,
+            body_bytes_max: 1024 * 1024,
+        }
+    }
+}
