@@ -1,10 +1,14 @@
 //! The command line. Each subcommand is one thin file: arguments in, an outcome out.
 
+mod output;
 mod serve;
 mod supervise;
+mod table;
+mod token;
 mod up;
 
 use clap::{Parser, Subcommand};
+use tokio::runtime::{Builder, Runtime};
 
 use crate::error::Error;
 
@@ -20,6 +24,8 @@ struct Cli {
 enum Command {
     Up(up::Up),
     Serve(serve::Serve),
+    #[command(visible_alias = "tokens")]
+    Token(token::Token),
     #[command(hide = true)]
     Supervise(supervise::Supervise),
 }
@@ -29,8 +35,17 @@ pub fn run() -> Result<(), Error> {
     match Cli::parse().command {
         Command::Serve(serve) => serve.run(),
         Command::Up(up) => up.run(),
+        Command::Token(token) => token.run(),
         Command::Supervise(supervise) => supervise.run(),
     }
+}
+
+/// What commands that wait run on.
+fn runtime() -> Result<Runtime, Error> {
+    Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Error::nb(format!("the runtime could not start: {error}")))
 }
 
 /// Logs to stderr what `NB_LOG` asks for (the syntax of `RUST_LOG`), by default `level`.

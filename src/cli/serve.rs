@@ -1,7 +1,7 @@
 //! `nb serve`.
 
 use std::env;
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::pin::pin;
@@ -10,12 +10,12 @@ use clap::ValueEnum as _;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
-use tracing_subscriber::EnvFilter;
 
+use super::output;
 use crate::config::{self, Handover, Places, Settled};
 use crate::env::default_python;
 use crate::error::Error;
-use crate::gateway::{self, Settings};
+use crate::gateway::{self, Settings, TokenFile};
 use crate::kernels::kernelspecs::SearchPath;
 use crate::kernels::launch::Launcher;
 use crate::kernels::registry::Registry;
@@ -65,9 +65,9 @@ impl Serve {
     pub(super) fn run(self) -> Result<(), Error> {
         let settled = self.settle()?;
         if self.print_config {
-            return print(&settled.to_toml());
+            return output::text(&settled.to_toml());
         }
-        log();
+        super::log_to_stderr("info");
         let config = settled.settings;
         let places = Places::from_env()?;
         let variable = env::var("NB_TOKEN").ok();
@@ -83,6 +83,7 @@ impl Serve {
         let settings = Settings {
             token,
             user: user_name(),
+            tokens: TokenFile::new(&places.state),
             launcher: Launcher::new(registry.clone()),
             registry,
             specs: SearchPath::from_env().and_own(places.data.join("kernels")),
@@ -92,10 +93,7 @@ impl Serve {
             environment: env::vars_os().collect(),
             config,
         };
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .map_err(|error| Error::nb(format!("the runtime could not start: {error}")))?;
+        let runtime = super::runtime()?;
         let outcome = runtime.block_on(serve(address, settings, shown.as_deref()));
         // What blocks on a file system must not keep us from ending.
         runtime.shutdown_background();
@@ -121,12 +119,6 @@ impl Serve {
         layers.add_flag("server.handover", "handover", handover);
         layers.settle()
     }
-}
-
-fn print(text: &str) -> Result<(), Error> {
-    io::stdout()
-        .write_all(text.as_bytes())
-        .map_err(|error| Error::user(format!("nothing could be printed: {error}")))
 }
 
 async fn serve(
@@ -221,15 +213,6 @@ fn user_name() -> String {
         (fields.nth(1)? == uid).then(|| name.to_owned())
     });
     name.unwrap_or(uid)
-}
-
-fn log() {
-    let filter = EnvFilter::try_from_env("NB_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
-    let subscriber = tracing_subscriber::fmt().with_env_filter(filter);
-    let subscriber = subscriber.with_ansi(io::stderr().is_terminal());
-    if let Err(error) = subscriber.with_writer(io::stderr).try_init() {
-        tracing::debug!(%error, "somebody logs already");
-    }
 }
 
 #[cfg(test)]

@@ -2,7 +2,6 @@
 
 use std::path::PathBuf;
 
-use tokio::runtime::Builder;
 use tokio::task::LocalSet;
 
 use crate::error::Error;
@@ -19,10 +18,7 @@ impl Supervise {
     /// Runs until the kernel is shut down.
     pub(super) fn run(self) -> Result<(), Error> {
         super::log_to_stderr("warn");
-        let runtime = Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .map_err(|error| Error::nb(format!("the runtime did not start: {error}")))?;
+        let runtime = super::runtime()?;
         LocalSet::new().block_on(&runtime, supervisor::run(&self.folder))
     }
 }

@@ -57,10 +57,7 @@ impl Up {
         if let Some(parent) = self.child_of {
             return Err(child::become_program(parent, &self.program));
         }
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .map_err(|error| Error::nb(format!("the runtime cannot be started: {error}")))?;
+        let runtime = super::runtime()?;
         runtime.block_on(self.set_up_and_run())
     }
 

@@ -4,13 +4,15 @@
 //! A setting `server.port` is `port` in the table `[server]` of the file and `NB_SERVER_PORT` in the
 //! environment.
 
-use self::Kind::{Integer, Text};
+use self::Kind::{Integer, Text, Texts};
 
 /// What a setting's value is written as.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
     Text,
     Integer,
+    /// A list in the file, separated by commas in a variable.
+    Texts,
 }
 
 /// One setting.
@@ -60,6 +62,22 @@ pub(super) const KEYS: &[Key] = &[
     ),
     key("auth.token_file", Text, "a file that holds the token"),
     key(
+        "auth.users_allowed",
+        Texts,
+        "who may start kernels; everybody when empty",
+    ),
+    key(
+        "auth.users_denied",
+        Texts,
+        "who may not, whatever else is said",
+    ),
+    key("kernels.max", Integer, "so many kernels at once"),
+    key(
+        "kernels.max_per_user",
+        Integer,
+        "so many kernels of one user at once",
+    ),
+    key(
         "kernels.launch_timeout_ms",
         Integer,
         "how long a kernel's start may take",
@@ -90,6 +108,8 @@ pub(super) const KEYS: &[Key] = &[
 pub(super) const OF_A_SPEC: &[Key] = &[
     key("launch_timeout_ms", Integer, "as kernels.launch_timeout_ms"),
     key("journal_bytes_max", Integer, "as journal.bytes_max"),
+    key("users_allowed", Texts, "as auth.users_allowed"),
+    key("users_denied", Texts, "as auth.users_denied"),
 ];
 
 /// The variable of a setting.

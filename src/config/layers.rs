@@ -65,7 +65,7 @@ impl Layers {
         let mut found = Vec::new();
         flatten(&mut Name::new(), table, &mut found);
         for (name, value) in found {
-            check(&name).map_err(fault)?;
+            check(&name, &value).map_err(fault)?;
             let origin = Origin::File(path.to_owned());
             self.said.insert(name, (value, origin));
         }
@@ -84,6 +84,13 @@ impl Layers {
             let text = text.map_err(|_| fault("is not UTF-8"))?;
             let value = match key.kind {
                 Kind::Text => Value::String(text),
+                Kind::Texts => {
+                    let items = text
+                        .split(',')
+                        .map(str::trim)
+                        .filter(|item| !item.is_empty());
+                    Value::Array(items.map(|item| Value::String(item.to_owned())).collect())
+                }
                 Kind::Integer => {
                     let number = text.trim().parse();
                     Value::Integer(number.map_err(|_| fault("is no whole number"))?)
@@ -215,10 +222,23 @@ fn known(name: &[String]) -> Option<&'static Key> {
     keys.iter().find(|key| key.name == name)
 }
 
-/// Whether anybody knows this name; else what to say.
-fn check(name: &[String]) -> Result<(), String> {
-    if known(name).is_some() {
-        return Ok(());
+/// Whether anybody knows this name and its value is of its kind; else what to say.
+fn check(name: &[String], value: &Value) -> Result<(), String> {
+    if let Some(key) = known(name) {
+        let of_kind = match key.kind {
+            Kind::Text => value.is_str(),
+            Kind::Integer => value.is_integer(),
+            Kind::Texts => value
+                .as_array()
+                .is_some_and(|items| items.iter().all(Value::is_str)),
+        };
+        let full = name.join(".");
+        return match key.kind {
+            _ if of_kind => Ok(()),
+            Kind::Text => Err(format!("{full} is no text in quotes")),
+            Kind::Integer => Err(format!("{full} is no whole number")),
+            Kind::Texts => Err(format!("{full} is no list of texts in quotes")),
+        };
     }
     let (keys, asked) = names_beside(name);
     let likeness = |key: &&Key| strsim::jaro_winkler(key.name, &asked);
@@ -333,6 +353,7 @@ mod tests {
             ("server.handover", _) => "\"never\"",
             (_, Kind::Integer) => "3",
             (_, Kind::Text) => "\"/x\"",
+            (_, Kind::Texts) => "[\"a\", \"b\"]",
         };
         let mut file = String::new();
         for key in KEYS {

@@ -11,7 +11,7 @@ mod settings;
 
 pub use layers::{Layers, Origin, Settled};
 pub use places::{Places, private_folder};
-pub use settings::{Auth, Handover, Journal, Kernels, Limits, OfSpec, Server, Settings};
+pub use settings::{Auth, Handover, Journal, Kernels, Limits, OfSpec, Server, Settings, Users};
 
 use crate::error::Error;
 

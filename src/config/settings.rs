@@ -65,12 +65,36 @@ pub enum Handover {
 pub struct Auth {
     /// `NB_TOKEN`, else a token that is made and kept, when absent.
     pub token_file: Option<PathBuf>,
+    #[serde(flatten)]
+    pub users: Users,
+}
+
+/// Who may start kernels.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Users {
+    /// Everybody when empty.
+    pub users_allowed: Vec<String>,
+    /// Wins over `users_allowed`.
+    pub users_denied: Vec<String>,
+}
+
+impl Users {
+    /// Whether this user may.
+    pub fn may(&self, user: &str) -> bool {
+        let is_in = |users: &[String]| users.iter().any(|name| name == user);
+        !is_in(&self.users_denied) && (self.users_allowed.is_empty() || is_in(&self.users_allowed))
+    }
 }
 
 /// How kernels are started.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Kernels {
+    /// Kernels at once; no bound when absent.
+    pub max: Option<u64>,
+    /// Kernels of one user at once; no bound when absent.
+    pub max_per_user: Option<u64>,
     pub launch_timeout_ms: u64,
     /// No client can make a start wait longer.
     pub launch_timeout_ms_max: u64,
@@ -82,6 +106,8 @@ pub struct Kernels {
 impl Default for Kernels {
     fn default() -> Self {
         Self {
+            max: None,
+            max_per_user: None,
             launch_timeout_ms: 60_000,
             launch_timeout_ms_max: 600_000,
             of_spec: BTreeMap::new(),
@@ -93,6 +119,8 @@ impl Default for Kernels {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct OfSpec {
+    #[serde(flatten)]
+    pub users: Users,
     pub launch_timeout_ms: Option<u64>,
     pub journal_bytes_max: Option<u64>,
 }

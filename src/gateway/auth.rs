@@ -1,19 +1,24 @@
 //! Who a client is: its token, and the middleware that asks for it.
 //!
-//! The identity comes from the credential and never from what a client says of itself.
+//! The identity comes from the credential and never from what a client says of itself. What of that may be
+//! seen and done is decided here too, so that all routes decide alike.
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::SystemTime;
 
-use axum::extract::{Request, State};
-use axum::http::HeaderMap;
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::Request;
 use axum::http::header::AUTHORIZATION;
 use axum::middleware::Next;
 use axum::response::Response;
 use subtle::ConstantTimeEq;
 
 use super::error::ApiError;
+use super::tokens::{NamedToken, Tokens};
 use super::{Gateway, query};
+use crate::kernels::contract::Kernel;
 
 /// The secret that lets clients in.
 #[derive(Clone)]
@@ -43,34 +48,125 @@ impl fmt::Debug for Token {
 }
 
 /// Whose request it is.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Identity {
     pub(crate) name: Arc<str>,
+    /// Names the token without being it; connections remember it, so that its end can end them.
+    pub(crate) credential: Arc<str>,
+    /// When the token ends, in seconds since 1970.
+    pub(crate) expires: Option<u64>,
+    rights: Rights,
+}
+
+/// What a token is good for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Rights {
+    /// It is the gateway's own: everything, for everyone.
+    Operator,
+    /// Its user's kernels.
+    User,
+    /// Its user's kernels and those that it starts for others.
+    ActsFor,
+}
+
+impl Identity {
+    /// Whoever has the gateway's own token.
+    pub(crate) fn operator(name: &Arc<str>) -> Self {
+        Self {
+            name: Arc::clone(name),
+            credential: "operator".into(),
+            expires: None,
+            rights: Rights::Operator,
+        }
+    }
+
+    fn of(token: &NamedToken) -> Self {
+        Self {
+            name: token.user.as_str().into(),
+            credential: token.id.as_str().into(),
+            expires: token.expires,
+            rights: match token.acts_for {
+                true => Rights::ActsFor,
+                false => Rights::User,
+            },
+        }
+    }
+
+    /// Whether every kernel is this one's to see: nothing need be looked up.
+    pub(crate) fn sees_all(&self) -> bool {
+        self.rights == Rights::Operator
+    }
+
+    /// Whether this kernel may be seen, used and ended.
+    pub(crate) fn sees(&self, kernel: &Kernel) -> bool {
+        match self.rights {
+            Rights::Operator => true,
+            Rights::User => *self.name == *kernel.owner,
+            Rights::ActsFor => *self.name == *kernel.owner || *self.name == *kernel.started_by,
+        }
+    }
+
+    /// The user that a kernel is started for when the client claims to be `username`.
+    pub(crate) fn acts_for(&self, username: Option<&str>) -> Result<String, String> {
+        match username.filter(|name| !name.is_empty() && **name != *self.name) {
+            None => Ok(self.name.to_string()),
+            Some(other) if self.rights != Rights::User => Ok(other.to_owned()),
+            Some(other) => Err(format!(
+                "KERNEL_USERNAME is {other:?}, but this token is of {:?} and may not act for others",
+                self.name
+            )),
+        }
+    }
 }
 
 /// Lets a request with the token through and puts its [`Identity`] into its extensions.
 pub(crate) async fn require(
     State(gateway): State<Arc<Gateway>>,
-    mut request: Request,
+    mut request: Request<Body>,
     next: Next,
 ) -> Result<Response, ApiError> {
-    if !is_allowed(&gateway.token, request.headers(), request.uri().query()) {
-        return Err(ApiError::unauthorized());
-    }
-    request.extensions_mut().insert(Identity {
-        name: Arc::clone(&gateway.user),
-    });
+    let identity = identify(&gateway.credentials, &request, now());
+    let identity = identity.ok_or_else(ApiError::unauthorized)?;
+    request.extensions_mut().insert(identity);
     Ok(next.run(request).await)
 }
 
-/// Whether any credential is the right one: clients send an empty header beside a good query.
-fn is_allowed(token: &Token, headers: &HeaderMap, query: Option<&str>) -> bool {
-    let by_header = headers
+/// What lets clients in.
+#[derive(Debug)]
+pub(crate) struct Credentials {
+    /// The gateway's own.
+    pub(crate) own: Token,
+    /// The user that it stands for.
+    pub(crate) user: Arc<str>,
+    pub(crate) named: Tokens,
+}
+
+impl Credentials {
+    fn identify(&self, presented: &str, now: u64) -> Option<Identity> {
+        if self.own.is(presented) {
+            return Some(Identity::operator(&self.user));
+        }
+        self.named.find(presented, now).as_ref().map(Identity::of)
+    }
+}
+
+fn now() -> u64 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    since.unwrap_or_default().as_secs()
+}
+
+/// By any credential that is good: clients send an empty header beside a good query.
+fn identify<B>(credentials: &Credentials, request: &Request<B>, now: u64) -> Option<Identity> {
+    let by_header = request
+        .headers()
         .get_all(AUTHORIZATION)
         .iter()
         .filter_map(|value| presented(value.to_str().ok()?))
-        .any(|presented| token.is(presented));
-    by_header || query::value(query, "token").is_some_and(|presented| token.is(&presented))
+        .find_map(|presented| credentials.identify(presented, now));
+    by_header.or_else(|| {
+        let presented = query::value(request.uri().query(), "token")?;
+        credentials.identify(&presented, now)
+    })
 }
 
 /// The token in an `Authorization` header of a scheme that we know.
@@ -86,15 +182,40 @@ fn presented(header: &str) -> Option<&str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::gateway::tokens::TokenFile;
     use axum::http::HeaderValue;
+    use serde_json::json;
+
+    fn credentials(state: &std::path::Path) -> Credentials {
+        Credentials {
+            own: Token::new(" s3cret\n").unwrap(),
+            user: "me".into(),
+            named: Tokens::new(TokenFile::new(state)),
+        }
+    }
+
+    fn request(header: Option<&str>, query: Option<&str>) -> Request<()> {
+        let mut request = Request::new(());
+        let header = header.map(|value| HeaderValue::from_str(value).unwrap());
+        request
+            .headers_mut()
+            .extend(header.map(|value| (AUTHORIZATION, value)));
+        let uri = query.map_or("/".to_owned(), |query| format!("/?{query}"));
+        *request.uri_mut() = uri.parse().unwrap();
+        request
+    }
 
     fn allows(header: Option<&str>, query: Option<&str>) -> bool {
-        let token = Token::new(" s3cret\n").unwrap();
-        let headers = header
-            .map(|value| (AUTHORIZATION, HeaderValue::from_str(value).unwrap()))
-            .into_iter()
-            .collect();
-        is_allowed(&token, &headers, query)
+        let state = tempfile::tempdir().unwrap();
+        identify(&credentials(state.path()), &request(header, query), 1).is_some()
+    }
+
+    fn kernel(owner: &str, started_by: &str) -> Kernel {
+        let kernel = json!({
+            "id": "", "name": "", "execution_state": "", "last_activity": "", "connections": 0,
+            "owner": owner, "started_by": started_by,
+        });
+        serde_json::from_value(kernel).unwrap()
     }
 
     #[test]
@@ -127,6 +248,45 @@ mod tests {
         assert!(!allows(None, None));
         assert!(!allows(None, Some("token=")));
         assert!(!allows(None, Some("xtoken=s3cret")));
+    }
+
+    #[test]
+    fn a_caller_is_its_tokens_user_and_sees_what_is_that_users() {
+        let state = tempfile::tempdir().unwrap();
+        let credentials = credentials(state.path());
+        let file = TokenFile::new(state.path());
+        let identity = |user: &str, acts_for| {
+            let (_, token) = file.add(user, Some(50), acts_for, 1).unwrap();
+            let header = format!("Bearer {}", token.reveal());
+            identify(&credentials, &request(Some(&header), None), 2).unwrap()
+        };
+        let (ada, hub) = (identity("ada", false), identity("hub", true));
+        let operator = identify(&credentials, &request(None, Some("token=s3cret")), 2).unwrap();
+        assert_eq!((&*ada.name, ada.expires), ("ada", Some(50)));
+        let sees = |kernel| [&ada, &hub, &operator].map(|identity| identity.sees(&kernel));
+        assert_eq!(sees(kernel("ada", "ada")), [true, false, true]);
+        assert_eq!(sees(kernel("ada", "hub")), [true, true, true]);
+        assert_eq!(sees(kernel("bob", "bob")), [false, false, true]);
+        // A gateway of before wrote no names: only the operator's are left.
+        assert_eq!(sees(kernel("", "")), [false, false, true]);
+    }
+
+    #[test]
+    fn only_some_may_start_kernels_for_others() {
+        let state = tempfile::tempdir().unwrap();
+        let file = TokenFile::new(state.path());
+        let of = |acts_for| Identity::of(&file.add("ada", None, acts_for, 1).unwrap().0);
+        for own in [None, Some(""), Some("ada")] {
+            assert_eq!(of(false).acts_for(own).unwrap(), "ada");
+        }
+        assert!(of(false).acts_for(Some("bob")).unwrap_err().contains("bob"));
+        assert_eq!(of(true).acts_for(Some("bob")).unwrap(), "bob");
+        assert_eq!(
+            Identity::operator(&"me".into())
+                .acts_for(Some("bob"))
+                .unwrap(),
+            "bob"
+        );
     }
 
     #[test]

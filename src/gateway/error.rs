@@ -63,6 +63,11 @@ impl ApiError {
         }
     }
 
+    /// 403.
+    pub(crate) fn forbidden(message: impl Into<String>) -> Self {
+        Self::user(StatusCode::FORBIDDEN, "not allowed", message)
+    }
+
     /// 404.
     pub(crate) fn not_found(message: impl Into<String>) -> Self {
         Self::user(StatusCode::NOT_FOUND, "not found", message)
@@ -158,6 +163,11 @@ impl From<LaunchError> for ApiError {
             LaunchError::Duplicate => Self::user(
                 StatusCode::CONFLICT,
                 "the kernel exists already",
+                error.to_string(),
+            ),
+            LaunchError::Quota(_) => Self::user(
+                StatusCode::TOO_MANY_REQUESTS,
+                "too many kernels",
                 error.to_string(),
             ),
             LaunchError::Failed(failure) => failure.into(),

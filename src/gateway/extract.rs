@@ -15,6 +15,7 @@ use serde::de::DeserializeOwned;
 use uuid::Uuid;
 
 use super::Gateway;
+use super::auth::Identity;
 use super::error::ApiError;
 use crate::kernels::registry::parse_id;
 
@@ -47,6 +48,25 @@ impl<S: Send + Sync> FromRequestParts<S> for Id {
         parse_id(&text)
             .map(Self)
             .ok_or_else(|| ApiError::not_found("there is nothing with this id"))
+    }
+}
+
+/// The id in the path of a kernel that the caller may see; any other is as good as none.
+#[derive(Debug)]
+pub(crate) struct KernelId(pub(crate) Uuid);
+
+impl FromRequestParts<Arc<Gateway>> for KernelId {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(
+        parts: &mut Parts,
+        gateway: &Arc<Gateway>,
+    ) -> Result<Self, ApiError> {
+        let Id(id) = Id::from_request_parts(parts, gateway).await?;
+        let identity = parts.extensions.get::<Identity>().cloned();
+        let identity = identity.ok_or_else(ApiError::unauthorized)?;
+        gateway.check_seen(id, &identity).await?;
+        Ok(Self(id))
     }
 }
 

@@ -2,7 +2,6 @@
 //!
 //! A supervisor that does not answer in time is shown as it last wrote itself down, marked stale.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use axum::http::StatusCode;
@@ -13,15 +12,16 @@ use tokio::time::timeout;
 use uuid::Uuid;
 
 use super::Gateway;
+use super::auth::Identity;
 use super::error::ApiError;
 use super::start::{Asked, PlanError};
 use crate::kernels::client::{CallError, Supervisor};
 use crate::kernels::contract::Kernel;
-use crate::kernels::launch::Launched;
+use crate::kernels::launch::{Launched, Quota};
 use crate::kernels::registry::{Registry, Standing};
 
 /// How long a question waits that something depends on.
-pub(crate) const GET_DEADLINE: Duration = Duration::from_secs(2);
+const GET_DEADLINE: Duration = Duration::from_secs(2);
 
 /// How long a supervisor that was killed takes to be gone.
 const KILLED_WITHIN: Duration = Duration::from_secs(2);
@@ -33,14 +33,36 @@ impl Gateway {
         Supervisor::new(self.registry.socket(id))
     }
 
-    /// All kernels for a listing, which waits for none of them long; listings at once share a pull.
-    pub(crate) async fn listed(&self) -> Result<Arc<Vec<Kernel>>, ApiError> {
+    /// The kernels that one may see, for a listing, which waits for none of them long; listings at once share a pull.
+    pub(crate) async fn listed(&self, identity: &Identity) -> Result<Vec<Kernel>, ApiError> {
         let deadline = Duration::from_millis(self.config.server.list_deadline_ms);
-        self.listing.get(self.kernels(deadline)).await
+        let kernels = self.listing.get(self.all(deadline)).await?;
+        let seen = kernels.iter().filter(|kernel| identity.sees(kernel));
+        Ok(seen.cloned().collect())
     }
 
-    /// All kernels, asked at once.
-    pub(crate) async fn kernels(&self, deadline: Duration) -> Result<Vec<Kernel>, ApiError> {
+    /// The kernels that one may see, asked at once and waited for.
+    pub(crate) async fn seen_by(&self, identity: &Identity) -> Result<Vec<Kernel>, ApiError> {
+        let mut kernels = self.all(GET_DEADLINE).await?;
+        kernels.retain(|kernel| identity.sees(kernel));
+        Ok(kernels)
+    }
+
+    /// Fails as for a kernel that is not there unless one may see it.
+    pub(crate) async fn check_seen(&self, id: Uuid, identity: &Identity) -> Result<(), ApiError> {
+        if identity.sees_all() {
+            return Ok(());
+        }
+        let known = self
+            .blocking(move |registry| registry.last_known(id))
+            .await?;
+        match known.is_some_and(|kernel| identity.sees(&kernel)) {
+            true => Ok(()),
+            false => Err(ApiError::no_such_kernel(id)),
+        }
+    }
+
+    async fn all(&self, deadline: Duration) -> Result<Vec<Kernel>, ApiError> {
         let ids = self
             .blocking(|registry| registry.ids())
             .await?
@@ -91,20 +113,26 @@ impl Gateway {
     pub(crate) async fn start(
         &self,
         asked: Asked,
+        identity: &Identity,
         unknown_spec: StatusCode,
     ) -> Result<(Kernel, Launched), ApiError> {
-        let planner = self.planner.clone();
-        let start = spawn_blocking(move || planner.plan(&asked))
+        let (planner, asker) = (self.planner.clone(), identity.clone());
+        let start = spawn_blocking(move || planner.plan(&asked, &asker))
             .await
             .map_err(|error| ApiError::internal(error.to_string()))?
             .map_err(|error| match error {
                 PlanError::BadRequest(message) => ApiError::bad_request(message),
+                PlanError::Forbidden(message) => ApiError::forbidden(message),
                 PlanError::UnknownSpec(message) => {
                     ApiError::user(unknown_spec, "unknown kernelspec", message)
                 }
             })?;
         let spec = start.spec.clone();
-        let launched = self.launcher.launch(start).await?;
+        let quota = Quota {
+            max: self.config.kernels.max,
+            max_per_user: self.config.kernels.max_per_user,
+        };
+        let launched = self.launcher.launch(start, quota).await?;
         tracing::info!(kernel = %launched.id(), spec, "started");
         Ok((self.kernel(launched.id()).await?, launched))
     }

@@ -29,6 +29,7 @@ mod start;
 #[cfg(test)]
 mod tests;
 mod token;
+mod tokens;
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -42,6 +43,7 @@ use tokio::time::timeout;
 
 pub use auth::Token;
 pub use token::find as find_token;
+pub use tokens::{NamedToken, TokenFile};
 
 use crate::config;
 use crate::kernels::contract::Kernel;
@@ -58,6 +60,8 @@ pub struct Settings {
     pub token: Token,
     /// The user that the token stands for.
     pub user: String,
+    /// Where named tokens are.
+    pub tokens: TokenFile,
     pub registry: Registry,
     pub launcher: Launcher,
     pub specs: SearchPath,
@@ -73,8 +77,7 @@ pub struct Settings {
 
 /// What all requests share.
 struct Gateway {
-    token: Token,
-    user: Arc<str>,
+    credentials: auth::Credentials,
     registry: Registry,
     launcher: Launcher,
     planner: start::Planner,
@@ -89,8 +92,11 @@ impl Gateway {
     fn new(settings: Settings) -> Self {
         let inherited: BTreeMap<_, _> = start::inherited(settings.environment);
         Self {
-            token: settings.token,
-            user: settings.user.as_str().into(),
+            credentials: auth::Credentials {
+                own: settings.token,
+                user: settings.user.into(),
+                named: tokens::Tokens::new(settings.tokens),
+            },
             registry: settings.registry,
             launcher: settings.launcher,
             planner: start::Planner {
@@ -98,10 +104,7 @@ impl Gateway {
                 root: settings.root,
                 home: settings.home,
                 inherited,
-                owner: settings.user,
-                kernels: settings.config.kernels.clone(),
-                journal: settings.config.journal.clone(),
-                limits: settings.config.limits.clone(),
+                config: settings.config.clone(),
             },
             config: settings.config,
             listing: listing::Listing::default(),

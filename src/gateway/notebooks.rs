@@ -14,8 +14,8 @@ use tokio::time::timeout;
 use uuid::Uuid;
 
 use super::Gateway;
+use super::auth::Identity;
 use super::error::ApiError;
-use super::fleet::GET_DEADLINE;
 use super::models::SessionModel;
 use super::start::{Asked, Place};
 use crate::kernels::contract::{Kernel, NotebookSession};
@@ -54,8 +54,11 @@ pub(crate) struct Changes {
 
 impl Gateway {
     /// All sessions, each with its kernel; of two records of one session the newer counts.
-    pub(crate) async fn sessions(&self) -> Result<Vec<SessionModel>, ApiError> {
-        let found = newest(&self.listed().await?);
+    pub(crate) async fn sessions(
+        &self,
+        identity: &Identity,
+    ) -> Result<Vec<SessionModel>, ApiError> {
+        let found = newest(&self.listed(identity).await?);
         let models = found
             .into_iter()
             .map(|(session, kernel)| SessionModel::new(session, kernel));
@@ -63,8 +66,12 @@ impl Gateway {
     }
 
     /// One session.
-    pub(crate) async fn session(&self, id: Uuid) -> Result<SessionModel, ApiError> {
-        let (session, kernel) = self.find_session(id).await?;
+    pub(crate) async fn session(
+        &self,
+        id: Uuid,
+        identity: &Identity,
+    ) -> Result<SessionModel, ApiError> {
+        let (session, kernel) = self.find_session(id, identity).await?;
         Ok(SessionModel::new(session, kernel))
     }
 
@@ -73,17 +80,20 @@ impl Gateway {
     pub(crate) async fn create_session(
         &self,
         wanted: Wanted,
-        owner: &str,
+        identity: &Identity,
     ) -> Result<(SessionModel, Option<Launched>), ApiError> {
-        let turn = self.turns.take(format!("path {}", wanted.path)).await?;
-        let sessions = newest(&self.kernels(GET_DEADLINE).await?);
+        let turn = format!("path of {}: {}", identity.name, wanted.path);
+        let turn = self.turns.take(turn).await?;
+        let sessions = newest(&self.seen_by(identity).await?);
         let existing = sessions
             .into_iter()
-            .find(|(session, _)| session.path == wanted.path);
+            .find(|(session, _)| session.path == wanted.path && session.owner == *identity.name);
         if let Some((session, kernel)) = existing {
             return Ok((SessionModel::new(session, kernel), None));
         }
-        let (kernel, mut launched) = self.kernel_for(&wanted.kernel, &wanted.path).await?;
+        let (kernel, mut launched) = self
+            .kernel_for(&wanted.kernel, &wanted.path, identity)
+            .await?;
         let _turn = match &mut launched {
             Some(launched) => {
                 launched.hold(turn);
@@ -96,7 +106,7 @@ impl Gateway {
             path: wanted.path,
             name: wanted.name,
             kind: wanted.kind,
-            owner: owner.to_owned(),
+            owner: identity.name.to_string(),
             updated: timestamp(Timestamp::now()),
         };
         self.record(&session, &kernel).await?;
@@ -110,15 +120,16 @@ impl Gateway {
         &self,
         id: Uuid,
         changes: Changes,
+        identity: &Identity,
     ) -> Result<SessionModel, ApiError> {
         let _turn = self.turns.take(format!("session {id}")).await?;
-        let (mut session, old) = self.find_session(id).await?;
+        let (mut session, old) = self.find_session(id, identity).await?;
         session.path = changes.path.unwrap_or(session.path);
         session.name = changes.name.unwrap_or(session.name);
         session.kind = changes.kind.unwrap_or(session.kind);
         session.updated = timestamp(Timestamp::now());
         let (kernel, launched) = match &changes.kernel {
-            Some(wanted) => self.kernel_for(wanted, &session.path).await?,
+            Some(wanted) => self.kernel_for(wanted, &session.path, identity).await?,
             None => (old.clone(), None),
         };
         self.record(&session, &kernel).await?;
@@ -132,15 +143,23 @@ impl Gateway {
     }
 
     /// Ends a session and its kernel.
-    pub(crate) async fn delete_session(&self, id: Uuid) -> Result<(), ApiError> {
+    pub(crate) async fn delete_session(
+        &self,
+        id: Uuid,
+        identity: &Identity,
+    ) -> Result<(), ApiError> {
         let _turn = self.turns.take(format!("session {id}")).await?;
-        let (_, kernel) = self.find_session(id).await?;
+        let (_, kernel) = self.find_session(id, identity).await?;
         self.delete(kernel_id(&kernel)?).await
     }
 
-    async fn find_session(&self, id: Uuid) -> Result<(NotebookSession, Kernel), ApiError> {
+    async fn find_session(
+        &self,
+        id: Uuid,
+        identity: &Identity,
+    ) -> Result<(NotebookSession, Kernel), ApiError> {
         let id = id.to_string();
-        let sessions = newest(&self.kernels(GET_DEADLINE).await?);
+        let sessions = newest(&self.seen_by(identity).await?);
         let found = sessions.into_iter().find(|(session, _)| session.id == id);
         found.ok_or_else(|| ApiError::not_found(format!("there is no session {id}")))
     }
@@ -150,13 +169,15 @@ impl Gateway {
         &self,
         wanted: &WantedKernel,
         path: &str,
+        identity: &Identity,
     ) -> Result<(Kernel, Option<Launched>), ApiError> {
         match wanted {
             WantedKernel::Existing(text) => {
                 let missing = || ApiError::bad_request(format!("there is no kernel {text:?}"));
                 let id = parse_id(text).ok_or_else(missing)?;
                 match self.kernel(id).await {
-                    Ok(kernel) => Ok((kernel, None)),
+                    Ok(kernel) if identity.sees(&kernel) => Ok((kernel, None)),
+                    Ok(_) => Err(missing()),
                     Err(error) if error.is_not_found() => Err(missing()),
                     Err(error) => Err(error),
                 }
@@ -167,7 +188,9 @@ impl Gateway {
                     place: Some(Place::Notebook(path.to_owned())),
                     ..Asked::default()
                 };
-                let (kernel, launched) = self.start(asked, StatusCode::NOT_IMPLEMENTED).await?;
+                let (kernel, launched) = self
+                    .start(asked, identity, StatusCode::NOT_IMPLEMENTED)
+                    .await?;
                 Ok((kernel, Some(launched)))
             }
         }

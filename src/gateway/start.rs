@@ -10,6 +10,7 @@ use std::time::Duration;
 use rustix::fs::Access;
 use uuid::Uuid;
 
+use super::auth::Identity;
 use super::specs::Catalog;
 use crate::config;
 use crate::kernels::contract::{API, Start};
@@ -47,6 +48,7 @@ pub(crate) enum Place {
 pub(crate) enum PlanError {
     BadRequest(String),
     UnknownSpec(String),
+    Forbidden(String),
 }
 
 /// Makes starts out of requests.
@@ -57,10 +59,7 @@ pub(crate) struct Planner {
     pub(crate) home: PathBuf,
     /// What every kernel gets of the gateway's own environment, by [`inherited`].
     pub(crate) inherited: BTreeMap<String, String>,
-    pub(crate) owner: String,
-    pub(crate) kernels: config::Kernels,
-    pub(crate) journal: config::Journal,
-    pub(crate) limits: config::Limits,
+    pub(crate) config: config::Settings,
 }
 
 /// What kernels get of an environment.
@@ -81,12 +80,18 @@ pub(crate) fn inherited(
 
 impl Planner {
     /// The start of a new kernel.
-    pub(crate) fn plan(&self, asked: &Asked) -> Result<Start, PlanError> {
+    pub(crate) fn plan(&self, asked: &Asked, identity: &Identity) -> Result<Start, PlanError> {
         let wishes = Wishes::read(&asked.env)?;
+        let username = wishes.env.get("KERNEL_USERNAME").map(String::as_str);
+        let owner = identity.acts_for(username).map_err(PlanError::Forbidden)?;
         let specs = self.catalog.read();
         let (name, listed) = specs
             .find(asked.spec.as_deref())
             .map_err(PlanError::UnknownSpec)?;
+        if !self.may_start(&owner, &name) {
+            let message = format!("the user {owner:?} may not start the kernel {name:?} here");
+            return Err(PlanError::Forbidden(message));
+        }
         let folder = wishes.folder.as_ref().map(PathBuf::from);
         let place = asked.place.as_ref().map(|place| self.folder_of(place));
         let asked_for: Vec<PathBuf> = folder.into_iter().chain(place).collect();
@@ -105,12 +110,13 @@ impl Planner {
             .collect();
         env.extend(spec_env);
 
-        let of_spec = self.kernels.of_spec.get(&name).cloned().unwrap_or_default();
+        let kernels = &self.config.kernels;
+        let of_spec = kernels.of_spec.get(&name).cloned().unwrap_or_default();
         let launch_timeout_ms = wishes
             .launch_timeout_ms
             .or(of_spec.launch_timeout_ms)
-            .unwrap_or(self.kernels.launch_timeout_ms)
-            .min(self.kernels.launch_timeout_ms_max);
+            .unwrap_or(kernels.launch_timeout_ms)
+            .min(kernels.launch_timeout_ms_max);
         let nb = listed.spec.metadata.get("nb");
         let transport = nb.and_then(|nb| nb.get("transport")?.as_str());
         Ok(Start {
@@ -129,10 +135,19 @@ impl Planner {
                 _ => Transport::Ipc,
             },
             launch_timeout_ms,
-            journal_bytes_max: of_spec.journal_bytes_max.unwrap_or(self.journal.bytes_max),
-            message_bytes_max: self.limits.message_bytes_max,
-            owner: self.owner.clone(),
+            journal_bytes_max: of_spec
+                .journal_bytes_max
+                .unwrap_or(self.config.journal.bytes_max),
+            message_bytes_max: self.config.limits.message_bytes_max,
+            owner,
+            started_by: identity.name.to_string(),
         })
+    }
+
+    /// Whether this user may start kernels of this kernelspec.
+    pub(crate) fn may_start(&self, user: &str, spec: &str) -> bool {
+        let of_spec = self.config.kernels.of_spec.get(spec);
+        self.config.auth.users.may(user) && of_spec.is_none_or(|of_spec| of_spec.users.may(user))
     }
 
     /// The folder that a place means; one that would lead out of the root is as good as none.

@@ -13,8 +13,8 @@ use hyper::client::conn::http1::{self, SendRequest};
 use hyper::header::{CONNECTION, CONTENT_TYPE, HOST, UPGRADE};
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
-use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 use tokio::io::AsyncReadExt;
 use tokio::net::UnixStream;
 use tokio::time::timeout;
@@ -120,6 +120,17 @@ impl Supervisor {
             Ok(_) | Err(CallError::Refused { status: 404, .. }) => Ok(()),
             Err(error) => Err(error),
         }
+    }
+
+    /// Ends the connections that came with a credential; how many there were.
+    pub async fn end_connections(&self, credential: &str) -> Result<usize, CallError> {
+        #[derive(Deserialize)]
+        struct Ended {
+            ended: usize,
+        }
+        let path = format!("/v1/connections?credential={credential}");
+        let answer = self.call(Method::DELETE, &path, Bytes::new(), RECORD_DEADLINE);
+        decode::<Ended>(&answer.await?).map(|ended| ended.ended)
     }
 
     /// Opens the stream on which a client is handed over: returns once the supervisor has agreed.

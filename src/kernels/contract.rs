@@ -56,7 +56,11 @@ pub struct Start {
     /// A larger message of a client is refused.
     #[serde(default = "message_bytes_max")]
     pub message_bytes_max: u64,
+    /// The user whose kernel it is.
     pub owner: String,
+    /// The user whose token started it; another one where that token acts for others.
+    #[serde(default)]
+    pub started_by: String,
 }
 
 /// What starts of gateways that did not say it mean.
@@ -140,6 +144,8 @@ pub struct Kernel {
     pub notebook_sessions: Vec<NotebookSession>,
     #[serde(default)]
     pub owner: String,
+    #[serde(default)]
+    pub started_by: String,
     /// Anything more: reason, pids, what was lost.
     #[serde(default)]
     pub nb: Map<String, Value>,
@@ -193,6 +199,9 @@ pub struct Attach {
     pub framing: Framing,
     /// Who the client is, from its credential.
     pub identity: String,
+    /// Names the credential, whose end ends the connection.
+    #[serde(default)]
+    pub credential: String,
     /// When the credential ends, in seconds since 1970; never when absent.
     #[serde(default)]
     pub expires: Option<u64>,

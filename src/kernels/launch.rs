@@ -44,6 +44,9 @@ const LOG_TAIL_BYTES: u64 = 4096;
 pub enum LaunchError {
     #[error("there is a kernel with this id already")]
     Duplicate,
+    /// Another one would be more than allowed.
+    #[error("{0}")]
+    Quota(String),
     #[error("{}", .0.message)]
     Failed(StartFailure),
     #[error("the kernel was ended before it was ready")]
@@ -51,6 +54,32 @@ pub enum LaunchError {
     /// This machine has no room for it: processes, descriptors, the disk.
     #[error("{0}")]
     Machine(String),
+}
+
+/// How many kernels there may be; no bound where nothing is said.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Quota {
+    pub max: Option<u64>,
+    pub max_per_user: Option<u64>,
+}
+
+impl Quota {
+    /// What another kernel of this user would exceed, given the owners of those there are.
+    fn exceeded(self, owner: &str, owners: &[String]) -> Option<String> {
+        let count = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
+        let theirs = owners.iter().filter(|other| *other == owner).count();
+        if self.max.is_some_and(|max| count(owners.len()) >= max) {
+            let all = owners.len();
+            return Some(format!(
+                "there are {all} kernels, and no more are allowed here"
+            ));
+        }
+        self.max_per_user
+            .is_some_and(|max| count(theirs) >= max)
+            .then(|| {
+                format!("{owner} has {theirs} kernels, and no more are allowed here; end one first")
+            })
+    }
 }
 
 /// Starts supervisors.
@@ -126,11 +155,11 @@ impl Launcher {
     /// Starts a kernel and returns when it is ready.
     ///
     /// When the future is dropped before that, what has begun is undone.
-    pub async fn launch(&self, start: Start) -> Result<Launched, LaunchError> {
+    pub async fn launch(&self, start: Start, quota: Quota) -> Result<Launched, LaunchError> {
         let (mut asker, outcome) = oneshot::channel();
         let launcher = self.clone();
         self.tasks.spawn(async move {
-            let outcome = launcher.launch_unless(&start, asker.closed()).await;
+            let outcome = launcher.launch_unless(&start, quota, asker.closed()).await;
             // An asker that is gone drops it, and the kernel goes.
             drop(asker.send(outcome));
         });
@@ -147,11 +176,12 @@ impl Launcher {
     async fn launch_unless(
         &self,
         start: &Start,
+        quota: Quota,
         unwanted: impl Future<Output = ()>,
     ) -> Result<Launched, LaunchError> {
         let id = parse_id(&start.kernel_id)
             .ok_or_else(|| LaunchError::Machine("the kernel's id is no UUID".to_owned()))?;
-        let folder = self.prepare(id, start).await?;
+        let folder = self.prepare(id, start, quota).await?;
         let (child, stdout) = match self.spawn(&folder) {
             Ok(spawned) => spawned,
             Err(error) => {
@@ -214,22 +244,28 @@ impl Launcher {
         }
     }
 
-    /// Makes the folder and writes the request into it.
-    async fn prepare(&self, id: Uuid, start: &Start) -> Result<PathBuf, LaunchError> {
+    /// Makes the folder and writes the request into it, which takes one of the places that there are.
+    async fn prepare(&self, id: Uuid, start: &Start, quota: Quota) -> Result<PathBuf, LaunchError> {
         let machine = |error: io::Error| {
             LaunchError::Machine(format!("the kernel's folder cannot be made: {error}"))
         };
         let json = serde_json::to_vec(start).map_err(|error| machine(error.into()))?;
-        let registry = self.registry.clone();
+        let (registry, owner) = (self.registry.clone(), start.owner.clone());
         let made = spawn_blocking(move || {
+            let _turn = registry.turn_to_start()?;
+            let is_bounded = quota != Quota::default();
+            let owners = is_bounded.then(|| registry.owners()).transpose()?;
+            if let Some(full) = owners.and_then(|owners| quota.exceeded(&owner, &owners)) {
+                return Ok(Err(LaunchError::Quota(full)));
+            }
             let folder = registry.create(id)?;
             private_file(&folder.join(contract::file::START))
                 .and_then(|mut file| file.write_all(&json))
                 .inspect_err(|_| drop(registry.remove(id)))?;
-            Ok::<_, io::Error>(folder)
+            Ok::<_, io::Error>(Ok(folder))
         });
         match made.await {
-            Ok(Ok(folder)) => Ok(folder),
+            Ok(Ok(folder)) => folder,
             Ok(Err(error)) if error.kind() == io::ErrorKind::AlreadyExists => {
                 Err(LaunchError::Duplicate)
             }

@@ -4,12 +4,13 @@
 //! of it blocks on the file system.
 
 use std::fs::{self, DirBuilder, File};
-use std::io::{self, Read};
+use std::io::{self, BufReader, Read};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rustix::fs::FlockOperation;
+use serde::Deserialize;
 use uuid::Uuid;
 
 use super::contract::{self, Kernel};
@@ -82,6 +83,27 @@ impl Registry {
         let folder = self.folder(id);
         DirBuilder::new().mode(0o700).create(&folder)?;
         Ok(folder)
+    }
+
+    /// Until it is dropped nobody else, in whatever process, makes a folder for a kernel.
+    pub fn turn_to_start(&self) -> io::Result<File> {
+        let turn = File::open(&self.kernels)?;
+        rustix::fs::flock(&turn, FlockOperation::LockExclusive)?;
+        Ok(turn)
+    }
+
+    /// Whose the kernels are, one name for each that is there or is being started.
+    pub fn owners(&self) -> io::Result<Vec<String>> {
+        #[derive(Deserialize)]
+        struct Owned {
+            owner: String,
+        }
+        let owner = |id| {
+            let start = File::open(self.folder(id).join(contract::file::START)).ok()?;
+            let owned: Owned = serde_json::from_reader(BufReader::new(start)).ok()?;
+            Some(owned.owner)
+        };
+        Ok(self.ids()?.into_iter().filter_map(owner).collect())
     }
 
     /// All kernels that have a folder.

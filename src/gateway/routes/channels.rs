@@ -16,7 +16,7 @@ use uuid::Uuid;
 use crate::config::Handover;
 use crate::gateway::auth::Identity;
 use crate::gateway::error::ApiError;
-use crate::gateway::extract::Id;
+use crate::gateway::extract::KernelId;
 use crate::gateway::handover::hand_over;
 use crate::gateway::handshake::{Handshake, V1};
 use crate::gateway::{Gateway, query};
@@ -32,7 +32,7 @@ const SESSION_ID_BYTES_MAX: usize = 256;
 /// which clients understand, and no broken WebSocket.
 pub(super) async fn open(
     State(gateway): State<Arc<Gateway>>,
-    Id(id): Id,
+    KernelId(id): KernelId,
     Extension(identity): Extension<Identity>,
     mut request: Request,
 ) -> Result<Response, ApiError> {
@@ -55,7 +55,8 @@ pub(super) async fn open(
         session_id: session_id.unwrap_or_else(|| Uuid::new_v4().to_string()),
         framing: handshake.framing,
         identity: identity.name.to_string(),
-        expires: None,
+        credential: identity.credential.to_string(),
+        expires: identity.expires,
         left: 0,
         mode: match gateway.config.server.handover {
             Handover::Auto => AttachMode::Fd,

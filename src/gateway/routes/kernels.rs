@@ -3,16 +3,17 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::http::header::LOCATION;
 use axum::response::{IntoResponse, Response};
+use axum::{Extension, Json};
 use serde::Deserialize;
 
 use crate::gateway::Gateway;
+use crate::gateway::auth::Identity;
 use crate::gateway::error::ApiError;
-use crate::gateway::extract::{Body, Id, check_texts};
+use crate::gateway::extract::{Body, KernelId, check_texts};
 use crate::gateway::models::KernelModel;
 use crate::gateway::start::{Asked, Place};
 
@@ -26,15 +27,17 @@ pub(super) struct StartBody {
 
 pub(super) async fn list(
     State(gateway): State<Arc<Gateway>>,
+    Extension(identity): Extension<Identity>,
 ) -> Result<Json<Vec<KernelModel>>, ApiError> {
-    let kernels = gateway.listed().await?;
-    let models = kernels.iter().cloned().map(KernelModel::from);
+    let kernels = gateway.listed(&identity).await?;
+    let models = kernels.into_iter().map(KernelModel::from);
     Ok(Json(models.collect()))
 }
 
 /// Answers once the kernel is ready. A client that goes before that leaves no kernel behind.
 pub(super) async fn start(
     State(gateway): State<Arc<Gateway>>,
+    Extension(identity): Extension<Identity>,
     Body(body): Body<StartBody>,
 ) -> Result<Response, ApiError> {
     check_texts(&[&body.name, &body.path])?;
@@ -44,7 +47,9 @@ pub(super) async fn start(
         place: path.map(Place::Path),
         env: body.env.unwrap_or_default(),
     };
-    let (kernel, launched) = gateway.start(asked, StatusCode::BAD_REQUEST).await?;
+    let (kernel, launched) = gateway
+        .start(asked, &identity, StatusCode::BAD_REQUEST)
+        .await?;
     let location = format!("/api/kernels/{}", kernel.id);
     let model = Json(KernelModel::from(kernel));
     let response = (StatusCode::CREATED, [(LOCATION, location)], model).into_response();
@@ -54,14 +59,14 @@ pub(super) async fn start(
 
 pub(super) async fn one(
     State(gateway): State<Arc<Gateway>>,
-    Id(id): Id,
+    KernelId(id): KernelId,
 ) -> Result<Json<KernelModel>, ApiError> {
     Ok(Json(gateway.kernel(id).await?.into()))
 }
 
 pub(super) async fn delete(
     State(gateway): State<Arc<Gateway>>,
-    Id(id): Id,
+    KernelId(id): KernelId,
 ) -> Result<StatusCode, ApiError> {
     gateway.delete(id).await?;
     Ok(StatusCode::NO_CONTENT)
@@ -69,7 +74,7 @@ pub(super) async fn delete(
 
 pub(super) async fn interrupt(
     State(gateway): State<Arc<Gateway>>,
-    Id(id): Id,
+    KernelId(id): KernelId,
 ) -> Result<StatusCode, ApiError> {
     gateway.interrupt(id).await?;
     Ok(StatusCode::NO_CONTENT)
@@ -78,7 +83,7 @@ pub(super) async fn interrupt(
 /// Answers once the kernel is ready again.
 pub(super) async fn restart(
     State(gateway): State<Arc<Gateway>>,
-    Id(id): Id,
+    KernelId(id): KernelId,
 ) -> Result<Json<KernelModel>, ApiError> {
     Ok(Json(gateway.restart(id).await?.into()))
 }

@@ -6,15 +6,16 @@ use std::io::{self, Read};
 use std::path::Path;
 use std::sync::Arc;
 
-use axum::Json;
 use axum::extract::State;
 use axum::http::HeaderName;
 use axum::http::header::{CONTENT_SECURITY_POLICY, CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS};
 use axum::response::IntoResponse;
+use axum::{Extension, Json};
 use serde_json::{Value, json};
 use tokio::task::spawn_blocking;
 
 use crate::gateway::Gateway;
+use crate::gateway::auth::Identity;
 use crate::gateway::error::ApiError;
 use crate::gateway::extract::{Name, Names};
 use crate::gateway::specs::{Listed, Specs};
@@ -23,9 +24,15 @@ use crate::protocol::kernelspec::is_valid_name;
 /// A larger resource is not served.
 const RESOURCE_BYTES_MAX: u64 = 4 * 1024 * 1024;
 
-pub(super) async fn list(State(gateway): State<Arc<Gateway>>) -> Result<Json<Value>, ApiError> {
-    blocking(&gateway, |specs| {
+/// Those that the caller may start.
+pub(super) async fn list(
+    State(gateway): State<Arc<Gateway>>,
+    Extension(identity): Extension<Identity>,
+) -> Result<Json<Value>, ApiError> {
+    let planner = gateway.planner.clone();
+    blocking(&gateway, move |specs| {
         let models: BTreeMap<_, _> = (specs.by_name.iter())
+            .filter(|(name, _)| planner.may_start(&identity.name, name))
             .map(|(name, listed)| (name, model(name, listed)))
             .collect();
         Ok(Json(

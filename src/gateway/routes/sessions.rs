@@ -2,15 +2,16 @@
 
 use std::sync::Arc;
 
-use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::http::header::LOCATION;
 use axum::response::{IntoResponse, Response};
+use axum::{Extension, Json};
 use serde::Deserialize;
 
 use super::to_the_end;
 use crate::gateway::Gateway;
+use crate::gateway::auth::Identity;
 use crate::gateway::error::ApiError;
 use crate::gateway::extract::{Body, Id, check_texts};
 use crate::gateway::models::SessionModel;
@@ -91,18 +92,20 @@ impl SessionBody {
 
 pub(super) async fn list(
     State(gateway): State<Arc<Gateway>>,
+    Extension(identity): Extension<Identity>,
 ) -> Result<Json<Vec<SessionModel>>, ApiError> {
-    Ok(Json(gateway.sessions().await?))
+    Ok(Json(gateway.sessions(&identity).await?))
 }
 
 /// The session of that path, made with a kernel if there is none. A client that goes before it is
 /// answered leaves neither behind.
 pub(super) async fn create(
     State(gateway): State<Arc<Gateway>>,
+    Extension(identity): Extension<Identity>,
     Body(body): Body<SessionBody>,
 ) -> Result<Response, ApiError> {
     let wanted = body.wanted()?;
-    let (session, launched) = gateway.create_session(wanted, &gateway.user).await?;
+    let (session, launched) = gateway.create_session(wanted, &identity).await?;
     let location = format!("/api/sessions/{}", session.id);
     let response = (StatusCode::CREATED, [(LOCATION, location)], Json(session)).into_response();
     if let Some(launched) = launched {
@@ -113,26 +116,29 @@ pub(super) async fn create(
 
 pub(super) async fn one(
     State(gateway): State<Arc<Gateway>>,
+    Extension(identity): Extension<Identity>,
     Id(id): Id,
 ) -> Result<Json<SessionModel>, ApiError> {
-    Ok(Json(gateway.session(id).await?))
+    Ok(Json(gateway.session(id, &identity).await?))
 }
 
 pub(super) async fn change(
     State(gateway): State<Arc<Gateway>>,
+    Extension(identity): Extension<Identity>,
     Id(id): Id,
     Body(body): Body<SessionBody>,
 ) -> Result<Json<SessionModel>, ApiError> {
     let changes = body.changes()?;
-    let change = async move { gateway.change_session(id, changes).await };
+    let change = async move { gateway.change_session(id, changes, &identity).await };
     Ok(Json(to_the_end(change).await?))
 }
 
 pub(super) async fn delete(
     State(gateway): State<Arc<Gateway>>,
+    Extension(identity): Extension<Identity>,
     Id(id): Id,
 ) -> Result<StatusCode, ApiError> {
-    let delete = async move { gateway.delete_session(id).await };
+    let delete = async move { gateway.delete_session(id, &identity).await };
     to_the_end(delete).await?;
     Ok(StatusCode::NO_CONTENT)
 }

@@ -35,8 +35,11 @@ pub(super) async fn readyz(State(gateway): State<Arc<Gateway>>) -> Result<Json<V
     }
 }
 
-pub(super) async fn status(State(gateway): State<Arc<Gateway>>) -> Result<Json<Value>, ApiError> {
-    let kernels = gateway.listed().await?;
+pub(super) async fn status(
+    State(gateway): State<Arc<Gateway>>,
+    Extension(identity): Extension<Identity>,
+) -> Result<Json<Value>, ApiError> {
+    let kernels = gateway.listed(&identity).await?;
     let started = timestamp(gateway.started);
     let activity = kernels.iter().map(|kernel| kernel.last_activity.as_str());
     Ok(Json(json!({

@@ -22,11 +22,12 @@ fn planner(root: &Path) -> Planner {
         root: root.to_owned(),
         home: PathBuf::from("/"),
         inherited: env(&[("PATH", "/bin")]),
-        owner: "me".to_owned(),
-        kernels: config::Kernels::default(),
-        journal: config::Journal::default(),
-        limits: config::Limits::default(),
+        config: config::Settings::default(),
     }
+}
+
+fn me() -> Identity {
+    Identity::operator(&"me".into())
 }
 
 fn env(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
@@ -54,7 +55,7 @@ fn a_start_has_its_own_names_over_the_specs_and_no_others() {
         ("PATH", "/evil"),
         ("LD_PRELOAD", "x"),
     ];
-    let start = planner.plan(&asked(&pairs)).unwrap();
+    let start = planner.plan(&asked(&pairs), &me()).unwrap();
     let expected = [
         ("KERNEL_A", "mine"),
         ("KERNEL_ID", ID),
@@ -67,7 +68,7 @@ fn a_start_has_its_own_names_over_the_specs_and_no_others() {
     );
     assert_eq!(start.launch_timeout_ms, 60_000);
 
-    let other = planner.plan(&asked(&[])).unwrap();
+    let other = planner.plan(&asked(&[]), &me()).unwrap();
     assert_eq!(other.env["KERNEL_A"], "spec");
     assert_ne!(other.kernel_id, ID);
 }
@@ -85,7 +86,7 @@ fn what_cannot_be_is_refused() {
         ("KERNEL_A=B", ""),
         ("KERNEL_A", "nul\0"),
     ] {
-        let error = planner.plan(&asked(&[pair])).unwrap_err();
+        let error = planner.plan(&asked(&[pair]), &me()).unwrap_err();
         assert!(
             matches!(error, PlanError::BadRequest(_)),
             "{pair:?}: {error:?}"
@@ -95,7 +96,7 @@ fn what_cannot_be_is_refused() {
         spec: Some("../echo".to_owned()),
         ..Asked::default()
     };
-    let error = planner.plan(&nobody).unwrap_err();
+    let error = planner.plan(&nobody, &me()).unwrap_err();
     assert!(matches!(error, PlanError::UnknownSpec(_)), "{error:?}");
 }
 
@@ -106,24 +107,29 @@ fn launch_timeouts_are_seconds_within_the_servers_bound() {
     assert_eq!(milliseconds("0"), None);
     let root = tempfile::tempdir().unwrap();
     let mut planner = planner(root.path());
-    planner.kernels.launch_timeout_ms_max = 9_000;
+    planner.config.kernels.launch_timeout_ms_max = 9_000;
     let planned = |planner: &Planner, seconds: &[(&str, &str)]| {
-        let start = planner.plan(&asked(seconds)).unwrap();
+        let start = planner.plan(&asked(seconds), &me()).unwrap();
         start.launch_timeout_ms
     };
     for (seconds, expected) in [("4", 4_000), ("1e300", 9_000), ("inf", 9_000)] {
         let wish = [("KERNEL_LAUNCH_TIMEOUT", seconds)];
         assert_eq!(planned(&planner, &wish), expected);
     }
-    planner.kernels.launch_timeout_ms = 3_000;
+    planner.config.kernels.launch_timeout_ms = 3_000;
     assert_eq!(planned(&planner, &[]), 3_000);
     let of_spec = config::OfSpec {
         launch_timeout_ms: Some(2_000),
         journal_bytes_max: Some(1),
+        ..config::OfSpec::default()
     };
-    planner.kernels.of_spec.insert("echo".to_owned(), of_spec);
+    planner
+        .config
+        .kernels
+        .of_spec
+        .insert("echo".to_owned(), of_spec);
     assert_eq!(planned(&planner, &[]), 2_000);
-    let start = planner.plan(&asked(&[])).unwrap();
+    let start = planner.plan(&asked(&[]), &me()).unwrap();
     assert_eq!(start.journal_bytes_max, 1);
 }
 
@@ -140,7 +146,7 @@ fn the_working_directory_is_the_asked_one_or_a_note_says_so() {
             place,
             ..asked(pairs)
         };
-        let start = planner.plan(&asked).unwrap();
+        let start = planner.plan(&asked, &me()).unwrap();
         (start.cwd, start.cwd_note)
     };
     let path = |path: &str| Some(Place::Path(path.to_owned()));
@@ -182,7 +188,7 @@ fn the_working_directory_is_the_asked_one_or_a_note_says_so() {
         root: root.path().join("none"),
         ..planner
     };
-    let start = homeless.plan(&asked(&[])).unwrap();
+    let start = homeless.plan(&asked(&[]), &me()).unwrap();
     assert_eq!((start.cwd, start.cwd_note), (PathBuf::from("/"), None));
 }
 

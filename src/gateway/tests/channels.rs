@@ -109,6 +109,7 @@ async fn a_connection_is_handed_over_with_what_the_client_sent_early() {
         session_id: "tab 1".to_owned(),
         framing: Framing::V1,
         identity: "me".to_owned(),
+        credential: "operator".to_owned(),
         expires: None,
         left: early.len(),
         mode: AttachMode::Fd,

@@ -21,7 +21,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 use tokio::net::{TcpListener, TcpStream};
 
-use super::{Settings, Token, serve};
+use super::{Settings, Token, TokenFile, serve};
 use crate::config::{self, Handover};
 use crate::kernels::kernelspecs::SearchPath;
 use crate::kernels::launch::Launcher;
@@ -67,6 +67,7 @@ impl Front {
         let settings = Settings {
             token: Token::new("s3cret").unwrap(),
             user: "me".to_owned(),
+            tokens: TokenFile::new(&path("state")),
             registry: registry.clone(),
             launcher: Launcher::with_program(registry.clone(), program),
             specs: SearchPath::from_lookup(move |name| {

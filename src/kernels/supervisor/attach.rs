@@ -15,6 +15,7 @@ use tokio::time::timeout;
 
 use super::broker::Broker;
 use super::connection::{self, Client, Common};
+use super::sessions::Holder;
 use crate::kernels::contract::{
     ATTACH_BYTES_MAX, ATTACH_READY, Attach, AttachMode, LEFT_BYTES_MAX,
 };
@@ -37,7 +38,10 @@ pub(super) async fn serve(
     });
     let client = Client {
         session: attach.session_id.into(),
-        identity: attach.identity.into(),
+        holder: Holder {
+            identity: attach.identity.into(),
+            credential: attach.credential.into(),
+        },
         framing: attach.framing,
         text_only: attach.text_only,
         expires_in,

@@ -30,6 +30,7 @@ pub(super) struct Record {
     kernel_id: String,
     spec: String,
     owner: String,
+    started_by: String,
     started: String,
     folder: PathBuf,
     /// Our own.
@@ -51,6 +52,7 @@ impl Record {
             kernel_id: start.kernel_id.clone(),
             spec: start.spec.clone(),
             owner: start.owner.clone(),
+            started_by: start.started_by.clone(),
             started: timestamp(Timestamp::now()),
             folder,
             process: i32::try_from(std::process::id()).ok().and_then(KeptPid::of),
@@ -98,6 +100,7 @@ impl Record {
             connections: snapshot.connections,
             notebook_sessions: self.sessions.borrow().values().cloned().collect(),
             owner: self.owner.clone(),
+            started_by: self.started_by.clone(),
             nb,
         }
     }

@@ -53,9 +53,33 @@ impl Share {
     }
 }
 
+/// Who a client is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Holder {
+    pub identity: Rc<str>,
+    /// Names the credential that it came with.
+    pub credential: Rc<str>,
+}
+
+/// Whose access ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access<'a> {
+    Identity(&'a str),
+    Credential(&'a str),
+}
+
+impl Access<'_> {
+    fn is_of(self, holder: &Holder) -> bool {
+        match self {
+            Self::Identity(name) => *holder.identity == *name,
+            Self::Credential(name) => *holder.credential == *name,
+        }
+    }
+}
+
 #[derive(Debug)]
 struct Session {
-    identity: Rc<str>,
+    holder: Holder,
     share: Share,
     /// Acknowledged up to here; moved by acknowledgement alone.
     cursor: Seq,
@@ -85,6 +109,7 @@ pub struct Joined {
 pub struct ClientSession {
     pub session_id: String,
     pub identity: String,
+    pub credential: String,
     pub connected: bool,
     /// Acknowledged up to here.
     pub cursor: Seq,
@@ -106,7 +131,7 @@ impl Sessions {
     pub fn join(
         &mut self,
         id: &Rc<str>,
-        identity: &Rc<str>,
+        holder: &Holder,
         connection: ConnectionId,
         last: Seq,
         catch_up: Option<CatchUp>,
@@ -114,9 +139,9 @@ impl Sessions {
     ) -> Joined {
         let known = self.sessions.remove(id);
         let replaces = known.as_ref().and_then(|session| session.connection);
-        let known = known.filter(|session| session.identity == *identity);
+        let known = known.filter(|session| session.holder.identity == holder.identity);
         let session = known.unwrap_or_else(|| Session {
-            identity: Rc::clone(identity),
+            holder: holder.clone(),
             cursor: catch_up.as_ref().map_or(last, |catch_up| catch_up.after),
             share: Share {
                 session: Rc::clone(id),
@@ -134,6 +159,7 @@ impl Sessions {
             replaces,
         };
         let session = Session {
+            holder: holder.clone(),
             connection: Some(connection),
             since: now,
             ..session
@@ -232,18 +258,19 @@ impl Sessions {
     pub fn list(&self) -> Vec<ClientSession> {
         let shown = |(id, session): (&Rc<str>, &Session)| ClientSession {
             session_id: id.to_string(),
-            identity: session.identity.to_string(),
+            identity: session.holder.identity.to_string(),
+            credential: session.holder.credential.to_string(),
             connected: session.connection.is_some(),
             cursor: session.cursor,
         };
         self.sessions.iter().map(shown).collect()
     }
 
-    /// Forgets the sessions of an identity and returns the connections that they had.
-    pub fn end_identity(&mut self, identity: &str) -> Vec<ConnectionId> {
+    /// Forgets sessions whose access has ended and returns the connections that they had.
+    pub fn end_access(&mut self, access: Access<'_>) -> Vec<ConnectionId> {
         let mut connections = Vec::new();
         self.sessions.retain(|_, session| {
-            let ends = session.identity.as_ref() == identity;
+            let ends = access.is_of(&session.holder);
             connections.extend(session.connection.filter(|_| ends));
             !ends
         });
@@ -269,6 +296,13 @@ mod tests {
     use super::*;
     use crate::protocol::message::{Channel, Message};
 
+    fn holder(identity: &str, credential: &str) -> Holder {
+        Holder {
+            identity: identity.into(),
+            credential: credential.into(),
+        }
+    }
+
     fn entry(route: Route) -> Entry {
         Entry::new(Channel::Iopub, Message::empty(), route, Mark::Plain)
     }
@@ -276,7 +310,7 @@ mod tests {
     #[test]
     fn whoever_comes_back_goes_on_after_what_was_acknowledged() {
         let (mut sessions, now) = (Sessions::default(), Instant::now());
-        let (a, me) = (Rc::from("a"), Rc::from("me"));
+        let (a, me) = (Rc::from("a"), holder("me", "1"));
         assert_eq!(sessions.join(&a, &me, 1, 7, None, now).after, 7);
         sessions.wrote("a", 1, 12);
         sessions.acknowledge("a", 1, 9);
@@ -296,8 +330,8 @@ mod tests {
     fn another_identity_never_gets_a_sessions_messages() {
         let (mut sessions, now) = (Sessions::default(), Instant::now());
         let a = Rc::from("a");
-        sessions.join(&a, &Rc::from("alice"), 1, 0, None, now);
-        let joined = sessions.join(&a, &Rc::from("bob"), 2, 5, None, now);
+        sessions.join(&a, &holder("alice", "1"), 1, 0, None, now);
+        let joined = sessions.join(&a, &holder("bob", "2"), 2, 5, None, now);
         assert_eq!(
             (joined.after, joined.written, joined.replaces),
             (5, 5, Some(1))
@@ -307,7 +341,7 @@ mod tests {
     #[test]
     fn a_new_session_catches_up_on_one_request_however_often_its_line_breaks() {
         let (mut sessions, now) = (Sessions::default(), Instant::now());
-        let (a, me) = (Rc::from("a"), Rc::from("me"));
+        let (a, me) = (Rc::from("a"), holder("me", "1"));
         let parent = |id: &str| Message {
             parent_header: format!(r#"{{"session":"s","msg_id":"{id}"}}"#).into(),
             ..Message::empty()
@@ -334,7 +368,7 @@ mod tests {
     #[test]
     fn a_loss_is_told_once_and_only_to_whom_it_concerns() {
         let (mut sessions, now) = (Sessions::default(), Instant::now());
-        let me = Rc::from("me");
+        let me = holder("me", "1");
         for (connection, id) in ["a", "b", "c"].into_iter().enumerate() {
             sessions.join(&Rc::from(id), &me, connection as u64, 0, None, now);
         }
@@ -351,7 +385,7 @@ mod tests {
     #[test]
     fn sessions_that_stay_away_are_forgotten() {
         let (mut sessions, now) = (Sessions::default(), Instant::now());
-        let me = Rc::from("me");
+        let me = holder("me", "1");
         for id in 0..AWAY_MAX as u64 + 10 {
             let at = now + Duration::from_millis(id);
             let name: Rc<str> = id.to_string().into();
@@ -363,5 +397,18 @@ mod tests {
         sessions.expire(now + EXPIRES_AFTER * 2);
         assert_eq!(sessions.counts(), (0, 0));
         assert_eq!(sessions.acknowledged_by_all(), None);
+    }
+
+    #[test]
+    fn access_ends_by_identity_or_by_the_credential_that_a_session_last_came_with() {
+        let (mut sessions, now) = (Sessions::default(), Instant::now());
+        let (a, b): (Rc<str>, Rc<str>) = ("a".into(), "b".into());
+        sessions.join(&a, &holder("ada", "1"), 1, 0, None, now);
+        sessions.join(&b, &holder("ada", "2"), 2, 0, None, now);
+        sessions.join(&a, &holder("ada", "3"), 3, 0, None, now);
+        assert!(sessions.end_access(Access::Credential("1")).is_empty());
+        assert_eq!(sessions.end_access(Access::Credential("3")), [3]);
+        assert_eq!(sessions.end_access(Access::Identity("ada")), [2]);
+        assert_eq!(sessions.counts(), (0, 0));
     }
 }

@@ -26,7 +26,7 @@ use super::activity::Activity;
 use super::compose::Composer;
 use super::journal::{Entry, Journal, Read, RequestKey, Seq, request_key};
 use super::queue::{CellQueue, Kind};
-use super::sessions::{ClientSession, ConnectionId, Joined, Loss, Sessions, Share};
+use super::sessions::{Access, ClientSession, ConnectionId, Holder, Joined, Loss, Sessions, Share};
 use crate::magics::Claim;
 use crate::protocol::message::{Channel, HeaderPeek, Message};
 use ours::Ours;
@@ -198,7 +198,7 @@ impl Broker {
 
     /// A connection for a client session. Replaces the one that the session had, whatever the kernel
     /// is doing.
-    pub fn join(&self, session: &Rc<str>, identity: &Rc<str>) -> Ticket {
+    pub fn join(&self, session: &Rc<str>, holder: &Holder) -> Ticket {
         let mut state = self.state.borrow_mut();
         state.connections_made += 1;
         let id = state.connections_made;
@@ -211,7 +211,7 @@ impl Broker {
             replaces,
         } = state
             .sessions
-            .join(session, identity, id, last, catch_up, Instant::now());
+            .join(session, holder, id, last, catch_up, Instant::now());
         if let Some(line) = replaces.and_then(|old| state.lines.remove(&old)) {
             line.close((4000, "replaced by a newer connection of this session"));
         }
@@ -447,10 +447,10 @@ impl Broker {
         self.state.borrow().sessions.list()
     }
 
-    /// Ends the sessions of an identity; its connections are closed.
-    pub fn end_identity(&self, identity: &str) -> usize {
+    /// Ends sessions whose access has ended; their connections are closed.
+    pub fn end_access(&self, access: Access<'_>) -> usize {
         let mut state = self.state.borrow_mut();
-        let connections = state.sessions.end_identity(identity);
+        let connections = state.sessions.end_access(access);
         for connection in &connections {
             if let Some(line) = state.lines.remove(connection) {
                 line.close((4401, "access has ended"));

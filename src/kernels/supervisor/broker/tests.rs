@@ -10,10 +10,22 @@ use tokio::sync::mpsc;
 use super::{Broker, Phase};
 use crate::kernels::supervisor::journal::memory::MemoryJournal;
 use crate::kernels::supervisor::journal::{Entry, Mark, Read, Seq};
+use crate::kernels::supervisor::sessions::{Access, Holder};
 use crate::magics::{Failure, Front, Registry};
 use crate::protocol::message::{Channel, Message};
 
 type Requests = mpsc::UnboundedReceiver<(Channel, Message)>;
+
+fn holder(identity: &str) -> Holder {
+    Holder {
+        identity: identity.into(),
+        credential: "1".into(),
+    }
+}
+
+fn me() -> Holder {
+    holder("me")
+}
 
 fn message(header: &Value, parent: Bytes, content: &Value) -> Message {
     Message {
@@ -81,8 +93,8 @@ fn read(broker: &Broker, session: &str, after: Seq) -> Vec<String> {
 #[test]
 fn output_goes_to_everyone_and_a_reply_to_its_asker() {
     let (broker, mut requests) = running();
-    let (a, b, me) = ("a".into(), "b".into(), "me".into());
-    let (ticket_a, ticket_b) = (broker.join(&a, &me), broker.join(&b, &me));
+    let (a, b) = ("a".into(), "b".into());
+    let (ticket_a, ticket_b) = (broker.join(&a, &me()), broker.join(&b, &me()));
     let cell = request("a", "1", "execute_request");
     broker.submit(&a, Channel::Shell, cell.clone());
     assert_eq!(requests.try_recv().unwrap().1, cell);
@@ -103,7 +115,7 @@ fn output_goes_to_everyone_and_a_reply_to_its_asker() {
 #[test]
 fn a_reply_that_overtakes_its_idle_is_marked_with_it() {
     let (broker, _requests) = running();
-    let ticket = broker.join(&"a".into(), &"me".into());
+    let ticket = broker.join(&"a".into(), &me());
     let cell = request("a", "1", "execute_request");
     broker.submit(&"a".into(), Channel::Shell, cell.clone());
     let reply = from_kernel("execute_reply", &cell, &json!({"status": "ok"}));
@@ -122,13 +134,13 @@ fn a_reply_that_overtakes_its_idle_is_marked_with_it() {
 #[test]
 fn a_new_session_is_told_busy_and_what_the_running_cell_has_said() {
     let (broker, _requests) = running();
-    broker.join(&"a".into(), &"me".into());
+    broker.join(&"a".into(), &me());
     let cell = request("a", "1", "execute_request");
     broker.submit(&"a".into(), Channel::Shell, cell.clone());
     broker.kernel_said(Channel::Iopub, status(&cell, "busy"));
     let output = from_kernel("stream", &cell, &json!({"text": "so far"}));
     broker.kernel_said(Channel::Iopub, output);
-    let ticket = broker.join(&"new".into(), &"me".into());
+    let ticket = broker.join(&"new".into(), &me());
     let (_, told) = ticket.first.message();
     assert_eq!(shown(&ticket.first), "status busy");
     assert_eq!(told.parent_header, cell.header);
@@ -145,7 +157,7 @@ fn a_new_session_is_told_busy_and_what_the_running_cell_has_said() {
 #[test]
 fn requests_wait_for_the_kernel_and_go_in_order() {
     let broker = broker();
-    broker.join(&"a".into(), &"me".into());
+    broker.join(&"a".into(), &me());
     for id in ["1", "2"] {
         broker.submit(
             &"a".into(),
@@ -165,7 +177,7 @@ fn requests_wait_for_the_kernel_and_go_in_order() {
 #[test]
 fn death_answers_what_was_asked_and_closes_every_line() {
     let (broker, _requests) = running();
-    let ticket = broker.join(&"a".into(), &"me".into());
+    let ticket = broker.join(&"a".into(), &me());
     broker.submit(
         &"a".into(),
         Channel::Shell,
@@ -183,7 +195,7 @@ fn death_answers_what_was_asked_and_closes_every_line() {
     assert_eq!(ticket.line.closing().unwrap().0, 1000);
     assert_eq!(broker.snapshot().reason.unwrap(), "no more");
     // And whatever is asked after that.
-    let late = broker.join(&"b".into(), &"me".into());
+    let late = broker.join(&"b".into(), &me());
     broker.submit(
         &"b".into(),
         Channel::Shell,
@@ -198,7 +210,7 @@ fn death_answers_what_was_asked_and_closes_every_line() {
 #[test]
 fn what_comes_of_our_own_messages_is_kept_back() {
     let (broker, _requests) = running();
-    let ticket = broker.join(&"a".into(), &"me".into());
+    let ticket = broker.join(&"a".into(), &me());
     let probe = broker.compose("kernel_info_request", &json!({}));
     broker.kernel_said(Channel::Iopub, status(&probe, "busy"));
     let reply = from_kernel("kernel_info_reply", &probe, &json!({"status": "ok"}));
@@ -210,7 +222,7 @@ fn what_comes_of_our_own_messages_is_kept_back() {
 #[test]
 fn a_note_is_said_with_the_first_cell_that_is_shown_only() {
     let (broker, _requests) = running();
-    let ticket = broker.join(&"a".into(), &"me".into());
+    let ticket = broker.join(&"a".into(), &me());
     broker.say_with_next_cell("elsewhere".to_owned());
     let mut silent = request("a", "0", "execute_request");
     silent.content = json!({"silent": true}).to_string().into();
@@ -237,9 +249,9 @@ fn a_note_is_said_with_the_first_cell_that_is_shown_only() {
 #[test]
 fn ended_access_closes_the_connections_of_that_identity_only() {
     let (broker, _requests) = running();
-    let mine = broker.join(&"a".into(), &"me".into());
-    let theirs = broker.join(&"b".into(), &"them".into());
-    assert_eq!(broker.end_identity("them"), 1);
+    let mine = broker.join(&"a".into(), &me());
+    let theirs = broker.join(&"b".into(), &holder("them"));
+    assert_eq!(broker.end_access(Access::Identity("them")), 1);
     assert_eq!(theirs.line.closing().unwrap().0, 4401);
     assert_eq!(mine.line.closing(), None);
     assert_eq!(broker.client_sessions().len(), 1);
@@ -254,7 +266,7 @@ fn a_cell_of_ours_is_run_here_and_its_failure_aborts_those_behind_it() {
         Box::new(move |source| registry.claim(source, Front::Plain)),
         runner,
     );
-    let ticket = broker.join(&"a".into(), &"me".into());
+    let ticket = broker.join(&"a".into(), &me());
     for (id, code) in [("1", "%nb status"), ("2", "x"), ("3", "y")] {
         let mut cell = request("a", id, "execute_request");
         cell.content = json!({"code": code, "allow_stdin": true})

@@ -20,7 +20,7 @@ use tracing::{debug, warn};
 
 use super::broker::{Broker, Line};
 use super::journal::Seq;
-use super::sessions::ConnectionId;
+use super::sessions::{ConnectionId, Holder};
 use crate::kernels::contract::Framing;
 use crate::protocol::websocket::{Decoder, Event};
 use crate::protocol::{legacy, v1};
@@ -48,7 +48,7 @@ const CLOSE_WITHIN: Duration = Duration::from_secs(5);
 #[derive(Clone, Debug)]
 pub(super) struct Client {
     pub session: Rc<str>,
-    pub identity: Rc<str>,
+    pub holder: Holder,
     pub framing: Framing,
     /// It breaks on binary frames and on large text ones.
     pub(super) text_only: bool,
@@ -118,7 +118,7 @@ pub(super) async fn serve<R, W>(
     R: AsyncRead + Unpin,
     W: AsyncWrite + Unpin,
 {
-    let ticket = broker.join(&client.session, &client.identity);
+    let ticket = broker.join(&client.session, &client.holder);
     let is_legacy = client.framing == Framing::Legacy;
     let shared = Shared {
         broker: broker.clone(),

@@ -16,6 +16,7 @@ use crate::kernels::supervisor::broker::{Broker, Phase};
 use crate::kernels::supervisor::journal::Journal;
 use crate::kernels::supervisor::journal::far::FarJournal;
 use crate::kernels::supervisor::journal::memory::MemoryJournal;
+use crate::kernels::supervisor::sessions::Holder;
 use crate::protocol::message::{Channel, Message};
 use crate::protocol::v1;
 
@@ -56,7 +57,10 @@ fn connect_among(
     let (reader, writer) = split(near);
     let client = Client {
         session: session.into(),
-        identity: "me".into(),
+        holder: Holder {
+            identity: "me".into(),
+            credential: "1".into(),
+        },
         framing,
         text_only: framing == Framing::Legacy,
         expires_in: None,

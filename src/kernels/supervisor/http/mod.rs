@@ -28,6 +28,7 @@ use super::cells::{Cells, helper_door};
 use super::connection::Common;
 use super::lifecycle::Command;
 use super::record::Record;
+use super::sessions::Access;
 use crate::kernels::contract::{API, ATTACH_PROTOCOL, About, NotebookSession, StartFailureKind};
 
 /// Requests beyond this many at once wait; attached clients do not count.
@@ -123,17 +124,21 @@ async fn answer(api: Rc<Api>, request: Request<Incoming>) -> Result<Response, In
         (&Method::GET, ["v1", "connections"]) => {
             json(StatusCode::OK, &api.broker.client_sessions())
         }
-        (&Method::DELETE, ["v1", "connections"]) => match parameter(&query, "identity") {
-            Some(identity) => {
-                let ended = api.broker.end_identity(identity);
-                json(StatusCode::OK, &serde_json::json!({"ended": ended}))
+        (&Method::DELETE, ["v1", "connections"]) => {
+            let identity = parameter(&query, "identity").map(Access::Identity);
+            let credential = parameter(&query, "credential").map(Access::Credential);
+            match identity.or(credential) {
+                Some(access) => {
+                    let ended = api.broker.end_access(access);
+                    json(StatusCode::OK, &serde_json::json!({"ended": ended}))
+                }
+                None => error(
+                    StatusCode::BAD_REQUEST,
+                    "MissingIdentity",
+                    "say whose: ?identity= or ?credential=",
+                ),
             }
-            None => error(
-                StatusCode::BAD_REQUEST,
-                "MissingIdentity",
-                "say whose: ?identity=",
-            ),
-        },
+        }
         (&Method::POST, ["v1", "cells"]) => match read_json(request).await {
             Ok(cell) => lines(helper_door::open(Rc::clone(&api.cells), cell, &api.clients)),
             Err(response) => response,
