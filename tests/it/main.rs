@@ -11,6 +11,7 @@ mod legacy;
 mod magics;
 mod misbehaviour;
 mod notebooks;
+mod people;
 mod rest;
 mod starting;
 mod starts;
