@@ -51,6 +51,11 @@ pub(super) const KEYS: &[Key] = &[
         "auto, or never: every byte of a WebSocket goes through the gateway",
     ),
     key(
+        "server.origins",
+        Texts,
+        "pages of which other origins may connect, or *",
+    ),
+    key(
         "server.list_deadline_ms",
         Integer,
         "how long a listing waits for one kernel's supervisor",

@@ -30,6 +30,8 @@ pub struct Server {
     /// That of [`super::Places`] when absent.
     pub runtime_dir: Option<PathBuf>,
     pub handover: Handover,
+    /// Origins of pages that may connect besides our own, as browsers write them, or `*`.
+    pub origins: Vec<String>,
     pub list_deadline_ms: u64,
     pub drain_ms: u64,
 }
@@ -42,6 +44,7 @@ impl Default for Server {
             root: None,
             runtime_dir: None,
             handover: Handover::default(),
+            origins: Vec::new(),
             list_deadline_ms: 100,
             drain_ms: 5_000,
         }

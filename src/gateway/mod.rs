@@ -21,6 +21,7 @@ mod handshake;
 mod listing;
 mod models;
 mod notebooks;
+mod origin;
 mod query;
 mod routes;
 mod server;

@@ -130,7 +130,8 @@ async fn only_a_token_that_acts_for_others_names_another_user() {
     let started = hub.kernel(for_ada).await;
     let mut adas = ada.kernels().await;
     let mut expected = vec![own, started.clone()];
-    (adas.sort(), expected.sort());
+    adas.sort();
+    expected.sort();
     assert_eq!(adas, expected);
     assert_eq!(hub.kernels().await, [started]);
     assert!(bob.kernels().await.is_empty());

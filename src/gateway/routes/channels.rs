@@ -19,7 +19,7 @@ use crate::gateway::error::ApiError;
 use crate::gateway::extract::KernelId;
 use crate::gateway::handover::hand_over;
 use crate::gateway::handshake::{Handshake, V1};
-use crate::gateway::{Gateway, query};
+use crate::gateway::{Gateway, origin, query};
 use crate::kernels::contract::{Attach, AttachMode, Framing};
 
 /// How long a supervisor may take to agree.
@@ -37,6 +37,7 @@ pub(super) async fn open(
     mut request: Request,
 ) -> Result<Response, ApiError> {
     let handshake = Handshake::read(request.version(), request.headers())?;
+    origin::check(request.headers(), &gateway.config.server.origins)?;
     let session_id = query::value(request.uri().query(), "session_id");
     let session_id = session_id.filter(|id| !id.is_empty());
     // It is logged, by people's terminals too.

@@ -17,7 +17,7 @@ use axum::response::Response;
 use axum::routing::{get, post};
 
 use super::error::ApiError;
-use super::{Gateway, auth};
+use super::{Gateway, auth, origin};
 
 /// All of it. Paths that are not there are 404 without a token: clients probe for other servers so.
 pub(super) fn router(gateway: &Arc<Gateway>) -> Router {
@@ -53,6 +53,7 @@ pub(super) fn router(gateway: &Arc<Gateway>) -> Router {
     open.method_not_allowed_fallback(wrong_method)
         .merge(closed)
         .fallback(unknown)
+        .layer(from_fn_with_state(Arc::clone(gateway), origin::share))
         .layer(from_fn(log))
         .with_state(Arc::clone(gateway))
 }

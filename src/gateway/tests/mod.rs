@@ -3,6 +3,7 @@
 
 mod channels;
 mod fake;
+mod origin;
 mod rest;
 
 use std::fs;
@@ -48,6 +49,13 @@ impl Front {
     }
 
     async fn with(handover: Handover, list_deadline: Duration) -> Self {
+        let mut config = config::Settings::default();
+        config.server.handover = handover;
+        config.server.list_deadline_ms = u64::try_from(list_deadline.as_millis()).unwrap();
+        Self::with_config(config).await
+    }
+
+    async fn with_config(config: config::Settings) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let path = |name: &str| folder.path().join(name);
         let spec = path("data/kernels/echo");
@@ -59,9 +67,6 @@ impl Front {
         .unwrap();
         fs::write(spec.join("logo-svg.svg"), "<svg/>").unwrap();
         let registry = Registry::open(&path("run")).unwrap();
-        let mut config = config::Settings::default();
-        config.server.handover = handover;
-        config.server.list_deadline_ms = u64::try_from(list_deadline.as_millis()).unwrap();
         let program = path("supervisor");
         let data = path("data");
         let settings = Settings {
@@ -109,17 +114,30 @@ impl Front {
     }
 
     async fn ask_as(&self, who: &str, method: &str, path: &str, body: &str) -> Answer {
+        let headers = [("Content-Type", "application/json"), ("Authorization", who)];
+        self.ask_with(&headers, method, path, body).await
+    }
+
+    async fn ask_with(
+        &self,
+        headers: &[(&str, &str)],
+        method: &str,
+        path: &str,
+        body: &str,
+    ) -> Answer {
         let stream = TcpStream::connect(self.address).await.unwrap();
         let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
             .await
             .unwrap();
         tokio::spawn(connection);
-        let request = Request::builder()
+        let mut request = Request::builder()
             .method(method)
             .uri(path)
-            .header("Host", "nb")
-            .header("Content-Type", "application/json")
-            .header("Authorization", who)
+            .header("Host", "nb");
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let request = request
             .body(Full::new(Bytes::from(body.to_owned())))
             .unwrap();
         let response = sender.send_request(request).await.unwrap();
