@@ -141,12 +141,12 @@ async fn serve(
     let end = CancellationToken::new();
     let mut serving = pin!(gateway::serve(listener, settings, end.cancelled()));
     tokio::select! {
-        () = &mut serving => return Ok(()),
+        served = &mut serving => return served,
         name = signals.next() => tracing::info!("ends by {name}; kernels live on"),
     }
     end.cancel();
     tokio::select! {
-        () = serving => {}
+        served = serving => return served,
         name = signals.next() => tracing::info!("ends at once by a second signal, {name}"),
     }
     Ok(())

@@ -56,6 +56,11 @@ pub(super) const KEYS: &[Key] = &[
         "pages of which other origins may connect, or *",
     ),
     key(
+        "server.audit_file",
+        Text,
+        "where each start, stop, connect and refusal is noted",
+    ),
+    key(
         "server.list_deadline_ms",
         Integer,
         "how long a listing waits for one kernel's supervisor",

@@ -32,6 +32,8 @@ pub struct Server {
     pub handover: Handover,
     /// Origins of pages that may connect besides our own, as browsers write them, or `*`.
     pub origins: Vec<String>,
+    /// The log when absent.
+    pub audit_file: Option<PathBuf>,
     pub list_deadline_ms: u64,
     pub drain_ms: u64,
 }
@@ -45,6 +47,7 @@ impl Default for Server {
             runtime_dir: None,
             handover: Handover::default(),
             origins: Vec::new(),
+            audit_file: None,
             list_deadline_ms: 100,
             drain_ms: 5_000,
         }

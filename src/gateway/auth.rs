@@ -12,9 +12,10 @@ use axum::extract::State;
 use axum::http::Request;
 use axum::http::header::AUTHORIZATION;
 use axum::middleware::Next;
-use axum::response::Response;
+use axum::response::{IntoResponse, Response};
 use subtle::ConstantTimeEq;
 
+use super::audit::Peer;
 use super::error::ApiError;
 use super::tokens::{NamedToken, Tokens};
 use super::{Gateway, query};
@@ -119,16 +120,26 @@ impl Identity {
     }
 }
 
-/// Lets a request with the token through and puts its [`Identity`] into its extensions.
+/// Lets a request with a token through, its [`Identity`] in its extensions, and notes what came of it.
 pub(crate) async fn require(
     State(gateway): State<Arc<Gateway>>,
     mut request: Request<Body>,
     next: Next,
-) -> Result<Response, ApiError> {
+) -> Response {
     let identity = identify(&gateway.credentials, &request, now());
-    let identity = identity.ok_or_else(ApiError::unauthorized)?;
-    request.extensions_mut().insert(identity);
-    Ok(next.run(request).await)
+    let asked = format!("{} {}", request.method(), request.uri().path());
+    let peer = request.extensions().get::<Peer>().copied();
+    let response = match &identity {
+        None => ApiError::unauthorized().into_response(),
+        Some(identity) => {
+            request.extensions_mut().insert(identity.clone());
+            next.run(request).await
+        }
+    };
+    gateway
+        .audit
+        .note(&asked, peer, identity.as_ref(), &response);
+    response
 }
 
 /// What lets clients in.

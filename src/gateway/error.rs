@@ -7,6 +7,7 @@ use axum::http::header::{RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::{HeaderName, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 
+use super::audit::{Event, What};
 use crate::error::Fault;
 use crate::kernels::client::CallError;
 use crate::kernels::contract::{ErrorBody, StartFailure, StartFailureKind};
@@ -21,6 +22,8 @@ pub(crate) struct ApiError {
     status: StatusCode,
     body: Box<ErrorBody>,
     header: Option<(HeaderName, &'static str)>,
+    /// The kernel that was kept from somebody, for the audit.
+    kept_from: Option<String>,
 }
 
 impl ApiError {
@@ -34,6 +37,7 @@ impl ApiError {
                 retry: matches!(status.as_u16(), 408 | 503 | 504),
             }),
             header: None,
+            kept_from: None,
         }
     }
 
@@ -76,6 +80,14 @@ impl ApiError {
     /// 404 for a kernel.
     pub(crate) fn no_such_kernel(id: impl std::fmt::Display) -> Self {
         Self::not_found(format!("there is no kernel {id}"))
+    }
+
+    /// 404 for a kernel that is not the asker's: it looks as if there were none.
+    pub(crate) fn not_their_kernel(id: impl std::fmt::Display) -> Self {
+        Self {
+            kept_from: Some(id.to_string()),
+            ..Self::no_such_kernel(id)
+        }
     }
 
     /// 426, with the header that says to what.
@@ -124,6 +136,10 @@ impl IntoResponse for ApiError {
             let value = HeaderValue::from_static(value);
             response.headers_mut().insert(name, value);
         }
+        if let Some(kernel) = self.kept_from {
+            let what = What::Refuse;
+            response.extensions_mut().insert(Event { what, kernel });
+        }
         response
     }
 }
@@ -141,6 +157,7 @@ impl From<CallError> for ApiError {
                     status,
                     body: Box::new(body),
                     header: None,
+                    kept_from: None,
                 }
             }
             CallError::NotUnderstood(_) => Self::new(

@@ -56,9 +56,10 @@ impl Gateway {
         let known = self
             .blocking(move |registry| registry.last_known(id))
             .await?;
-        match known.is_some_and(|kernel| identity.sees(&kernel)) {
-            true => Ok(()),
-            false => Err(ApiError::no_such_kernel(id)),
+        match known {
+            None => Err(ApiError::no_such_kernel(id)),
+            Some(kernel) if identity.sees(&kernel) => Ok(()),
+            Some(_) => Err(ApiError::not_their_kernel(id)),
         }
     }
 

@@ -11,6 +11,7 @@
 //! When it is told to end it takes no more connections, ends those that carry spliced bytes, and
 //! gives requests some time. Connections that were handed over are not its own.
 
+mod audit;
 mod auth;
 mod drain;
 mod error;
@@ -47,6 +48,7 @@ pub use token::find as find_token;
 pub use tokens::{NamedToken, TokenFile};
 
 use crate::config;
+use crate::error::Error;
 use crate::kernels::contract::Kernel;
 use crate::kernels::kernelspecs::SearchPath;
 use crate::kernels::launch::Launcher;
@@ -79,6 +81,7 @@ pub struct Settings {
 /// What all requests share.
 struct Gateway {
     credentials: auth::Credentials,
+    audit: audit::Audit,
     registry: Registry,
     launcher: Launcher,
     planner: start::Planner,
@@ -90,9 +93,10 @@ struct Gateway {
 }
 
 impl Gateway {
-    fn new(settings: Settings) -> Self {
+    fn new(settings: Settings) -> Result<Self, Error> {
         let inherited: BTreeMap<_, _> = start::inherited(settings.environment);
-        Self {
+        Ok(Self {
+            audit: audit::Audit::open(settings.config.server.audit_file.as_deref())?,
             credentials: auth::Credentials {
                 own: settings.token,
                 user: settings.user.into(),
@@ -112,13 +116,17 @@ impl Gateway {
             drain: drain::Drain::default(),
             turns: notebooks::Turns::default(),
             started: Timestamp::now(),
-        }
+        })
     }
 }
 
 /// Serves on `listener` until `end`; returns when what was under way then is done, or was cut off.
-pub async fn serve(listener: TcpListener, settings: Settings, end: impl Future<Output = ()>) {
-    let gateway = Arc::new(Gateway::new(settings));
+pub async fn serve(
+    listener: TcpListener,
+    settings: Settings,
+    end: impl Future<Output = ()>,
+) -> Result<(), Error> {
+    let gateway = Arc::new(Gateway::new(settings)?);
     let router = routes::router(&gateway);
     tokio::select! {
         () = server::serve(listener, router, &gateway.drain) => {}
@@ -133,4 +141,5 @@ pub async fn serve(listener: TcpListener, settings: Settings, end: impl Future<O
     {
         tracing::warn!("a kernel that nobody knows of may stay");
     }
+    Ok(())
 }

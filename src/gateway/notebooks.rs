@@ -142,15 +142,17 @@ impl Gateway {
         Ok(SessionModel::new(session, kernel))
     }
 
-    /// Ends a session and its kernel.
+    /// Ends a session and its kernel, whose id is returned.
     pub(crate) async fn delete_session(
         &self,
         id: Uuid,
         identity: &Identity,
-    ) -> Result<(), ApiError> {
+    ) -> Result<Uuid, ApiError> {
         let _turn = self.turns.take(format!("session {id}")).await?;
         let (_, kernel) = self.find_session(id, identity).await?;
-        self.delete(kernel_id(&kernel)?).await
+        let kernel = kernel_id(&kernel)?;
+        self.delete(kernel).await?;
+        Ok(kernel)
     }
 
     async fn find_session(

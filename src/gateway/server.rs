@@ -9,13 +9,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use hyper::Request;
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
+use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use rustix::process::{Resource, getrlimit};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 
+use super::audit::Peer;
 use super::drain::Drain;
 
 /// Connections at one time, those handed over not counted; fewer where there are not twice as many
@@ -38,10 +42,10 @@ pub(crate) async fn serve(listener: TcpListener, router: Router, drain: &Drain) 
     // It is never closed.
     while let Ok(permit) = Arc::clone(&connections).acquire_owned().await {
         match listener.accept().await {
-            Ok((stream, _)) => {
+            Ok((stream, peer)) => {
                 let (router, asked) = (router.clone(), drain.clone());
                 drain.spawn(async move {
-                    if let Err(error) = connection(stream, router, &asked).await {
+                    if let Err(error) = connection(stream, Peer(peer), router, &asked).await {
                         tracing::debug!(%error, "a connection broke");
                     }
                     drop(permit);
@@ -62,13 +66,23 @@ fn connections_max() -> usize {
 }
 
 /// Serves one connection; a request that is under way when the end is asked for is the last one.
-async fn connection(stream: TcpStream, router: Router, drain: &Drain) -> io::Result<()> {
+async fn connection(
+    stream: TcpStream,
+    peer: Peer,
+    router: Router,
+    drain: &Drain,
+) -> io::Result<()> {
     stream.set_nodelay(true)?;
+    let router = TowerToHyperService::new(router);
+    let service = service_fn(move |mut request: Request<Incoming>| {
+        request.extensions_mut().insert(peer);
+        router.call(request)
+    });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_DEADLINE)
         .max_buf_size(HEAD_BYTES_MAX)
-        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router))
+        .serve_connection(TokioIo::new(stream), service)
         .with_upgrades();
     let mut connection = pin!(connection);
     let ended = tokio::select! {

@@ -8,7 +8,7 @@ use tokio::process::Command;
 use tokio::time::timeout;
 
 use crate::client::Client;
-use crate::gateway::{Gateway, LIMIT, TOKEN, page};
+use crate::gateway::{Gateway, LIMIT, TOKEN, page, wait_for};
 
 const INSTANT: &str = r#"{"name":"instant"}"#;
 
@@ -202,4 +202,68 @@ async fn quotas_and_users_hold_however_many_ask_at_once() {
     assert_eq!((shown(&ada).await, shown(&bob).await), (false, true));
     let (status, _) = page(gateway.port, TOKEN, "GET", "/api/kernelspecs/closed", "").await;
     assert_eq!(status, 200);
+}
+
+#[tokio::test]
+async fn what_people_do_with_kernels_is_noted_without_what_is_theirs() {
+    let mut gateway = Gateway::start("auto").await;
+    gateway.put_peer_spec("instant");
+    let config = gateway.root().join(".config/nb");
+    fs::create_dir_all(&config).unwrap();
+    let file = gateway.root().join("audit.jsonl");
+    let settings = json!({"server": {"audit_file": file}});
+    let settings = format!("server.audit_file = {}\n", settings["server"]["audit_file"]);
+    fs::write(config.join("nb.toml"), settings).unwrap();
+    gateway.replace().await;
+    let gateway = &gateway;
+    let ada = Person::new(gateway, &["ada"]).await;
+    let bob = Person::new(gateway, &["bob"]).await;
+    let kernel = ada.kernel(INSTANT).await;
+    let path = format!("/api/kernels/{kernel}");
+    let mut client = Client::connect(gateway.port, &ada.token, &kernel, "a").await;
+    client.run("a secret of hers").await;
+    assert_eq!(bob.ask("DELETE", &path, "").await.0, 404);
+    let (status, _) = page(
+        gateway.port,
+        "no token",
+        "GET",
+        "/api/kernels?token=guess",
+        "",
+    )
+    .await;
+    assert_eq!(status, 401);
+    assert_eq!(ada.ask("DELETE", &path, "").await.0, 204);
+    let lines = wait_for("the last line", || {
+        let text = fs::read_to_string(&file).ok()?;
+        text.contains("\"stop\"").then_some(text)
+    });
+    let lines = lines.await;
+    for secret in ["secret of hers", "guess", &ada.token, &bob.token] {
+        assert!(!lines.contains(secret), "{lines}");
+    }
+    let lines: Vec<Value> = lines
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    let noted = |line: &Value| {
+        let text = |key: &str| line[key].as_str().unwrap_or_default().to_owned();
+        assert!(text("peer").starts_with("127.0.0.1:"), "{line}");
+        (
+            text("event"),
+            text("user"),
+            text("kernel") == kernel,
+            line["status"].as_u64(),
+        )
+    };
+    let expected = [
+        ("start", "ada", true, None),
+        ("connect", "ada", true, None),
+        ("refuse", "bob", true, Some(404)),
+        ("refuse", "", false, Some(401)),
+        ("stop", "ada", true, None),
+    ];
+    let expected = expected
+        .map(|(event, user, kernel, status)| (event.to_owned(), user.to_owned(), kernel, status));
+    assert_eq!(lines.iter().map(noted).collect::<Vec<_>>(), expected);
+    assert_eq!(lines[3]["request"], "GET /api/kernels");
 }

@@ -14,6 +14,7 @@ use axum::response::{IntoResponse, Response};
 use uuid::Uuid;
 
 use crate::config::Handover;
+use crate::gateway::audit::{Event, What};
 use crate::gateway::auth::Identity;
 use crate::gateway::error::ApiError;
 use crate::gateway::extract::KernelId;
@@ -78,7 +79,10 @@ pub(super) async fn open(
             tracing::debug!(kernel = %id, %error, "a client's connection ended");
         }
     });
-    answer(&handshake)
+    let mut response = answer(&handshake)?;
+    let event = Event::new(What::Connect, &id);
+    response.extensions_mut().insert(event);
+    Ok(response)
 }
 
 fn answer(handshake: &Handshake) -> Result<Response, ApiError> {

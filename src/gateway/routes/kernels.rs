@@ -11,6 +11,7 @@ use axum::{Extension, Json};
 use serde::Deserialize;
 
 use crate::gateway::Gateway;
+use crate::gateway::audit::{Event, What};
 use crate::gateway::auth::Identity;
 use crate::gateway::error::ApiError;
 use crate::gateway::extract::{Body, KernelId, check_texts};
@@ -51,8 +52,9 @@ pub(super) async fn start(
         .start(asked, &identity, StatusCode::BAD_REQUEST)
         .await?;
     let location = format!("/api/kernels/{}", kernel.id);
+    let event = Extension(Event::new(What::Start, &kernel.id));
     let model = Json(KernelModel::from(kernel));
-    let response = (StatusCode::CREATED, [(LOCATION, location)], model).into_response();
+    let response = (StatusCode::CREATED, [(LOCATION, location)], event, model).into_response();
     launched.keep();
     Ok(response)
 }
@@ -67,9 +69,10 @@ pub(super) async fn one(
 pub(super) async fn delete(
     State(gateway): State<Arc<Gateway>>,
     KernelId(id): KernelId,
-) -> Result<StatusCode, ApiError> {
+) -> Result<Response, ApiError> {
     gateway.delete(id).await?;
-    Ok(StatusCode::NO_CONTENT)
+    let event = Extension(Event::new(What::Stop, &id));
+    Ok((StatusCode::NO_CONTENT, event).into_response())
 }
 
 pub(super) async fn interrupt(

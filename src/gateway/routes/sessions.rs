@@ -11,6 +11,7 @@ use serde::Deserialize;
 
 use super::to_the_end;
 use crate::gateway::Gateway;
+use crate::gateway::audit::{Event, What};
 use crate::gateway::auth::Identity;
 use crate::gateway::error::ApiError;
 use crate::gateway::extract::{Body, Id, check_texts};
@@ -107,8 +108,10 @@ pub(super) async fn create(
     let wanted = body.wanted()?;
     let (session, launched) = gateway.create_session(wanted, &identity).await?;
     let location = format!("/api/sessions/{}", session.id);
-    let response = (StatusCode::CREATED, [(LOCATION, location)], Json(session)).into_response();
+    let event = Event::new(What::Start, &session.kernel.id);
+    let mut response = (StatusCode::CREATED, [(LOCATION, location)], Json(session)).into_response();
     if let Some(launched) = launched {
+        response.extensions_mut().insert(event);
         launched.keep();
     }
     Ok(response)
@@ -137,10 +140,11 @@ pub(super) async fn delete(
     State(gateway): State<Arc<Gateway>>,
     Extension(identity): Extension<Identity>,
     Id(id): Id,
-) -> Result<StatusCode, ApiError> {
+) -> Result<Response, ApiError> {
     let delete = async move { gateway.delete_session(id, &identity).await };
-    to_the_end(delete).await?;
-    Ok(StatusCode::NO_CONTENT)
+    let kernel = to_the_end(delete).await?;
+    let event = Extension(Event::new(What::Stop, &kernel));
+    Ok((StatusCode::NO_CONTENT, event).into_response())
 }
 
 #[cfg(test)]
