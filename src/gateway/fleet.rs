@@ -2,7 +2,7 @@
 //!
 //! A supervisor that does not answer in time is shown as it last wrote itself down, marked stale.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::http::StatusCode;
 use futures_util::future::join_all;
@@ -133,7 +133,9 @@ impl Gateway {
             max: self.config.kernels.max,
             max_per_user: self.config.kernels.max_per_user,
         };
+        let begun = Instant::now();
         let launched = self.launcher.launch(start, quota).await?;
+        self.metrics.started(begun.elapsed());
         tracing::info!(kernel = %launched.id(), spec, "started");
         Ok((self.kernel(launched.id()).await?, launched))
     }

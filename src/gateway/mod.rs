@@ -20,6 +20,7 @@ mod fleet;
 mod handover;
 mod handshake;
 mod listing;
+mod metrics;
 mod models;
 mod notebooks;
 mod origin;
@@ -87,6 +88,7 @@ struct Gateway {
     planner: start::Planner,
     config: config::Settings,
     listing: listing::Listing<Vec<Kernel>>,
+    metrics: metrics::Metrics,
     drain: drain::Drain,
     turns: notebooks::Turns,
     started: Timestamp,
@@ -113,6 +115,7 @@ impl Gateway {
             },
             config: settings.config,
             listing: listing::Listing::default(),
+            metrics: metrics::Metrics::default(),
             drain: drain::Drain::default(),
             turns: notebooks::Turns::default(),
             started: Timestamp::now(),

@@ -10,9 +10,9 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use axum::Router;
-use axum::extract::Request;
-use axum::http::StatusCode;
-use axum::middleware::{Next, from_fn, from_fn_with_state};
+use axum::extract::{Request, State};
+use axum::http::{Method, StatusCode};
+use axum::middleware::{Next, from_fn_with_state};
 use axum::response::Response;
 use axum::routing::{get, post};
 
@@ -28,6 +28,7 @@ pub(super) fn router(gateway: &Arc<Gateway>) -> Router {
         .route("/readyz", get(status::readyz));
     // Before the layer, which would hide what has no method.
     let closed = Router::new()
+        .route("/metrics", get(status::metrics))
         .route("/api/status", get(status::status))
         .route("/api/me", get(status::me))
         .route("/api/kernelspecs", get(kernelspecs::list))
@@ -54,7 +55,7 @@ pub(super) fn router(gateway: &Arc<Gateway>) -> Router {
         .merge(closed)
         .fallback(unknown)
         .layer(from_fn_with_state(Arc::clone(gateway), origin::share))
-        .layer(from_fn(log))
+        .layer(from_fn_with_state(Arc::clone(gateway), log))
         .with_state(Arc::clone(gateway))
 }
 
@@ -71,14 +72,23 @@ async fn wrong_method() -> ApiError {
 }
 
 /// The access log: never the query, which may hold a token.
-async fn log(request: Request, next: Next) -> Response {
+async fn log(State(gateway): State<Arc<Gateway>>, request: Request, next: Next) -> Response {
     let begun = Instant::now();
     let method = request.method().clone();
     let path = request.uri().path().to_owned();
     let response = next.run(request).await;
     let status = response.status().as_u16();
+    gateway.metrics.answered(known(&method), status);
     tracing::debug!(%method, path, status, elapsed_ms = begun.elapsed().as_millis(), "answered");
     response
+}
+
+/// Anybody can make methods up; they are counted together.
+fn known(method: &Method) -> &str {
+    match method.as_str() {
+        known @ ("GET" | "HEAD" | "POST" | "PUT" | "PATCH" | "DELETE" | "OPTIONS") => known,
+        _ => "other",
+    }
 }
 
 /// Does what has begun to its end even when the client goes away: half a change is worth nothing.

@@ -3,6 +3,8 @@
 use std::sync::Arc;
 
 use axum::extract::State;
+use axum::http::header::CONTENT_TYPE;
+use axum::response::IntoResponse;
 use axum::{Extension, Json};
 use serde_json::{Value, json};
 use tokio::task::spawn_blocking;
@@ -48,6 +50,16 @@ pub(super) async fn status(
         "kernels": kernels.len(),
         "connections": kernels.iter().map(|kernel| kernel.connections).sum::<usize>(),
     })))
+}
+
+/// Of the kernels that the caller may see.
+pub(super) async fn metrics(
+    State(gateway): State<Arc<Gateway>>,
+    Extension(identity): Extension<Identity>,
+) -> Result<impl IntoResponse, ApiError> {
+    let kernels = gateway.listed(&identity).await?;
+    let content_type = [(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")];
+    Ok((content_type, gateway.metrics.text(&kernels)))
 }
 
 pub(super) async fn me(Extension(identity): Extension<Identity>) -> Json<Value> {
