@@ -24,6 +24,7 @@ pub(super) fn router(gateway: &Arc<Gateway>) -> Router {
     let open = Router::new()
         .route("/", get(status::home))
         .route("/api", get(status::version))
+        .route("/api/openapi.json", get(status::openapi))
         .route("/healthz", get(status::healthz))
         .route("/readyz", get(status::readyz));
     // Before the layer, which would hide what has no method.

@@ -24,6 +24,12 @@ pub(super) async fn version() -> Json<Value> {
     Json(json!({"version": env!("CARGO_PKG_VERSION")}))
 }
 
+/// What there is to ask, for programs; a test holds it against the routes.
+pub(super) async fn openapi() -> impl IntoResponse {
+    const DOCUMENT: &str = include_str!("../openapi.json");
+    ([(CONTENT_TYPE, "application/json")], DOCUMENT)
+}
+
 pub(super) async fn healthz() -> Json<Value> {
     Json(json!({"status": "ok"}))
 }

@@ -3,6 +3,7 @@
 
 mod channels;
 mod fake;
+mod openapi;
 mod origin;
 mod rest;
 
