@@ -4,13 +4,14 @@
 //! A setting `server.port` is `port` in the table `[server]` of the file and `NB_SERVER_PORT` in the
 //! environment.
 
-use self::Kind::{Integer, Text, Texts};
+use self::Kind::{Boolean, Integer, Text, Texts};
 
 /// What a setting's value is written as.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
     Text,
     Integer,
+    Boolean,
     /// A list in the file, separated by commas in a variable.
     Texts,
 }
@@ -88,6 +89,22 @@ pub(super) const KEYS: &[Key] = &[
         "so many kernels of one user at once",
     ),
     key(
+        "kernels.cull_idle_s",
+        Integer,
+        "a kernel that was not used for so long is ended",
+    ),
+    key(
+        "kernels.cull_connected",
+        Boolean,
+        "also while clients are connected",
+    ),
+    key("kernels.cull_busy", Boolean, "also while it is busy"),
+    key(
+        "kernels.age_max_s",
+        Integer,
+        "a kernel of this age is ended, whatever it does",
+    ),
+    key(
         "kernels.launch_timeout_ms",
         Integer,
         "how long a kernel's start may take",
@@ -118,6 +135,10 @@ pub(super) const KEYS: &[Key] = &[
 pub(super) const OF_A_SPEC: &[Key] = &[
     key("launch_timeout_ms", Integer, "as kernels.launch_timeout_ms"),
     key("journal_bytes_max", Integer, "as journal.bytes_max"),
+    key("cull_idle_s", Integer, "as kernels.cull_idle_s"),
+    key("cull_connected", Boolean, "as kernels.cull_connected"),
+    key("cull_busy", Boolean, "as kernels.cull_busy"),
+    key("age_max_s", Integer, "as kernels.age_max_s"),
     key("users_allowed", Texts, "as auth.users_allowed"),
     key("users_denied", Texts, "as auth.users_denied"),
 ];

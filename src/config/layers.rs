@@ -91,6 +91,10 @@ impl Layers {
                         .filter(|item| !item.is_empty());
                     Value::Array(items.map(|item| Value::String(item.to_owned())).collect())
                 }
+                Kind::Boolean => {
+                    let is = text.trim().to_ascii_lowercase().parse();
+                    Value::Boolean(is.map_err(|_| fault("is neither true nor false"))?)
+                }
                 Kind::Integer => {
                     let number = text.trim().parse();
                     Value::Integer(number.map_err(|_| fault("is no whole number"))?)
@@ -228,6 +232,7 @@ fn check(name: &[String], value: &Value) -> Result<(), String> {
         let of_kind = match key.kind {
             Kind::Text => value.is_str(),
             Kind::Integer => value.is_integer(),
+            Kind::Boolean => value.is_bool(),
             Kind::Texts => value
                 .as_array()
                 .is_some_and(|items| items.iter().all(Value::is_str)),
@@ -237,6 +242,7 @@ fn check(name: &[String], value: &Value) -> Result<(), String> {
             _ if of_kind => Ok(()),
             Kind::Text => Err(format!("{full} is no text in quotes")),
             Kind::Integer => Err(format!("{full} is no whole number")),
+            Kind::Boolean => Err(format!("{full} is neither true nor false")),
             Kind::Texts => Err(format!("{full} is no list of texts in quotes")),
         };
     }
@@ -352,6 +358,7 @@ mod tests {
             ("server.ip", _) => "\"127.0.0.1\"",
             ("server.handover", _) => "\"never\"",
             (_, Kind::Integer) => "3",
+            (_, Kind::Boolean) => "true",
             (_, Kind::Text) => "\"/x\"",
             (_, Kind::Texts) => "[\"a\", \"b\"]",
         };

@@ -11,7 +11,9 @@ mod settings;
 
 pub use layers::{Layers, Origin, Settled};
 pub use places::{Places, private_folder};
-pub use settings::{Auth, Handover, Journal, Kernels, Limits, OfSpec, Server, Settings, Users};
+pub use settings::{
+    Auth, Culling, Handover, Journal, Kernels, Limits, OfSpec, Server, Settings, Users,
+};
 
 use crate::error::Error;
 

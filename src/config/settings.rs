@@ -101,6 +101,8 @@ pub struct Kernels {
     pub max: Option<u64>,
     /// Kernels of one user at once; no bound when absent.
     pub max_per_user: Option<u64>,
+    #[serde(flatten)]
+    pub cull: Culling,
     pub launch_timeout_ms: u64,
     /// No client can make a start wait longer.
     pub launch_timeout_ms_max: u64,
@@ -114,6 +116,7 @@ impl Default for Kernels {
         Self {
             max: None,
             max_per_user: None,
+            cull: Culling::default(),
             launch_timeout_ms: 60_000,
             launch_timeout_ms_max: 600_000,
             of_spec: BTreeMap::new(),
@@ -127,8 +130,20 @@ impl Default for Kernels {
 pub struct OfSpec {
     #[serde(flatten)]
     pub users: Users,
+    #[serde(flatten)]
+    pub cull: Culling,
     pub launch_timeout_ms: Option<u64>,
     pub journal_bytes_max: Option<u64>,
+}
+
+/// When kernels are ended by themselves; what is absent is never, or no.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Culling {
+    pub cull_idle_s: Option<u64>,
+    pub cull_connected: Option<bool>,
+    pub cull_busy: Option<bool>,
+    pub age_max_s: Option<u64>,
 }
 
 /// What is kept for clients that are away.

@@ -13,7 +13,7 @@ use uuid::Uuid;
 use super::auth::Identity;
 use super::specs::Catalog;
 use crate::config;
-use crate::kernels::contract::{API, Start};
+use crate::kernels::contract::{API, Cull, Start};
 use crate::kernels::registry::parse_id;
 use crate::protocol::connection_file::Transport;
 
@@ -117,6 +117,14 @@ impl Planner {
             .or(of_spec.launch_timeout_ms)
             .unwrap_or(kernels.launch_timeout_ms)
             .min(kernels.launch_timeout_ms_max);
+        let (own, all) = (&of_spec.cull, &kernels.cull);
+        let yes = |own: Option<bool>, all: Option<bool>| own.or(all).unwrap_or(false);
+        let cull = Cull {
+            idle_s: least(own.cull_idle_s.or(all.cull_idle_s), wishes.cull_idle_s),
+            connected: yes(own.cull_connected, all.cull_connected),
+            busy: yes(own.cull_busy, all.cull_busy),
+            age_max_s: own.age_max_s.or(all.age_max_s),
+        };
         let nb = listed.spec.metadata.get("nb");
         let transport = nb.and_then(|nb| nb.get("transport")?.as_str());
         Ok(Start {
@@ -139,6 +147,7 @@ impl Planner {
                 .journal_bytes_max
                 .unwrap_or(self.config.journal.bytes_max),
             message_bytes_max: self.config.limits.message_bytes_max,
+            cull,
             owner,
             started_by: identity.name.to_string(),
         })
@@ -176,6 +185,7 @@ struct Wishes {
     id: Uuid,
     folder: Option<String>,
     launch_timeout_ms: Option<u64>,
+    cull_idle_s: Option<u64>,
     /// All of them, for the kernel.
     env: BTreeMap<String, String>,
 }
@@ -211,13 +221,32 @@ impl Wishes {
             })?),
             None => None,
         };
+        let cull_idle_s = match env.get("KERNEL_CULL_IDLE_TIMEOUT") {
+            Some(text) => Some(milliseconds(text).map(|ms| ms.div_ceil(1000)).ok_or_else(
+                || {
+                    bad(format!(
+                        "KERNEL_CULL_IDLE_TIMEOUT {text:?} is no number of seconds over zero"
+                    ))
+                },
+            )?),
+            None => None,
+        };
         let folder = env.get("KERNEL_WORKING_DIR");
         Ok(Self {
             id,
             folder: folder.filter(|folder| !folder.is_empty()).cloned(),
             launch_timeout_ms,
+            cull_idle_s,
             env,
         })
+    }
+}
+
+/// What a client wishes, within what the server allows.
+fn least(server: Option<u64>, client: Option<u64>) -> Option<u64> {
+    match (server, client) {
+        (Some(server), Some(client)) => Some(server.min(client)),
+        (server, client) => server.or(client),
     }
 }
 

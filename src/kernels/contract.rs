@@ -56,11 +56,27 @@ pub struct Start {
     /// A larger message of a client is refused.
     #[serde(default = "message_bytes_max")]
     pub message_bytes_max: u64,
+    #[serde(default)]
+    pub cull: Cull,
     /// The user whose kernel it is.
     pub owner: String,
     /// The user whose token started it; another one where that token acts for others.
     #[serde(default)]
     pub started_by: String,
+}
+
+/// When a kernel is ended by itself; never where nothing is said.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Cull {
+    /// It was not used for so long.
+    pub idle_s: Option<u64>,
+    /// Also while clients are connected.
+    pub connected: bool,
+    /// Also while it is busy.
+    pub busy: bool,
+    /// It is so old, whatever it does.
+    pub age_max_s: Option<u64>,
 }
 
 /// What starts of gateways that did not say it mean.

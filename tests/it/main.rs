@@ -3,6 +3,7 @@
 mod cli;
 mod client;
 mod clients;
+mod culling;
 mod cutter;
 mod deaths;
 mod gateway;

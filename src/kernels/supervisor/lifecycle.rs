@@ -48,6 +48,8 @@ pub(super) enum Command {
     Interrupt(oneshot::Sender<()>),
     Restart(oneshot::Sender<Result<(), StartFailure>>),
     Shutdown(oneshot::Sender<()>),
+    /// The kernel is to be dead for this reason; a later restart brings it back.
+    Cull(String),
 }
 
 /// The life of one kernel.
@@ -130,6 +132,12 @@ impl Lifecycle {
                     let _gone = asker.send(());
                     continue;
                 }
+                Exit::Asked(Command::Cull(reason)) => {
+                    self.broker.tell_all(&format!("[nb] {reason}\n"));
+                    self.stop(kernel.take(), false).await;
+                    self.close("KernelCulled", Phase::Dead(reason));
+                    continue;
+                }
                 Exit::Asked(Command::Shutdown(asker)) => {
                     self.stop(kernel.take(), false).await;
                     return Some(self.shut_down(asker));
@@ -209,6 +217,7 @@ impl Lifecycle {
                         let _gone = asker.send(());
                     }
                     Command::Restart(asker) => askers.push(asker),
+                    Command::Cull(_) => {}
                     Command::Shutdown(asker) => return Brought::Shutdown(asker),
                 },
             }

@@ -12,6 +12,7 @@ mod attach;
 mod bring_up;
 mod cells;
 mod connection;
+mod culling;
 mod http;
 mod lifecycle;
 mod orphans;

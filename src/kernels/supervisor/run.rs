@@ -20,6 +20,7 @@ use tracing::{debug, info, warn};
 use super::broker::{Broker, Claims};
 use super::cells::{Cells, queue_door};
 use super::connection::Common;
+use super::culling;
 use super::http::{self, Api};
 use super::journal::memory::MemoryJournal;
 use super::lifecycle::{Command, Lifecycle};
@@ -82,6 +83,7 @@ pub async fn run(folder: &Path) -> Result<(), Error> {
     let (runner, ours) = mpsc::unbounded_channel();
     broker.take_over(claims(&cells, &vitals), runner);
     let our_cells = queue_door::serve(cells, broker.clone(), ours, clients.clone());
+    let cull = start.cull.clone();
     let life = Lifecycle::new(
         start,
         helper,
@@ -105,7 +107,8 @@ pub async fn run(folder: &Path) -> Result<(), Error> {
         () = keep_saved(&vitals, &record) => None,
         () = orphans::take_in(child, &vitals) => None,
         () = end_on_sigterm(terminate, commands.clone()) => None,
-        () = end_unless_joined(nobody_heard, broker, commands) => None,
+        () = culling::watch(&cull, &broker, &commands) => None,
+        () = end_unless_joined(nobody_heard, broker.clone(), commands.clone()) => None,
     };
     info!("the kernel is gone");
     clients.close();

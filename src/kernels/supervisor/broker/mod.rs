@@ -24,7 +24,7 @@ use tracing::{debug, warn};
 
 use super::activity::Activity;
 use super::compose::Composer;
-use super::journal::{Entry, Journal, Read, RequestKey, Seq, request_key};
+use super::journal::{Entry, Journal, Mark, Read, RequestKey, Route, Seq, request_key};
 use super::queue::{CellQueue, Kind};
 use super::sessions::{Access, ClientSession, ConnectionId, Holder, Joined, Loss, Sessions, Share};
 use crate::magics::Claim;
@@ -424,6 +424,14 @@ impl Broker {
         }
         drop(state);
         self.changed.notify_waiters();
+    }
+
+    /// A word on stderr to all clients, that belongs to no cell.
+    pub fn tell_all(&self, text: &str) {
+        let mut state = self.state.borrow_mut();
+        let content = json!({"name": "stderr", "text": text});
+        let message = state.composer.orphan("stream", &content);
+        state.append(Channel::Iopub, message, Route::Everyone, Mark::Plain);
     }
 
     /// Says `text` on stderr of the next cell that is shown, once.
