@@ -1,5 +1,6 @@
 //! The command line. Each subcommand is one thin file: arguments in, an outcome out.
 
+mod config;
 mod output;
 mod serve;
 mod supervise;
@@ -24,6 +25,7 @@ struct Cli {
 enum Command {
     Up(up::Up),
     Serve(serve::Serve),
+    Config(config::Config),
     #[command(visible_alias = "tokens")]
     Token(token::Token),
     #[command(hide = true)]
@@ -35,6 +37,7 @@ pub fn run() -> Result<(), Error> {
     match Cli::parse().command {
         Command::Serve(serve) => serve.run(),
         Command::Up(up) => up.run(),
+        Command::Config(config) => config.run(),
         Command::Token(token) => token.run(),
         Command::Supervise(supervise) => supervise.run(),
     }

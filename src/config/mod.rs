@@ -4,11 +4,13 @@
 //! flags), `settings` what comes out of it, `file` finds and reads the file, `places` are the folders.
 
 mod file;
+mod import;
 mod keys;
 mod layers;
 mod places;
 mod settings;
 
+pub use import::{Import, import_eg};
 pub use layers::{Layers, Origin, Settled};
 pub use places::{Places, private_folder};
 pub use settings::{
