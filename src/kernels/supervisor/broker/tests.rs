@@ -320,7 +320,7 @@ fn hidden_code_gives_what_it_printed_once_it_is_answered_and_idle() {
 fn an_answer_that_no_kernel_process_has_asked_for_is_not_kept_for_the_next() {
     let (broker, _requests) = running();
     let a = "a".into();
-    broker.join(&a, &"me".into());
+    broker.join(&a, &me());
     let phase = Phase::Restarting { asked: true };
     broker.close_epoch(phase, "KernelRestarted", "again");
     broker.submit(&a, Channel::Stdin, request("a", "1", "input_reply"));
@@ -336,7 +336,7 @@ fn an_answer_that_no_kernel_process_has_asked_for_is_not_kept_for_the_next() {
 fn requests_that_a_death_answers_are_answered_in_the_order_in_which_they_came() {
     let (broker, _requests) = running();
     let a = "a".into();
-    let ticket = broker.join(&a, &"me".into());
+    let ticket = broker.join(&a, &me());
     for (id, msg_type) in [("2", "execute_request"), ("1", "inspect_request")] {
         broker.submit(&a, Channel::Shell, request("a", id, msg_type));
     }
@@ -357,7 +357,7 @@ async fn a_cell_of_ours_that_ends_lets_those_who_wait_for_room_go_on() {
     let claims = move |source: &str| registry.claim(source, Front::Plain);
     broker.take_over(Box::new(claims), runner);
     let a = "a".into();
-    broker.join(&a, &"me".into());
+    broker.join(&a, &me());
     let cell = Message {
         content: json!({"code": "%nb"}).to_string().into(),
         // Never touched, so no memory stands behind it.
@@ -379,7 +379,7 @@ async fn a_cell_of_ours_that_ends_lets_those_who_wait_for_room_go_on() {
 fn requests_with_one_id_fill_the_room_as_others_do() {
     let (broker, _requests) = running();
     let a = "a".into();
-    broker.join(&a, &"me".into());
+    broker.join(&a, &me());
     let half: Bytes = vec![0; 1 + super::PENDING_BYTES_MAX / 2].into();
     for _ in 0..2 {
         let cell = Message {
@@ -401,7 +401,7 @@ fn requests_with_one_id_fill_the_room_as_others_do() {
 fn requests_fill_the_room_by_number_but_for_those_that_the_kernel_is_done_with() {
     let (broker, _requests) = running();
     let a = "a".into();
-    broker.join(&a, &"me".into());
+    broker.join(&a, &me());
     let odd = request("a", "odd", "odd_request");
     broker.submit(&a, Channel::Shell, odd.clone());
     for n in 0..super::PENDING_MAX {
@@ -427,7 +427,7 @@ fn a_late_reply_to_a_forgotten_cell_still_lets_ours_run() {
     let claims = move |source: &str| registry.claim(source, Front::Plain);
     broker.take_over(Box::new(claims), runner);
     let a = "a".into();
-    broker.join(&a, &"me".into());
+    broker.join(&a, &me());
     let cell = request("a", "1", "execute_request");
     broker.submit(&a, Channel::Shell, cell.clone());
     let magic = Message {
@@ -447,7 +447,7 @@ fn a_late_reply_to_a_forgotten_cell_still_lets_ours_run() {
 fn a_question_is_answered_once() {
     let (broker, mut requests) = running();
     let a = "a".into();
-    broker.join(&a, &"me".into());
+    broker.join(&a, &me());
     let cell = request("a", "1", "execute_request");
     broker.submit(&a, Channel::Shell, cell.clone());
     assert_eq!(requests.try_recv().unwrap().1, cell);
