@@ -9,10 +9,16 @@ use base64::prelude::BASE64_STANDARD;
 use sha1::{Digest, Sha1};
 
 use super::error::ApiError;
-use crate::kernels::contract::Framing;
+use crate::kernels::contract::{Acknowledges, Framing};
 
 /// The subprotocol whose messages are binary.
 pub(crate) const V1: &str = "v1.kernel.websocket.jupyter.org";
+
+/// The header by which a client promises to acknowledge for whom it forwards to, and is told that it is heard.
+pub(crate) const NB_ACK: HeaderName = HeaderName::from_static("nb-ack");
+
+/// Its one value.
+pub(crate) const ACK_CLIENT: &str = "client";
 
 /// What the key is joined with, section 1.3.
 const GUID: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
@@ -24,6 +30,8 @@ pub(crate) struct Handshake {
     pub(crate) accept: String,
     /// What was chosen of the offered subprotocols; nothing is answered for the legacy one.
     pub(crate) framing: Framing,
+    /// Only with the v1 framing, in which TEXT frames are free.
+    pub(crate) acknowledges: Acknowledges,
 }
 
 impl Handshake {
@@ -56,9 +64,15 @@ impl Handshake {
             true => Framing::V1,
             false => Framing::Legacy,
         };
+        let promises = framing == Framing::V1 && has_token(headers, &NB_ACK, ACK_CLIENT);
+        let acknowledges = match promises {
+            true => Acknowledges::Client,
+            false => Acknowledges::Pong,
+        };
         Ok(Self {
             accept: accept(key.as_bytes()),
             framing,
+            acknowledges,
         })
     }
 }

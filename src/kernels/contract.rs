@@ -226,6 +226,21 @@ pub struct Attach {
     /// The client breaks on binary frames and on text over 10 MiB: a stock jupyter_server.
     #[serde(default)]
     pub text_only: bool,
+    /// What moves the client's cursor; records of older gateways mean pongs.
+    #[serde(default)]
+    pub acknowledges: Acknowledges,
+}
+
+/// By what a client says how far it has got.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Acknowledges {
+    /// A pong brings back the number that its ping carried.
+    #[default]
+    Pong,
+    /// It forwards to somebody else and says `{"nb":{"ack":N}}` in a TEXT frame when that one has what came
+    /// before the ping with N. Its pongs only say that it is there.
+    Client,
 }
 
 /// The supervisor is ready for the record.

@@ -8,14 +8,16 @@ export const settings = (baseUrl, token) => ServerConnection.makeSettings({
   wsUrl: baseUrl.replace(/^http/, 'ws'),
 });
 
-// Runs a cell to its end; `onText` sees all output so far, `answer` goes to its question.
+// Runs a cell to its end; `onText` sees all output so far, `answer` goes to its question. `largest` is the length of
+// the largest output as JSON.
 export async function run(kernel, code, { answer, onText = () => {} } = {}) {
   const future = kernel.requestExecute({ code, allow_stdin: answer !== undefined });
-  let text = '';
+  let text = '', largest = 0;
   future.onIOPub = ({ header, content }) => {
+    largest = Math.max(largest, JSON.stringify(content).length);
     if (header.msg_type === 'stream') onText(text += content.text);
   };
   future.onStdin = ({ header }) => kernel.sendInputReply({ status: 'ok', value: answer }, header);
   const reply = await future.done;
-  return { text, reply: reply.content };
+  return { text, largest, reply: reply.content };
 }

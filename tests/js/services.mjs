@@ -3,7 +3,7 @@
 //
 // `stock`: there is a stock jupyter_server in between. Two things are beyond it, whatever the gateway does: it takes
 // every message from a gateway for text, so buffers are left out; and its WebSocket client takes 10 MiB at most, so
-// larger output is replaced by a word about it.
+// larger text comes in pieces, other output is replaced by a word about it, and a reply by an error.
 
 import { KernelAPI, KernelManager, SessionManager, KernelSpecAPI } from '@jupyterlab/services';
 import { equal, step } from './check.mjs';
@@ -52,9 +52,16 @@ await step('a session starts its kernel', async () => {
 await step('a cell runs', async () => equal((await run(kernel, 'print(6*7)')).text, '42\n', 'the output'));
 await step('5 MB of output arrive', async () =>
   equal((await run(kernel, 'print("x" * 5_000_000)')).text.length, 5_000_001, 'the length'));
-await step('12 MB at once arrive, or a word about them', async () => {
-  const { text } = await run(kernel, 'print("x" * 12_000_000)');
-  equal(stock ? text.includes('10 MiB') : text.length, stock ? true : 12_000_001, 'the output');
+await step('12 MB of text arrive', async () =>
+  equal((await run(kernel, 'print("x" * 12_000_000)')).text.length, 12_000_001, 'the length'));
+await step('12 MB of other output arrive, or a word about them', async () => {
+  const { text, largest } = await run(kernel, `from IPython.display import display
+display({"text/plain": "x" * 12_000_000}, raw=True)`);
+  equal([largest > 12_000_000, text.includes('10 MiB')], [!stock, Boolean(stock)], 'the output');
+});
+await step('a reply of 12 MB arrives, or an error in its place', async () => {
+  const future = kernel.requestExecute({ code: '', user_expressions: { x: '"x" * 12_000_000' } });
+  equal((await future.done).content.ename, stock && 'ReplyTooLarge', 'the error');
 });
 await step('buffers go to the kernel and come back', async () => {
   await run(kernel, ECHO);

@@ -19,9 +19,9 @@ use crate::gateway::auth::Identity;
 use crate::gateway::error::ApiError;
 use crate::gateway::extract::KernelId;
 use crate::gateway::handover::hand_over;
-use crate::gateway::handshake::{Handshake, V1};
+use crate::gateway::handshake::{ACK_CLIENT, Handshake, NB_ACK, V1};
 use crate::gateway::{Gateway, origin, query};
-use crate::kernels::contract::{Attach, AttachMode, Framing};
+use crate::kernels::contract::{Acknowledges, Attach, AttachMode, Framing};
 
 /// How long a supervisor may take to agree.
 const ATTACH_DEADLINE: Duration = Duration::from_secs(5);
@@ -65,6 +65,7 @@ pub(super) async fn open(
             Handover::Never => AttachMode::Splice,
         },
         text_only: is_jupyter_server,
+        acknowledges: handshake.acknowledges,
     };
     let attachment = match gateway.supervisor(id).attach(ATTACH_DEADLINE).await {
         Ok(attachment) => attachment,
@@ -95,6 +96,10 @@ fn answer(handshake: &Handshake) -> Result<Response, ApiError> {
     headers.insert(SEC_WEBSOCKET_ACCEPT, accept);
     if handshake.framing == Framing::V1 {
         headers.insert(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(V1));
+    }
+    if handshake.acknowledges == Acknowledges::Client {
+        // It knows by this that it talks to nb.
+        headers.insert(NB_ACK, HeaderValue::from_static(ACK_CLIENT));
     }
     Ok(response)
 }

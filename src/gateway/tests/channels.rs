@@ -16,7 +16,7 @@ use super::Front;
 use super::fake::FakeSupervisor;
 use crate::config::Handover;
 use crate::gateway::handshake::V1;
-use crate::kernels::contract::{Attach, AttachMode, Framing};
+use crate::kernels::contract::{Acknowledges, Attach, AttachMode, Framing};
 
 const ID: Uuid = Uuid::from_u128(1);
 
@@ -92,7 +92,7 @@ async fn a_kernel_that_is_not_there_is_an_http_error() {
 async fn a_connection_is_handed_over_with_what_the_client_sent_early() {
     let front = Front::new(Handover::Auto).await;
     let mut fake = FakeSupervisor::start(&front.registry, ID);
-    let offer = format!("Sec-WebSocket-Protocol: {V1}\r\n");
+    let offer = format!("Sec-WebSocket-Protocol: {V1}\r\nNb-Ack: client\r\n");
     let early = vec![7; 5000];
     let mut client = dial(&front, ID, &offer, &early).await;
     let head = head(&mut client).await;
@@ -114,7 +114,9 @@ async fn a_connection_is_handed_over_with_what_the_client_sent_early() {
         left: early.len(),
         mode: AttachMode::Fd,
         text_only: false,
+        acknowledges: Acknowledges::Client,
     };
+    assert!(head.contains("nb-ack: client"), "{head}");
     assert_eq!(attach, expected);
     assert_eq!(read(&mut stream, early.len()).await, early);
     // The gateway is done: the stream ends, and the client's connection does not.

@@ -44,6 +44,7 @@ pub(super) async fn serve(
         },
         framing: attach.framing,
         text_only: attach.text_only,
+        acknowledges: attach.acknowledges,
         expires_in,
     };
     match (attach.mode, fd) {

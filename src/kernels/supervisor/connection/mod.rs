@@ -5,6 +5,7 @@
 
 mod encodings;
 mod output;
+mod text_only;
 mod writer;
 
 use std::cell::Cell;
@@ -14,6 +15,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
+use serde::Deserialize;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 use tokio::time::{sleep, timeout};
 use tracing::{debug, warn};
@@ -21,7 +23,7 @@ use tracing::{debug, warn};
 use super::broker::{Broker, Line};
 use super::journal::Seq;
 use super::sessions::{ConnectionId, Holder};
-use crate::kernels::contract::Framing;
+use crate::kernels::contract::{Acknowledges, Framing};
 use crate::protocol::websocket::{Decoder, Event};
 use crate::protocol::{legacy, v1};
 use encodings::{Encodings, Place};
@@ -52,6 +54,7 @@ pub(super) struct Client {
     pub framing: Framing,
     /// It breaks on binary frames and on large text ones.
     pub(super) text_only: bool,
+    pub(super) acknowledges: Acknowledges,
     /// How long its credential lasts.
     pub expires_in: Option<Duration>,
 }
@@ -82,6 +85,7 @@ struct Shared {
     line: Rc<Line>,
     framing: Framing,
     text_only: bool,
+    acknowledges: Acknowledges,
     /// Among those that share what is encoded, in the legacy framing.
     place: Option<Place>,
     /// The number of the last entry that was written.
@@ -127,6 +131,7 @@ pub(super) async fn serve<R, W>(
         line: Rc::clone(&ticket.line),
         framing: client.framing,
         text_only: client.text_only,
+        acknowledges: client.acknowledges,
         place: is_legacy.then(|| common.encodings.join(ticket.id, ticket.after)),
         written: Cell::new(ticket.after),
         acked: Cell::new(ticket.after),
@@ -198,6 +203,9 @@ async fn read<R: AsyncRead + Unpin>(
 /// Acts on what the client sent.
 async fn act(shared: &Shared, event: Event) {
     match event {
+        Event::Text(payload) if shared.acknowledges == Acknowledges::Client => {
+            told(shared, &payload);
+        }
         Event::Text(payload) | Event::Binary(payload) => {
             shared.parked.set(true);
             shared.broker.room().await;
@@ -215,19 +223,40 @@ async fn act(shared: &Shared, event: Event) {
             shared.pong.set(Some(payload));
             shared.line.wake.notify_one();
         }
-        Event::Pong(payload) => ponged(shared, &payload),
-        Event::Close(_) => {}
+        Event::Pong(payload) if shared.acknowledges == Acknowledges::Pong => {
+            let text = str::from_utf8(&payload).ok();
+            if let Some(seq) = text.and_then(|text| text.parse().ok()) {
+                confirmed(shared, seq);
+            }
+        }
+        Event::Pong(_) | Event::Close(_) => {}
     }
 }
 
-fn ponged(shared: &Shared, payload: &[u8]) {
-    let seq = str::from_utf8(payload)
-        .ok()
-        .and_then(|text| text.parse().ok());
-    let Some(seq) = seq.filter(|seq| *seq <= shared.written.get()) else {
+/// What a client that acknowledges for another says in a TEXT frame.
+fn told(shared: &Shared, payload: &[u8]) {
+    #[derive(Deserialize)]
+    struct Told {
+        nb: Ack,
+    }
+    #[derive(Deserialize)]
+    struct Ack {
+        ack: Seq,
+    }
+    match serde_json::from_slice::<Told>(payload) {
+        Ok(told) => confirmed(shared, told.nb.ack),
+        Err(error) => {
+            warn!(session = %shared.session, %error, "ignored a text that acknowledges nothing")
+        }
+    }
+}
+
+/// The client has everything up to `seq`, if that was written to it.
+fn confirmed(shared: &Shared, seq: Seq) {
+    if seq > shared.written.get() {
         return;
-    };
-    if shared.pinged.get() == Some(seq) {
+    }
+    if shared.pinged.get().is_some_and(|pinged| pinged <= seq) {
         shared.pinged.set(None);
     }
     shared.acknowledge(seq);
@@ -257,7 +286,10 @@ async fn watch(shared: &Shared) {
         if silent_times >= SILENT_TIMES_MAX {
             shared.line.close((4408, "no answer to pings"));
             return sleep(CLOSE_WITHIN).await;
-        } else if !heard || shared.pinged.get().is_none() {
+        } else if !heard
+            || shared.pinged.get().is_none()
+            || shared.acknowledges == Acknowledges::Client
+        {
             shared.ping_due.set(true);
             shared.line.wake.notify_one();
         }

@@ -11,7 +11,7 @@ use tokio::task::LocalSet;
 use tokio::time::{Instant, timeout};
 
 use super::{Client, Common, serve};
-use crate::kernels::contract::Framing;
+use crate::kernels::contract::{Acknowledges, Framing};
 use crate::kernels::supervisor::broker::{Broker, Phase};
 use crate::kernels::supervisor::journal::Journal;
 use crate::kernels::supervisor::journal::far::FarJournal;
@@ -44,7 +44,18 @@ fn connect(broker: &Broker, session: &str) -> DuplexStream {
 
 /// A legacy client is a stock jupyter_server here.
 fn connect_with(broker: &Broker, session: &str, framing: Framing) -> DuplexStream {
-    connect_among(&common(), broker, session, framing)
+    connect_among(&common(), broker, session, framing, Acknowledges::default())
+}
+
+/// A client that acknowledges for somebody else.
+fn connect_companion(broker: &Broker, session: &str) -> DuplexStream {
+    connect_among(
+        &common(),
+        broker,
+        session,
+        Framing::V1,
+        Acknowledges::Client,
+    )
 }
 
 fn connect_among(
@@ -52,6 +63,7 @@ fn connect_among(
     broker: &Broker,
     session: &str,
     framing: Framing,
+    acknowledges: Acknowledges,
 ) -> DuplexStream {
     let (near, far) = duplex(PIPE_BYTES);
     let (reader, writer) = split(near);
@@ -63,6 +75,7 @@ fn connect_among(
         },
         framing,
         text_only: framing == Framing::Legacy,
+        acknowledges,
         expires_in: None,
     };
     let (broker, common) = (broker.clone(), Rc::clone(common));
@@ -185,6 +198,65 @@ fn a_pong_for_what_was_never_written_confirms_nothing() {
         let mut client = connect(&broker, "a");
         assert_eq!(told(&mut client).await, "idle");
         assert_eq!(told(&mut client).await, "one");
+    });
+}
+
+#[test]
+fn whoever_acknowledges_for_another_does_so_by_text_and_not_by_pong() {
+    run(async {
+        let broker = running();
+        let mut client = connect_companion(&broker, "a");
+        assert_eq!(told(&mut client).await, "idle");
+        publish(&broker, "one");
+        assert_eq!(told(&mut client).await, "one");
+        let seq = String::from_utf8(ping(&mut client).await).unwrap();
+        send(&mut client, 0xa, seq.as_bytes()).await;
+        for lie in [
+            r#"{"nb":{"ack":99}}"#,
+            r#"{"nb":{"ack":-1}}"#,
+            r#"{"nb":{}}"#,
+            "x",
+            "",
+        ] {
+            send(&mut client, 0x1, lie.as_bytes()).await;
+        }
+        drop(client);
+        let mut client = connect_companion(&broker, "a");
+        for expected in ["idle", "one"] {
+            assert_eq!(told(&mut client).await, expected);
+        }
+        let seq = String::from_utf8(ping(&mut client).await).unwrap();
+        let ack = format!(r#"{{"nb":{{"ack":{seq}}}}}"#);
+        send(&mut client, 0x1, ack.as_bytes()).await;
+        publish(&broker, "two");
+        assert_eq!(told(&mut client).await, "two");
+        // There is no second ping before the first is acknowledged.
+        ping(&mut client).await;
+        drop(client);
+        let mut client = connect_companion(&broker, "a");
+        for expected in ["idle", "two"] {
+            assert_eq!(told(&mut client).await, expected);
+        }
+    });
+}
+
+#[test]
+fn pongs_keep_a_line_alive_on_which_nobody_acknowledges() {
+    run_paused(async {
+        let broker = running();
+        let mut client = connect_companion(&broker, "a");
+        assert_eq!(told(&mut client).await, "idle");
+        publish(&broker, "one");
+        let first = ping(&mut client).await;
+        send(&mut client, 0xa, &first).await;
+        for _ in 0..10 {
+            let since = Instant::now();
+            let payload = ping(&mut client).await;
+            assert!(since.elapsed() <= Duration::from_secs(25), "{since:?}");
+            assert_eq!(payload, first);
+            send(&mut client, 0xa, &payload).await;
+        }
+        assert_eq!(broker.snapshot().connections, 1);
     });
 }
 
@@ -330,6 +402,17 @@ fn a_stock_jupyter_server_gets_nothing_that_breaks_it() {
         assert_eq!(heard[0]["content"]["data"], "small");
         let note = heard[1]["content"]["text"].as_str().unwrap();
         assert!(note.contains("10 MiB"), "{note}");
+        publish(&broker, &large);
+        let (mut text, mut frames) = (String::new(), 0);
+        while text.len() < large.len() {
+            if let (0x1, payload) = frame(&mut client).await {
+                assert!(payload.len() <= 10 << 20);
+                let message: Value = serde_json::from_slice(&payload).unwrap();
+                text += message["content"]["text"].as_str().unwrap();
+                frames += 1;
+            }
+        }
+        assert_eq!((text == large, frames), (true, 2));
     });
 }
 
@@ -338,8 +421,15 @@ fn connections_that_share_what_is_encoded_get_all_of_it_each_at_its_pace() {
     run(async {
         let (broker, common) = (running(), common());
         let texts: Vec<String> = (0..40).map(|n| format!("{n}").repeat(4000)).collect();
-        let mut clients = ["a", "b", "c"]
-            .map(|session| connect_among(&common, &broker, session, Framing::Legacy));
+        let mut clients = ["a", "b", "c"].map(|session| {
+            connect_among(
+                &common,
+                &broker,
+                session,
+                Framing::Legacy,
+                Acknowledges::Pong,
+            )
+        });
         for client in &mut clients {
             frame(client).await;
         }

@@ -12,12 +12,12 @@ use tracing::warn;
 
 use super::Shared;
 use super::output::Output;
-use crate::kernels::contract::Framing;
-use crate::kernels::supervisor::broker::{Ticket, error_content};
+use super::text_only::{self, Instead};
+use crate::kernels::contract::{Acknowledges, Framing};
+use crate::kernels::supervisor::broker::Ticket;
 use crate::kernels::supervisor::journal::{Batch, Entry, Mark, Read, RequestKey, Seq};
 use crate::kernels::supervisor::sessions::Share;
-use crate::protocol::legacy::{self, EncodeError, Payload};
-use crate::protocol::message::{Channel, Message};
+use crate::protocol::legacy::{self, Payload};
 use crate::protocol::websocket::Opcode;
 
 /// About how much is taken from the journal before it is written.
@@ -166,7 +166,12 @@ fn control_frames(shared: &Shared, position: &Position, output: &mut Output) {
     }
     let wants_ack = all_sent && position.mine > acked && shared.pinged.get().is_none();
     if shared.ping_due.take() || wants_ack {
-        let upto = if all_sent { position.after } else { acked };
+        let upto = match shared.pinged.get() {
+            // Whoever it is waited for has not answered yet, and no more than one is in flight.
+            Some(pinged) if shared.acknowledges == Acknowledges::Client => pinged,
+            _ if all_sent => position.after,
+            _ => acked,
+        };
         shared.pinged.set(Some(upto));
         output.frame(Opcode::Ping, &[Bytes::from(upto.to_string())]);
     }
@@ -179,54 +184,55 @@ fn encode(shared: &Shared, seq: Option<Seq>, entry: &Entry, output: &mut Output)
         (Framing::Legacy, Some(place), Some(seq)) => place.payload(seq, entry),
         (Framing::Legacy, ..) => entry.legacy(),
     };
-    let payload = match payload {
-        Ok(payload) if shared.text_only => text_only(shared, entry, payload),
-        payload => payload,
-    };
     match payload {
+        Ok(Payload::Text(text)) if shared.text_only && text.len() > TEXT_BYTES_MAX => {
+            instead(shared, entry, output);
+        }
+        Ok(Payload::Binary(_)) if shared.text_only => instead(shared, entry, output),
         Ok(Payload::Text(text)) => output.frame(Opcode::Text, &[text]),
         Ok(Payload::Binary(binary)) => output.frame(Opcode::Binary, &[binary]),
         Err(error) => warn!(%error, "a message cannot be sent in the legacy framing"),
     }
 }
 
-/// What a stock jupyter_server survives: no buffers, and instead of output that is too large a word
-/// about it, instead of such a reply an error. All are sent whole to every other client.
-///
-/// One that is sent a larger message drops the connection, is sent it again when it comes back, and so
-/// on for ever.
-fn text_only(shared: &Shared, entry: &Entry, payload: Payload) -> Result<Payload, EncodeError> {
-    let payload = match payload {
-        Payload::Text(text) => text,
-        Payload::Binary(_) => {
-            let (channel, mut message) = entry.message();
-            warn!(session = %shared.session, "left out buffers that jupyter_server cannot take");
-            message.buffers.clear();
-            match legacy::encode(channel, &message)? {
-                Payload::Text(text) | Payload::Binary(text) => text,
+/// What a stock jupyter_server survives; to every other client the entry is sent whole.
+fn instead(shared: &Shared, entry: &Entry, output: &mut Output) {
+    let (channel, message) = entry.message();
+    let session = &shared.session;
+    if !message.buffers.is_empty() {
+        warn!(%session, "left out buffers that jupyter_server cannot take");
+    }
+    let parent = message.parent_header.clone();
+    let payloads: Result<Vec<_>, _> = match text_only::instead(channel, message, TEXT_BYTES_MAX) {
+        Ok(Instead::Messages(messages)) => {
+            if messages.is_empty() {
+                warn!(%session, "left out a message whose header jupyter_server cannot take");
+            }
+            let payloads = messages
+                .iter()
+                .map(|message| legacy::encode(channel, message));
+            payloads.collect()
+        }
+        Ok(Instead::Note(text)) => {
+            warn!(%session, "left out output that is too large for jupyter_server");
+            shared
+                .broker
+                .note(parent, &text)
+                .legacy()
+                .map(|note| vec![note])
+        }
+        Err(error) => Err(error),
+    };
+    match payloads {
+        Ok(payloads) => {
+            for payload in payloads {
+                let (Payload::Text(text) | Payload::Binary(text)) = payload;
+                // The header that a note answers may itself be too large.
+                if text.len() <= TEXT_BYTES_MAX {
+                    output.frame(Opcode::Text, &[text]);
+                }
             }
         }
-    };
-    if payload.len() <= TEXT_BYTES_MAX {
-        return Ok(Payload::Text(payload));
+        Err(error) => warn!(%error, "a message cannot be sent in the legacy framing"),
     }
-    let (channel, message) = entry.message();
-    let left_out = |what| {
-        let size = payload.len();
-        format!(
-            "{what} of {size} bytes is left out: JupyterLab's server takes at most 10 MiB at once"
-        )
-    };
-    if channel == Channel::Iopub {
-        let text = format!("[nb] {}\n", left_out("output"));
-        return shared.broker.note(message.parent_header, &text).legacy();
-    }
-    let content = error_content("TooLarge", &left_out("a reply"));
-    let short = Message {
-        content: content.to_string().into(),
-        metadata: Bytes::from_static(b"{}"),
-        buffers: Vec::new(),
-        ..message
-    };
-    legacy::encode(channel, &short)
 }
