@@ -19,7 +19,7 @@ use self::progress::Progress;
 use self::servers::{Lab, Servers, Token};
 use self::slot::Slot;
 use crate::config::Places;
-use crate::env::{Environment, Uv};
+use crate::env::{Environment, Uv, install_companion};
 use crate::error::Error;
 use crate::gateway;
 
@@ -123,6 +123,7 @@ impl Up {
             Environment::lab(&places.data),
         );
         make(&[&kernels, &lab], places, progress).await?;
+        install_companion(&lab)?;
 
         let start = "starting the gateway";
         let address = step(progress, start, servers.start_gateway(slot, token, root)).await?;

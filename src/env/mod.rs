@@ -2,6 +2,7 @@
 //!
 //! Must not know of kernels, of HTTP, nor of where progress is shown: callers pass a [`Say`].
 
+mod companion;
 mod environment;
 mod lock;
 mod tool;
@@ -9,6 +10,7 @@ mod uv;
 
 use std::path::{Path, PathBuf};
 
+pub use companion::{COMPANION_CLASS, install_companion};
 pub use environment::Environment;
 pub use uv::Uv;
 

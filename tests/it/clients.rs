@@ -47,6 +47,34 @@ async fn jupyterlab_services_through_a_stock_jupyter_server() {
 }
 
 #[tokio::test]
+async fn jupyterlab_services_through_a_jupyter_server_with_the_companion() {
+    let gateway = Gateway::start("auto").await;
+    let server = JupyterServer::start_with_companion("jupyter_server", gateway.port).await;
+    node("services.mjs", &[&server.url, OWN_TOKEN]).await;
+}
+
+#[tokio::test]
+async fn a_companion_comes_back_after_cuts_on_either_side() {
+    let gateway = Gateway::start("auto").await;
+    let behind = async {
+        let cutter = Cutter::start(gateway.port).await;
+        let server = JupyterServer::start_with_companion("jupyter_server", cutter.port).await;
+        let control = cutter.control.to_string();
+        node("cut.mjs", &[&server.url, OWN_TOKEN, &control, "fin", "rst"]).await;
+    };
+    let before = async {
+        let server = JupyterServer::start_with_companion("jupyter_server", gateway.port).await;
+        let cutter = Cutter::start(server.port).await;
+        let (url, control) = (
+            format!("http://127.0.0.1:{}/", cutter.port),
+            cutter.control.to_string(),
+        );
+        node("cut.mjs", &[&url, OWN_TOKEN, &control, "fin", "rst"]).await;
+    };
+    tokio::join!(behind, before);
+}
+
+#[tokio::test]
 async fn jupyterlab_services_come_back_after_a_cut() {
     let gateway = Gateway::start("auto").await;
     let cut = async |how| {
@@ -85,5 +113,21 @@ async fn jupyterlab_of_up_in_a_browser() {
     let up = Up::start(folder.path(), &[data]).await;
     let shots = project("target/screenshots");
     node("lab.mjs", &[&up.url, shots.to_str().unwrap()]).await;
+    up.interrupt().await;
+}
+
+/// What the browser has not got is not acknowledged, though Lab's server had taken it.
+#[tokio::test]
+async fn jupyterlab_of_up_comes_back_when_the_browser_was_cut_off() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = ("NB_DATA_DIR", project("target/nb-data"));
+    let up = Up::start(folder.path(), &[data]).await;
+    let (port, token) = up.lab();
+    let cutter = Cutter::start(port).await;
+    let url = format!("http://127.0.0.1:{}/lab?token={token}", cutter.port);
+    let shots = project("target/screenshots");
+    let control = cutter.control.to_string();
+    let arguments = [&url, shots.to_str().unwrap(), &control, "browser"];
+    node("lab_cut.mjs", &arguments).await;
     up.interrupt().await;
 }

@@ -1,4 +1,4 @@
-//! A stock Jupyter server in gateway mode: its process, its folders, and where it listens.
+//! A Jupyter server in gateway mode, stock or with the companion: its process, its folders, and where it listens.
 //!
 //! Runs from the environment that `nb up` makes, which is made here if no `up` has made it. Must not
 //! know what is asked of it.
@@ -7,7 +7,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
-use nb::env::{Environment, Uv};
+use nb::env::{Environment, Uv, install_companion};
 use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt, BufReader, Lines};
 use tokio::process::{Child, ChildStderr, Command};
@@ -23,12 +23,27 @@ pub(crate) struct JupyterServer {
     _process: Child,
     /// Ends with a slash.
     pub(crate) url: String,
+    pub(crate) port: u16,
     _folder: TempDir,
 }
 
 impl JupyterServer {
-    /// Starts `python -m module` on the gateway behind `port`.
+    /// Starts `python -m module`, stock, on the gateway behind `port`.
     pub(crate) async fn start(module: &str, port: u16) -> Self {
+        Self::start_with(module, port, &[]).await
+    }
+
+    /// Starts one with the companion, which it loads as it does when pip has installed it. One that would call
+    /// a gateway that is away again as often as the stock server gives up at once.
+    pub(crate) async fn start_with_companion(module: &str, port: u16) -> Self {
+        let more = [
+            "--ServerApp.jpserver_extensions={'nb_jupyter': True}",
+            "--GatewayClient.gateway_retry_max=0",
+        ];
+        Self::start_with(module, port, &more).await
+    }
+
+    async fn start_with(module: &str, port: u16, more: &[&str]) -> Self {
         let python = timeout(SET_UP_LIMIT, python()).await;
         let python = python.expect("the environment is not made");
         let folder = tempfile::tempdir().unwrap();
@@ -39,6 +54,7 @@ impl JupyterServer {
             .args(["-I", "-m", module, "--no-browser", "--allow-root"])
             .arg(format!("--gateway-url=http://127.0.0.1:{port}"))
             .args(["--ServerApp.ip=127.0.0.1", "--ServerApp.port=0"])
+            .args(more)
             .current_dir(notebooks)
             .env_clear()
             .env("PATH", std::env::var_os("PATH").unwrap())
@@ -52,12 +68,13 @@ impl JupyterServer {
             .spawn()
             .unwrap();
         let mut log = BufReader::new(process.stderr.take().unwrap()).lines();
-        let url = timeout(LIMIT, url_told(&mut log)).await;
-        let url = url.expect("the server does not say where it listens");
+        let port = timeout(LIMIT, port_told(&mut log)).await;
+        let port = port.expect("the server does not say where it listens");
         tokio::spawn(async move { while show(&mut log).await.is_some() {} });
         Self {
             _process: process,
-            url,
+            url: format!("http://127.0.0.1:{port}/"),
+            port,
             _folder: folder,
         }
     }
@@ -71,6 +88,7 @@ async fn python() -> PathBuf {
         let uv = Uv::find(&data, &|_| ()).await.unwrap();
         environment.make(&uv, &|_| ()).await.unwrap();
     }
+    install_companion(&environment).unwrap();
     environment.python()
 }
 
@@ -82,14 +100,14 @@ fn no_news(folder: &Path) {
     fs::write(settings, r#"{"fetchNews": "false"}"#).unwrap();
 }
 
-async fn url_told(log: &mut Lines<BufReader<ChildStderr>>) -> String {
+async fn port_told(log: &mut Lines<BufReader<ChildStderr>>) -> u16 {
     loop {
         let line = show(log).await.expect("the server has ended");
         let told = line.split_once("http://127.0.0.1:");
         let port = told.and_then(|(_, rest)| rest.split_once('/')?.0.parse::<u16>().ok());
         // The gateway's address is told too, without a page.
         if let Some(port) = port.filter(|_| line.contains("token=")) {
-            return format!("http://127.0.0.1:{port}/");
+            return port;
         }
     }
 }

@@ -76,7 +76,7 @@ impl Up {
     }
 
     /// Lab's port and the token.
-    fn lab(&self) -> (u16, &str) {
+    pub(crate) fn lab(&self) -> (u16, &str) {
         let (address, token) = self.url.split_once("/lab?token=").expect(&self.url);
         (address.rsplit_once(':').unwrap().1.parse().unwrap(), token)
     }

@@ -5,6 +5,21 @@ import { equal, step } from './check.mjs';
 import { withLab } from './notebook.mjs';
 
 const [url, shots] = process.argv.slice(2);
+
+// An image of 3 pixels, and one of 5 when a file has come.
+const WIDGET = `import io, ipywidgets as widgets, PIL.Image
+def png(width):
+    file = io.BytesIO()
+    PIL.Image.new("RGB", (width, 2), "red").save(file, "png")
+    return file.getvalue()
+image, upload, heard = widgets.Image(value=png(3)), widgets.FileUpload(), widgets.Output()
+def came(change):
+    with heard:
+        print("the kernel has", bytes(change["new"][0]["content"]).hex())
+    image.value = png(5)
+upload.observe(came, "value")
+widgets.VBox([image, upload, heard])`;
+
 await withLab(url, shots, async ({ page, open, submit, output, press, state, saveAndReload, prompts, shoot }) => {
   await step('a notebook opens', open);
   await step('a cell runs', async () => output(await submit('print("six times", 6*7)'), 'six times 42'));
@@ -12,6 +27,20 @@ await withLab(url, shots, async ({ page, open, submit, output, press, state, sav
     const cell = await submit('import matplotlib.pyplot as plt\nplt.plot([1, 3, 2]); plt.show()');
     await cell.locator('.jp-OutputArea img').waitFor();
     await shoot('plot');
+  });
+  await step('widgets show and say bytes that are no text', async () => {
+    const cell = await submit(WIDGET);
+    const image = cell.locator('.jp-OutputArea img');
+    await image.waitFor();
+    await page.waitForFunction(image => image.naturalWidth === 3, await image.elementHandle());
+    // What the page knows of the file goes to the kernel as bytes.
+    const bytes = Buffer.from([0xff, 0, 0xfe, 0x80]);
+    const chooser = page.waitForEvent('filechooser');
+    await cell.locator('button', { hasText: 'Upload' }).click();
+    await (await chooser).setFiles({ name: 'a.bin', mimeType: 'application/octet-stream', buffer: bytes });
+    await output(cell, 'the kernel has ff00fe80');
+    await page.waitForFunction(image => image.naturalWidth === 5, await image.elementHandle());
+    await shoot('widgets');
   });
   await step('an error is shown', async () => output(await submit('1/0'), 'ZeroDivisionError'));
   await step('a question is answered', async () => {
