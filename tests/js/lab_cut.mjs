@@ -1,25 +1,30 @@
-// JupyterLab in headless Chromium while its server loses the gateway for 5 s in the middle of a cell.
-// usage: node lab_cut.mjs LAB_URL SCREENSHOT_FOLDER CONTROL_PORT
+// JupyterLab in headless Chromium while something goes away for 5 s in the middle of a cell: its server loses the
+// gateway, or with `browser` the browser loses the server.
+// usage: node lab_cut.mjs LAB_URL SCREENSHOT_FOLDER CONTROL_PORT [browser]
 
 import { equal, step } from './check.mjs';
 import { CELL, FIRST, complete, cut } from './cutter.mjs';
 import { withLab } from './notebook.mjs';
 
-const [url, shots, control] = process.argv.slice(2);
+const [url, shots, control, browser] = process.argv.slice(2);
+const shot = browser ? 'browser-cut' : 'cut';
 const shown = async cell => (await cell.locator('.jp-OutputArea pre').allTextContents()).join('');
 
-await withLab(url, shots, async ({ open, submit, output, press, state, saveAndReload, cell, prompts, shoot }) => {
+await withLab(url, shots, async ({ page, open, submit, output, press, state, saveAndReload, cell, prompts, shoot }) => {
+  // Lab tells of its own accord, and only then, that its server is away.
+  const away = page.locator('.jp-Dialog', { hasText: 'Server Connection Error' });
+  if (browser) await page.addLocatorHandler(away, () => away.locator('.jp-Dialog-button').click());
   await step('a notebook opens', open);
   let twice;
   await step('a cell goes on through a cut', async () => {
     const running = await submit(CELL);
     await output(running, FIRST.trim());
     twice = await cut(control, 'rst', 5000);
-    await shoot('cut-away');
+    await shoot(`${shot}-away`);
     await output(running, 'the end');
     await state('Idle');
     console.log(`${complete(await shown(running), twice)} of at most ${twice} lines came twice`);
-    await shoot('cut-back');
+    await shoot(`${shot}-back`);
   });
   await step('the next cell runs', async () => output(await submit('kept = 1\nprint("on")'), 'on'));
   await step('after a reload the kernel is busy, all lines are there and later cells run', async () => {
@@ -32,5 +37,5 @@ await withLab(url, shots, async ({ open, submit, output, press, state, saveAndRe
     await output(await submit('print("kept", kept)'), 'kept 1');
   });
   equal(await prompts(), 0, 'prompts on the page');
-  await shoot('cut-end');
+  await shoot(`${shot}-end`);
 });
