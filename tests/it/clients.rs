@@ -8,7 +8,7 @@ use tokio::time::timeout;
 
 use crate::cutter::Cutter;
 use crate::gateway::{Gateway, TOKEN, project};
-use crate::jupyter_server::{JupyterServer, OWN_TOKEN};
+use crate::jupyter_server::{self, JupyterServer, OWN_TOKEN};
 use crate::up::Up;
 
 /// A suite that takes longer hangs; its own steps have deadlines of a minute.
@@ -51,6 +51,20 @@ async fn jupyterlab_services_through_a_jupyter_server_with_the_companion() {
     let gateway = Gateway::start("auto").await;
     let server = JupyterServer::start_with_companion("jupyter_server", gateway.port).await;
     node("services.mjs", &[&server.url, OWN_TOKEN]).await;
+}
+
+#[tokio::test]
+async fn the_companions_framings_are_those_of_jupyter_server() {
+    let python = jupyter_server::python().await;
+    let test = Command::new(python)
+        .args(["-B", "tests/test_framing.py"])
+        .current_dir(project("extensions/nb-jupyter"))
+        .env("PYTHONPATH", ".")
+        .kill_on_drop(true)
+        .output();
+    let output = timeout(SUITE_LIMIT, test).await.unwrap().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{said}");
 }
 
 #[tokio::test]
@@ -130,4 +144,22 @@ async fn jupyterlab_of_up_comes_back_when_the_browser_was_cut_off() {
     let arguments = [&url, shots.to_str().unwrap(), &control, "browser"];
     node("lab_cut.mjs", &arguments).await;
     up.interrupt().await;
+}
+
+/// `cargo test --test it -- --ignored --nocapture shift_enter` prints what it takes on this machine.
+#[tokio::test]
+#[ignore = "it measures and asserts nothing"]
+async fn shift_enter_to_text_with_and_without_the_companion() {
+    let gateway = Gateway::start("auto").await;
+    let shots = project("target/screenshots");
+    for round in 1..=2 {
+        let stock = JupyterServer::start("jupyterlab", gateway.port).await;
+        let with = JupyterServer::start_with_companion("jupyterlab", gateway.port).await;
+        for (server, what) in [(stock, "stock"), (with, "with the companion")] {
+            let url = format!("{}lab?token={OWN_TOKEN}", server.url);
+            let what = format!("round {round}, {what}");
+            node("round_trip.mjs", &[&server.url, OWN_TOKEN, &what]).await;
+            node("latency.mjs", &[&url, shots.to_str().unwrap(), &what]).await;
+        }
+    }
 }

@@ -80,8 +80,8 @@ impl JupyterServer {
     }
 }
 
-/// The Python of Lab's environment, which is made once and kept.
-async fn python() -> PathBuf {
+/// The Python of Lab's environment, which is made once and kept, with the companion in it.
+pub(crate) async fn python() -> PathBuf {
     let data = project("target/nb-data");
     let environment = Environment::lab(&data);
     if !environment.is_ready() {
