@@ -51,6 +51,7 @@ async fn jupyterlab_services_through_a_jupyter_server_with_the_companion() {
     let gateway = Gateway::start("auto").await;
     let server = JupyterServer::start_with_companion("jupyter_server", gateway.port).await;
     node("services.mjs", &[&server.url, OWN_TOKEN]).await;
+    node("services.mjs", &[&server.url, OWN_TOKEN, "legacy"]).await;
 }
 
 #[tokio::test]

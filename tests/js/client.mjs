@@ -3,8 +3,15 @@
 import { ServerConnection } from '@jupyterlab/services';
 import WebSocket from 'ws';
 
-export const settings = (baseUrl, token) => ServerConnection.makeSettings({
-  baseUrl, token, WebSocket, appendToken: true,
+// Offers no subprotocol, as old clients do.
+class Legacy extends WebSocket {
+  constructor(url) {
+    super(url);
+  }
+}
+
+export const settings = (baseUrl, token, isLegacy = false) => ServerConnection.makeSettings({
+  baseUrl, token, WebSocket: isLegacy ? Legacy : WebSocket, appendToken: true,
   wsUrl: baseUrl.replace(/^http/, 'ws'),
 });
 

@@ -1,6 +1,7 @@
 // @jupyterlab/services against a gateway, as JupyterLab's own pages use it.
-// usage: node services.mjs BASE_URL TOKEN [stock]
+// usage: node services.mjs BASE_URL TOKEN [stock|legacy]
 //
+// `legacy`: in the legacy framing, as old clients talk.
 // `stock`: there is a stock jupyter_server in between. Two things are beyond it, whatever the gateway does: it takes
 // every message from a gateway for text, so buffers are left out; and its WebSocket client takes 10 MiB at most, so
 // larger text comes in pieces, other output is replaced by a word about it, and a reply by an error.
@@ -9,8 +10,9 @@ import { KernelAPI, KernelManager, SessionManager, KernelSpecAPI } from '@jupyte
 import { equal, step } from './check.mjs';
 import { run, settings } from './client.mjs';
 
-const [baseUrl, token, stock] = process.argv.slice(2);
-const serverSettings = settings(baseUrl, token);
+const [baseUrl, token, how] = process.argv.slice(2);
+const stock = how === 'stock' ? true : undefined;
+const serverSettings = settings(baseUrl, token, how === 'legacy');
 const kernels = new KernelManager({ serverSettings });
 const sessions = new SessionManager({ serverSettings, kernelManager: kernels });
 

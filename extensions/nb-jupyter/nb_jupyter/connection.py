@@ -25,7 +25,7 @@ from tornado.websocket import WebSocketClosedError
 from traitlets import Unicode
 
 from .framing import V1, FramingError, to_legacy, to_v1
-from .upstream import MESSAGE_BYTES_MAX, Upstream
+from .upstream import Upstream
 
 # Between two calls of a gateway that is away.
 RETRY_FIRST_S = 0.25
@@ -37,8 +37,9 @@ STABLE_S = 1.0
 # What a browser may say while the gateway is away; beyond it the browser is told to come back later.
 WAITING_BYTES_MAX = 256 * 1024 * 1024
 
-# A message that so many connections in a row broke on is not sent again.
+# A large message that so many connections in a row broke on is not sent again: the gateway refuses it.
 TRIES_MAX = 3
+LARGE_BYTES = 1024 * 1024
 
 # Close codes: the kernel is gone, this connection was replaced by a newer one, something is wrong here.
 GONE, REPLACED, BROKEN = 1000, 4000, 1011
@@ -69,7 +70,11 @@ class NbWebSocketConnection(GatewayWebSocketConnection):
         self._browser_speaks_v1 = handler.selected_subprotocol == V1
         # Else a reply waits for the browser's delayed acknowledgement of the output before it.
         handler.set_nodelay(True)
-        handler.ws_connection.params.max_message_size = MESSAGE_BYTES_MAX
+        try:
+            # tornado has no public way to do so for one connection.
+            handler.ws_connection.params.max_message_size = WAITING_BYTES_MAX
+        except AttributeError as error:
+            self.log.warning("nb_jupyter: browsers are held to tornado's limit: %s", error)
         stock_on_pong = handler.on_pong
 
         def on_pong(data: bytes) -> None:
@@ -181,7 +186,7 @@ class NbWebSocketConnection(GatewayWebSocketConnection):
                 self.log.warning("nb_jupyter: ignored what a browser sent: %s", error)
             except (WebSocketClosedError, StreamClosedError):
                 self._tries += 1
-                if self._tries < TRIES_MAX:
+                if len(message) < LARGE_BYTES or self._tries < TRIES_MAX:
                     return
                 self.log.error(
                     "nb_jupyter: left out a message of %s bytes that the gateway does not take", len(message)
