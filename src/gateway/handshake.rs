@@ -135,6 +135,20 @@ mod tests {
     }
 
     #[test]
+    fn whoever_acknowledges_for_another_has_to_speak_v1() {
+        let (v1, ack) = ((SEC_WEBSOCKET_PROTOCOL, V1), (NB_ACK, "Client"));
+        for (more, acknowledges) in [
+            (vec![v1.clone()], Acknowledges::Pong),
+            (vec![ack.clone()], Acknowledges::Pong),
+            (vec![v1.clone(), (NB_ACK, "all")], Acknowledges::Pong),
+            (vec![v1, ack], Acknowledges::Client),
+        ] {
+            let handshake = Handshake::read(Version::HTTP_11, &headers("", &more)).unwrap();
+            assert_eq!(handshake.acknowledges, acknowledges, "{more:?}");
+        }
+    }
+
+    #[test]
     fn what_is_no_handshake_is_refused() {
         let status =
             |version, headers: &HeaderMap| Handshake::read(version, headers).unwrap_err().status();
