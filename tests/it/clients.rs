@@ -147,9 +147,9 @@ async fn jupyterlab_of_up_comes_back_when_the_browser_was_cut_off() {
     up.interrupt().await;
 }
 
-/// `cargo test --test it -- --ignored --nocapture shift_enter` prints what it takes on this machine.
+/// Measures, and asserts nothing: `cargo xtask bench lab` prints what it takes on this machine.
+#[cfg(feature = "measure")]
 #[tokio::test]
-#[ignore = "it measures and asserts nothing"]
 async fn shift_enter_to_text_with_and_without_the_companion() {
     let gateway = Gateway::start("auto").await;
     let shots = project("target/screenshots");

@@ -18,6 +18,7 @@ const STEPS: [&[&str]; 4] = [
         "clippy",
         "--workspace",
         "--all-targets",
+        "--all-features",
         "--locked",
         "--",
         "-D",
@@ -27,16 +28,32 @@ const STEPS: [&[&str]; 4] = [
     &["test", "--workspace", "--locked"],
 ];
 
+/// What `cargo xtask bench lab` prints is how long a browser waits for a cell's text.
+const LAB: [&str; 9] = [
+    "test",
+    "--locked",
+    "--features",
+    "measure",
+    "--test",
+    "it",
+    "--",
+    "--nocapture",
+    "shift_enter",
+];
+
 #[expect(
     clippy::print_stderr,
     reason = "a command line program speaks to its terminal"
 )]
 fn main() -> ExitCode {
-    let outcome = match env::args().nth(1).as_deref() {
+    let mut arguments = env::args().skip(1);
+    let (command, part) = (arguments.next(), arguments.next());
+    let outcome = match command.as_deref() {
         Some("setup") => setup(),
         Some("test") => setup().and_then(|()| STEPS.iter().try_for_each(|step| cargo(step))),
+        Some("bench") if part.as_deref() == Some("lab") => setup().and_then(|()| cargo(&LAB)),
         Some("bench") => cargo(&["bench", "--locked"]),
-        _ => Err("usage: cargo xtask setup|test|bench".to_owned()),
+        _ => Err("usage: cargo xtask setup|test|bench [lab]".to_owned()),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
