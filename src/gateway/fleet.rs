@@ -14,10 +14,11 @@ use uuid::Uuid;
 use super::Gateway;
 use super::auth::Identity;
 use super::error::ApiError;
-use super::start::{Asked, PlanError};
+use super::start::{self, Refusal};
 use crate::kernels::client::{CallError, Supervisor};
 use crate::kernels::contract::Kernel;
 use crate::kernels::launch::{Launched, Quota};
+use crate::kernels::plan::Asked;
 use crate::kernels::registry::{Registry, Standing};
 
 /// How long a question waits that something depends on.
@@ -118,13 +119,13 @@ impl Gateway {
         unknown_spec: StatusCode,
     ) -> Result<(Kernel, Launched), ApiError> {
         let (planner, asker) = (self.planner.clone(), identity.clone());
-        let start = spawn_blocking(move || planner.plan(&asked, &asker))
+        let start = spawn_blocking(move || start::plan(&planner, &asked, &asker))
             .await
             .map_err(|error| ApiError::internal(error.to_string()))?
             .map_err(|error| match error {
-                PlanError::BadRequest(message) => ApiError::bad_request(message),
-                PlanError::Forbidden(message) => ApiError::forbidden(message),
-                PlanError::UnknownSpec(message) => {
+                Refusal::BadRequest(message) => ApiError::bad_request(message),
+                Refusal::Forbidden(message) => ApiError::forbidden(message),
+                Refusal::UnknownSpec(message) => {
                     ApiError::user(unknown_spec, "unknown kernelspec", message)
                 }
             })?;

@@ -27,7 +27,6 @@ mod origin;
 mod query;
 mod routes;
 mod server;
-mod specs;
 mod start;
 #[cfg(test)]
 mod tests;
@@ -50,9 +49,11 @@ pub use tokens::{NamedToken, TokenFile};
 
 use crate::config;
 use crate::error::Error;
+use crate::kernels::catalog::Catalog;
 use crate::kernels::contract::Kernel;
 use crate::kernels::kernelspecs::SearchPath;
 use crate::kernels::launch::Launcher;
+use crate::kernels::plan;
 use crate::kernels::registry::Registry;
 
 /// How long it may take then to undo the starts that were cut off.
@@ -85,7 +86,7 @@ struct Gateway {
     audit: audit::Audit,
     registry: Registry,
     launcher: Launcher,
-    planner: start::Planner,
+    planner: plan::Planner,
     config: config::Settings,
     listing: listing::Listing<Vec<Kernel>>,
     metrics: metrics::Metrics,
@@ -96,7 +97,7 @@ struct Gateway {
 
 impl Gateway {
     fn new(settings: Settings) -> Result<Self, Error> {
-        let inherited: BTreeMap<_, _> = start::inherited(settings.environment);
+        let inherited: BTreeMap<_, _> = plan::inherited(settings.environment);
         Ok(Self {
             audit: audit::Audit::open(settings.config.server.audit_file.as_deref())?,
             credentials: auth::Credentials {
@@ -106,8 +107,8 @@ impl Gateway {
             },
             registry: settings.registry,
             launcher: settings.launcher,
-            planner: start::Planner {
-                catalog: specs::Catalog::new(settings.specs, settings.default_python),
+            planner: plan::Planner {
+                catalog: Catalog::new(settings.specs, settings.default_python),
                 root: settings.root,
                 home: settings.home,
                 inherited,

@@ -17,9 +17,9 @@ use super::Gateway;
 use super::auth::Identity;
 use super::error::ApiError;
 use super::models::SessionModel;
-use super::start::{Asked, Place};
 use crate::kernels::contract::{Kernel, NotebookSession};
 use crate::kernels::launch::Launched;
+use crate::kernels::plan::{Asked, Place};
 use crate::kernels::registry::parse_id;
 use crate::kernels::supervisor::compose::timestamp;
 

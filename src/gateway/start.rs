@@ -1,333 +1,62 @@
-//! From what a client asks for to a kernel's start: its command, environment and working directory.
+//! Whose kernel a start is for, and whether they may start it.
 //!
-//! One start's environment is made here from its own request and goes into its own `Start` alone;
-//! nothing is shared between starts and nothing is written back. Blocks on the file system.
+//! How it is started is planned by `kernels::plan`, to which this hands an owner.
 
-use std::collections::BTreeMap;
-use std::path::{Component, Path, PathBuf};
-use std::time::Duration;
-
-use rustix::fs::Access;
-use uuid::Uuid;
-
+use super::Gateway;
 use super::auth::Identity;
-use super::specs::Catalog;
 use crate::config;
-use crate::kernels::contract::{API, Cull, Start};
-use crate::kernels::registry::parse_id;
-use crate::protocol::connection_file::Transport;
+use crate::kernels::contract::Start;
+use crate::kernels::plan::{Asked, PlanError, Planner, Whose, Wishes};
 
-/// The longest variable: well below what one may have in an `execve`.
-const VARIABLE_BYTES_MAX: usize = 64 * 1024;
-
-/// What of the gateway's own environment no kernel gets: secrets of ours, and what would describe
-/// another kernel.
-const WITHHELD: [&str; 3] = ["NB_TOKEN", "JPY_PARENT_PID", "PYTHONEXECUTABLE"];
-const WITHHELD_PREFIXES: [&str; 3] = ["NB_AUTH_", "NB_SERVER_", "KERNEL_"];
-
-/// What a client asks for.
-#[derive(Clone, Default)]
-pub(crate) struct Asked {
-    /// The kernelspec.
-    pub(crate) spec: Option<String>,
-    pub(crate) place: Option<Place>,
-    pub(crate) env: BTreeMap<String, String>,
-}
-
-/// Where a client says that the kernel belongs, as a path below the root folder.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Place {
-    /// A folder, or a file in it.
-    Path(String),
-    /// A notebook, which need not exist.
-    Notebook(String),
-}
-
-/// Why a start cannot be tried.
+/// Why a start is not tried.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum PlanError {
+pub(crate) enum Refusal {
     BadRequest(String),
     UnknownSpec(String),
     Forbidden(String),
 }
 
-/// Makes starts out of requests.
-#[derive(Clone)]
-pub(crate) struct Planner {
-    pub(crate) catalog: Catalog,
-    pub(crate) root: PathBuf,
-    pub(crate) home: PathBuf,
-    /// What every kernel gets of the gateway's own environment, by [`inherited`].
-    pub(crate) inherited: BTreeMap<String, String>,
-    pub(crate) config: config::Settings,
-}
-
-/// What kernels get of an environment.
-pub(crate) fn inherited(
-    environment: impl IntoIterator<Item = (std::ffi::OsString, std::ffi::OsString)>,
-) -> BTreeMap<String, String> {
-    environment
-        .into_iter()
-        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
-        .filter(|(name, _)| {
-            let prefixed = WITHHELD_PREFIXES
-                .iter()
-                .any(|prefix| name.starts_with(prefix));
-            !prefixed && !WITHHELD.contains(&name.as_str())
-        })
-        .collect()
-}
-
-impl Planner {
-    /// The start of a new kernel.
-    pub(crate) fn plan(&self, asked: &Asked, identity: &Identity) -> Result<Start, PlanError> {
-        let wishes = Wishes::read(&asked.env)?;
-        let username = wishes.env.get("KERNEL_USERNAME").map(String::as_str);
-        let owner = identity.acts_for(username).map_err(PlanError::Forbidden)?;
-        let specs = self.catalog.read();
-        let (name, listed) = specs
-            .find(asked.spec.as_deref())
-            .map_err(PlanError::UnknownSpec)?;
-        if !self.may_start(&owner, &name) {
-            let message = format!("the user {owner:?} may not start the kernel {name:?} here");
-            return Err(PlanError::Forbidden(message));
+impl From<PlanError> for Refusal {
+    fn from(error: PlanError) -> Self {
+        match error {
+            PlanError::BadRequest(message) => Self::BadRequest(message),
+            PlanError::UnknownSpec(message) => Self::UnknownSpec(message),
         }
-        let folder = wishes.folder.as_ref().map(PathBuf::from);
-        let place = asked.place.as_ref().map(|place| self.folder_of(place));
-        let asked_for: Vec<PathBuf> = folder.into_iter().chain(place).collect();
-        let (cwd, cwd_note) = choose_folder(&asked_for, &[&self.root, &self.home]);
-
-        let mut env = self.inherited.clone();
-        if let Some(Place::Notebook(path)) = &asked.place {
-            env.insert("JPY_SESSION_NAME".to_owned(), path.clone());
-        }
-        env.extend(wishes.env);
-        let spec_env: Vec<_> = (listed.spec.env.iter())
-            .filter(|(name, _)| is_sound_name(name) && !WITHHELD.contains(&name.as_str()))
-            // What the client asks for wins over the spec.
-            .filter(|(name, _)| !(name.starts_with("KERNEL_") && env.contains_key(*name)))
-            .map(|(name, value)| (name.clone(), substitute(value, &env)))
-            .collect();
-        env.extend(spec_env);
-
-        let kernels = &self.config.kernels;
-        let of_spec = kernels.of_spec.get(&name).cloned().unwrap_or_default();
-        let launch_timeout_ms = wishes
-            .launch_timeout_ms
-            .or(of_spec.launch_timeout_ms)
-            .unwrap_or(kernels.launch_timeout_ms)
-            .min(kernels.launch_timeout_ms_max);
-        let (own, all) = (&of_spec.cull, &kernels.cull);
-        let yes = |own: Option<bool>, all: Option<bool>| own.or(all).unwrap_or(false);
-        let cull = Cull {
-            idle_s: least(own.cull_idle_s.or(all.cull_idle_s), wishes.cull_idle_s),
-            connected: yes(own.cull_connected, all.cull_connected),
-            busy: yes(own.cull_busy, all.cull_busy),
-            age_max_s: own.age_max_s.or(all.age_max_s),
-        };
-        let nb = listed.spec.metadata.get("nb");
-        let transport = nb.and_then(|nb| nb.get("transport")?.as_str());
-        Ok(Start {
-            format: API,
-            kernel_id: wishes.id.to_string(),
-            spec: name,
-            argv: listed.argv(),
-            language: listed.spec.language.clone(),
-            interrupt_mode: listed.spec.interrupt_mode,
-            resource_dir: listed.folder.clone(),
-            env,
-            cwd,
-            cwd_note,
-            transport: match transport {
-                Some("tcp") => Transport::Tcp,
-                _ => Transport::Ipc,
-            },
-            launch_timeout_ms,
-            journal_bytes_max: of_spec
-                .journal_bytes_max
-                .unwrap_or(self.config.journal.bytes_max),
-            message_bytes_max: self.config.limits.message_bytes_max,
-            cull,
-            owner,
-            started_by: identity.name.to_string(),
-        })
     }
+}
 
+/// The start that `identity` asks for, if it may. Blocks on the file system.
+pub(crate) fn plan(
+    planner: &Planner,
+    asked: &Asked,
+    identity: &Identity,
+) -> Result<Start, Refusal> {
+    let wishes = Wishes::read(&asked.env)?;
+    let owner = identity
+        .acts_for(wishes.username())
+        .map_err(Refusal::Forbidden)?;
+    let whose = Whose {
+        owner,
+        started_by: identity.name.to_string(),
+    };
+    let start = planner.plan(asked, wishes, whose)?;
+    if !may_start(&planner.config, &start.owner, &start.spec) {
+        let (owner, spec) = (&start.owner, &start.spec);
+        let message = format!("the user {owner:?} may not start the kernel {spec:?} here");
+        return Err(Refusal::Forbidden(message));
+    }
+    Ok(start)
+}
+
+/// Whether this user may start kernels of this kernelspec.
+fn may_start(config: &config::Settings, user: &str, spec: &str) -> bool {
+    let of_spec = config.kernels.of_spec.get(spec);
+    config.auth.users.may(user) && of_spec.is_none_or(|of_spec| of_spec.users.may(user))
+}
+
+impl Gateway {
     /// Whether this user may start kernels of this kernelspec.
     pub(crate) fn may_start(&self, user: &str, spec: &str) -> bool {
-        let of_spec = self.config.kernels.of_spec.get(spec);
-        self.config.auth.users.may(user) && of_spec.is_none_or(|of_spec| of_spec.users.may(user))
-    }
-
-    /// The folder that a place means; one that would lead out of the root is as good as none.
-    fn folder_of(&self, place: &Place) -> PathBuf {
-        let (Place::Path(path) | Place::Notebook(path)) = place;
-        let relative = Path::new(path.trim_start_matches('/'));
-        let inside = |part| matches!(part, Component::Normal(_) | Component::CurDir);
-        if !relative.components().all(inside) {
-            return self.root.clone();
-        }
-        let full = self.root.join(relative);
-        let is_file = match place {
-            Place::Notebook(_) => true,
-            Place::Path(_) => full.is_file(),
-        };
-        match full.parent() {
-            Some(parent) if is_file => parent.to_owned(),
-            _ => full,
-        }
+        may_start(&self.config, user, spec)
     }
 }
-
-/// What the `KERNEL_*` names of a request mean to us.
-#[derive(Debug)]
-struct Wishes {
-    id: Uuid,
-    folder: Option<String>,
-    launch_timeout_ms: Option<u64>,
-    cull_idle_s: Option<u64>,
-    /// All of them, for the kernel.
-    env: BTreeMap<String, String>,
-}
-
-impl Wishes {
-    fn read(asked: &BTreeMap<String, String>) -> Result<Self, PlanError> {
-        let bad = |message: String| PlanError::BadRequest(message);
-        let mut env = BTreeMap::new();
-        for (name, value) in asked.iter().filter(|(name, _)| name.starts_with("KERNEL_")) {
-            if !is_sound_name(name) || value.contains('\0') {
-                return Err(bad(format!(
-                    "the variable {name:?} cannot be in an environment"
-                )));
-            }
-            if name.len() + value.len() > VARIABLE_BYTES_MAX {
-                return Err(bad(format!(
-                    "a variable of the environment is over {VARIABLE_BYTES_MAX} bytes"
-                )));
-            }
-            env.insert(name.clone(), value.clone());
-        }
-        let id = match env.get("KERNEL_ID") {
-            Some(text) => parse_id(text)
-                .ok_or_else(|| bad(format!("KERNEL_ID {text:?} is no UUID in lower case")))?,
-            None => Uuid::new_v4(),
-        };
-        env.insert("KERNEL_ID".to_owned(), id.to_string());
-        let launch_timeout_ms = match env.get("KERNEL_LAUNCH_TIMEOUT") {
-            Some(text) => Some(milliseconds(text).ok_or_else(|| {
-                bad(format!(
-                    "KERNEL_LAUNCH_TIMEOUT {text:?} is no number of seconds over zero"
-                ))
-            })?),
-            None => None,
-        };
-        let cull_idle_s = match env.get("KERNEL_CULL_IDLE_TIMEOUT") {
-            Some(text) => Some(milliseconds(text).map(|ms| ms.div_ceil(1000)).ok_or_else(
-                || {
-                    bad(format!(
-                        "KERNEL_CULL_IDLE_TIMEOUT {text:?} is no number of seconds over zero"
-                    ))
-                },
-            )?),
-            None => None,
-        };
-        let folder = env.get("KERNEL_WORKING_DIR");
-        Ok(Self {
-            id,
-            folder: folder.filter(|folder| !folder.is_empty()).cloned(),
-            launch_timeout_ms,
-            cull_idle_s,
-            env,
-        })
-    }
-}
-
-/// What a client wishes, within what the server allows.
-fn least(server: Option<u64>, client: Option<u64>) -> Option<u64> {
-    match (server, client) {
-        (Some(server), Some(client)) => Some(server.min(client)),
-        (server, client) => server.or(client),
-    }
-}
-
-/// A number of seconds as text, whole or not.
-fn milliseconds(text: &str) -> Option<u64> {
-    let seconds: f64 = text
-        .trim()
-        .parse()
-        .ok()
-        .filter(|seconds: &f64| !seconds.is_nan())?;
-    let duration = Duration::try_from_secs_f64(seconds.min(1e6)).ok()?;
-    let ms = u64::try_from(duration.as_millis()).ok()?;
-    (ms > 0).then_some(ms)
-}
-
-fn is_sound_name(name: &str) -> bool {
-    !name.is_empty() && !name.contains(['=', '\0'])
-}
-
-/// The first folder that can be worked in, with a note if it is not the first that was asked for.
-fn choose_folder(asked: &[PathBuf], others: &[&Path]) -> (PathBuf, Option<String>) {
-    let mut all = asked
-        .iter()
-        .map(PathBuf::as_path)
-        .chain(others.iter().copied());
-    let chosen = all.find(|folder| is_usable(folder));
-    let chosen = chosen.unwrap_or(Path::new("/")).to_owned();
-    let missed = asked.first().filter(|asked| **asked != chosen);
-    let note = missed.map(|asked| {
-        let (asked, chosen) = (asked.display(), chosen.display());
-        format!("The folder {asked} cannot be worked in here; this kernel works in {chosen}.")
-    });
-    (chosen, note)
-}
-
-fn is_usable(folder: &Path) -> bool {
-    folder.is_absolute() && folder.is_dir() && rustix::fs::access(folder, Access::EXEC_OK).is_ok()
-}
-
-/// Fills `$NAME` and `${NAME}` in as Python's `Template.safe_substitute` does: `$$` is a dollar,
-/// and what is not known stays as it is.
-fn substitute(template: &str, env: &BTreeMap<String, String>) -> String {
-    let mut output = String::with_capacity(template.len());
-    let mut rest = template;
-    while let Some(at) = rest.find('$') {
-        output.push_str(&rest[..at]);
-        let after = &rest[at + 1..];
-        if let Some(tail) = after.strip_prefix('$') {
-            output.push('$');
-            rest = tail;
-            continue;
-        }
-        let braced = after.strip_prefix('{');
-        let name = identifier(braced.unwrap_or(after));
-        let tail = &braced.unwrap_or(after)[name.len()..];
-        let tail = match braced {
-            Some(_) => tail.strip_prefix('}'),
-            None => Some(tail),
-        };
-        match (env.get(name), tail) {
-            (Some(value), Some(tail)) => {
-                output.push_str(value);
-                rest = tail;
-            }
-            _ => {
-                output.push('$');
-                rest = after;
-            }
-        }
-    }
-    output + rest
-}
-
-/// The name that a text begins with; it may be empty.
-fn identifier(text: &str) -> &str {
-    let end = text
-        .char_indices()
-        .find(|(at, c)| !(c.is_ascii_alphabetic() || *c == '_' || *at > 0 && c.is_ascii_digit()))
-        .map_or(text.len(), |(at, _)| at);
-    &text[..end]
-}
-
-#[cfg(test)]
-mod tests;

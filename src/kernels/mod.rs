@@ -1,9 +1,11 @@
 //! A kernel's life: which kernels there are to start, their start and their supervision.
 
+pub mod catalog;
 pub mod client;
 pub mod contract;
 pub mod kept_pid;
 pub mod kernelspecs;
 pub mod launch;
+pub mod plan;
 pub mod registry;
 pub mod supervisor;

@@ -16,7 +16,7 @@ use crate::gateway::auth::Identity;
 use crate::gateway::error::ApiError;
 use crate::gateway::extract::{Body, KernelId, check_texts};
 use crate::gateway::models::KernelModel;
-use crate::gateway::start::{Asked, Place};
+use crate::kernels::plan::{Asked, Place};
 
 /// The body of a start.
 #[derive(Default, Deserialize)]

@@ -18,7 +18,7 @@ use crate::gateway::Gateway;
 use crate::gateway::auth::Identity;
 use crate::gateway::error::ApiError;
 use crate::gateway::extract::{Name, Names};
-use crate::gateway::specs::{Listed, Specs};
+use crate::kernels::catalog::{Listed, Specs};
 use crate::protocol::kernelspec::is_valid_name;
 
 /// A larger resource is not served.
@@ -29,10 +29,10 @@ pub(super) async fn list(
     State(gateway): State<Arc<Gateway>>,
     Extension(identity): Extension<Identity>,
 ) -> Result<Json<Value>, ApiError> {
-    let planner = gateway.planner.clone();
+    let asked = Arc::clone(&gateway);
     blocking(&gateway, move |specs| {
         let models: BTreeMap<_, _> = (specs.by_name.iter())
-            .filter(|(name, _)| planner.may_start(&identity.name, name))
+            .filter(|(name, _)| asked.may_start(&identity.name, name))
             .map(|(name, listed)| (name, model(name, listed)))
             .collect();
         Ok(Json(

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Map, json};
 
-use crate::kernels::kernelspecs::SearchPath;
+use super::kernelspecs::SearchPath;
 use crate::protocol::kernelspec::{InterruptMode, KernelSpec};
 
 /// The kernel of whoever names none.
@@ -15,7 +15,7 @@ const DEFAULT: &str = "python3";
 
 /// Finds kernelspecs.
 #[derive(Clone, Debug)]
-pub(crate) struct Catalog {
+pub struct Catalog {
     search: SearchPath,
     /// The Python of the default environment; it may not exist yet.
     default_python: PathBuf,
@@ -23,21 +23,21 @@ pub(crate) struct Catalog {
 
 /// A spec that can be started.
 #[derive(Clone, Debug)]
-pub(crate) struct Listed {
-    pub(crate) folder: PathBuf,
-    pub(crate) spec: KernelSpec,
+pub struct Listed {
+    pub folder: PathBuf,
+    pub spec: KernelSpec,
 }
 
 /// All that can be started.
 #[derive(Clone, Debug)]
-pub(crate) struct Specs {
-    pub(crate) by_name: BTreeMap<String, Listed>,
+pub struct Specs {
+    pub by_name: BTreeMap<String, Listed>,
     /// What is wrong with those that cannot.
     broken: BTreeMap<String, String>,
 }
 
 impl Catalog {
-    pub(crate) fn new(search: SearchPath, default_python: PathBuf) -> Self {
+    pub fn new(search: SearchPath, default_python: PathBuf) -> Self {
         Self {
             search,
             default_python,
@@ -45,7 +45,7 @@ impl Catalog {
     }
 
     /// Every spec that can be started; broken ones are logged and left out.
-    pub(crate) fn read(&self) -> Specs {
+    pub fn read(&self) -> Specs {
         let mut specs = Specs {
             by_name: BTreeMap::new(),
             broken: BTreeMap::new(),
@@ -99,7 +99,7 @@ impl Catalog {
 impl Listed {
     /// The command. A bare `python` is that of the environment which the spec lies in: `PATH` here is
     /// the gateway's, not that of whoever installed the spec.
-    pub(crate) fn argv(&self) -> Vec<String> {
+    pub fn argv(&self) -> Vec<String> {
         let mut argv = self.spec.argv.clone();
         if let Some(program) = argv.first_mut()
             && program.starts_with("python")
@@ -125,7 +125,7 @@ impl Listed {
 
 impl Specs {
     /// The name of the spec of whoever names none.
-    pub(crate) fn default_name(&self) -> &str {
+    pub fn default_name(&self) -> &str {
         match self.by_name.keys().next() {
             Some(first) if !self.by_name.contains_key(DEFAULT) => first,
             _ => DEFAULT,
@@ -133,7 +133,7 @@ impl Specs {
     }
 
     /// The spec of that name, else the reason why there is none, as a sentence.
-    pub(crate) fn find(&self, name: Option<&str>) -> Result<(String, &Listed), String> {
+    pub fn find(&self, name: Option<&str>) -> Result<(String, &Listed), String> {
         let name = name.filter(|name| !name.is_empty());
         let name = name.unwrap_or(self.default_name()).to_ascii_lowercase();
         match (self.by_name.get(&name), self.broken.get(&name)) {

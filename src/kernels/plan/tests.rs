@@ -26,8 +26,12 @@ fn planner(root: &Path) -> Planner {
     }
 }
 
-fn me() -> Identity {
-    Identity::operator(&"me".into())
+fn plan(planner: &Planner, asked: &Asked) -> Result<Start, PlanError> {
+    let whose = Whose {
+        owner: "me".to_owned(),
+        started_by: "me".to_owned(),
+    };
+    planner.plan(asked, Wishes::read(&asked.env)?, whose)
 }
 
 fn env(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
@@ -55,7 +59,7 @@ fn a_start_has_its_own_names_over_the_specs_and_no_others() {
         ("PATH", "/evil"),
         ("LD_PRELOAD", "x"),
     ];
-    let start = planner.plan(&asked(&pairs), &me()).unwrap();
+    let start = plan(&planner, &asked(&pairs)).unwrap();
     let expected = [
         ("KERNEL_A", "mine"),
         ("KERNEL_ID", ID),
@@ -68,7 +72,7 @@ fn a_start_has_its_own_names_over_the_specs_and_no_others() {
     );
     assert_eq!(start.launch_timeout_ms, 60_000);
 
-    let other = planner.plan(&asked(&[]), &me()).unwrap();
+    let other = plan(&planner, &asked(&[])).unwrap();
     assert_eq!(other.env["KERNEL_A"], "spec");
     assert_ne!(other.kernel_id, ID);
 }
@@ -86,7 +90,7 @@ fn what_cannot_be_is_refused() {
         ("KERNEL_A=B", ""),
         ("KERNEL_A", "nul\0"),
     ] {
-        let error = planner.plan(&asked(&[pair]), &me()).unwrap_err();
+        let error = plan(&planner, &asked(&[pair])).unwrap_err();
         assert!(
             matches!(error, PlanError::BadRequest(_)),
             "{pair:?}: {error:?}"
@@ -96,7 +100,7 @@ fn what_cannot_be_is_refused() {
         spec: Some("../echo".to_owned()),
         ..Asked::default()
     };
-    let error = planner.plan(&nobody, &me()).unwrap_err();
+    let error = plan(&planner, &nobody).unwrap_err();
     assert!(matches!(error, PlanError::UnknownSpec(_)), "{error:?}");
 }
 
@@ -109,7 +113,7 @@ fn launch_timeouts_are_seconds_within_the_servers_bound() {
     let mut planner = planner(root.path());
     planner.config.kernels.launch_timeout_ms_max = 9_000;
     let planned = |planner: &Planner, seconds: &[(&str, &str)]| {
-        let start = planner.plan(&asked(seconds), &me()).unwrap();
+        let start = plan(planner, &asked(seconds)).unwrap();
         start.launch_timeout_ms
     };
     for (seconds, expected) in [("4", 4_000), ("1e300", 9_000), ("inf", 9_000)] {
@@ -129,7 +133,7 @@ fn launch_timeouts_are_seconds_within_the_servers_bound() {
         .of_spec
         .insert("echo".to_owned(), of_spec);
     assert_eq!(planned(&planner, &[]), 2_000);
-    let start = planner.plan(&asked(&[]), &me()).unwrap();
+    let start = plan(&planner, &asked(&[])).unwrap();
     assert_eq!(start.journal_bytes_max, 1);
 }
 
@@ -146,7 +150,7 @@ fn the_working_directory_is_the_asked_one_or_a_note_says_so() {
             place,
             ..asked(pairs)
         };
-        let start = planner.plan(&asked, &me()).unwrap();
+        let start = plan(&planner, &asked).unwrap();
         (start.cwd, start.cwd_note)
     };
     let path = |path: &str| Some(Place::Path(path.to_owned()));
@@ -188,7 +192,7 @@ fn the_working_directory_is_the_asked_one_or_a_note_says_so() {
         root: root.path().join("none"),
         ..planner
     };
-    let start = homeless.plan(&asked(&[]), &me()).unwrap();
+    let start = plan(&homeless, &asked(&[])).unwrap();
     assert_eq!((start.cwd, start.cwd_note), (PathBuf::from("/"), None));
 }
 
