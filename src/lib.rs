@@ -3,6 +3,7 @@
 //!
 //! - [`cli`]: the command line, one thin file per subcommand
 //! - [`gateway`]: the HTTP front that clients see
+//! - [`front`]: the ZeroMQ front of clients that know no gateway
 //! - [`kernels`]: a kernel's life: which there are to start, their start and their supervision
 //! - [`magics`]: what our own cells do
 //! - [`mod@env`]: what a kernel runs in
@@ -12,6 +13,7 @@ pub mod cli;
 pub mod config;
 pub mod env;
 pub mod error;
+pub mod front;
 pub mod gateway;
 pub mod kernels;
 pub mod magics;

@@ -1,6 +1,8 @@
 //! The command line. Each subcommand is one thin file: arguments in, an outcome out.
 
 mod config;
+mod kernel;
+mod launch;
 mod output;
 mod serve;
 mod supervise;
@@ -26,6 +28,9 @@ enum Command {
     Up(up::Up),
     Serve(serve::Serve),
     Config(config::Config),
+    Launch(launch::Launch),
+    #[command(visible_alias = "kernels")]
+    Kernel(kernel::Kernel),
     #[command(visible_alias = "tokens")]
     Token(token::Token),
     #[command(hide = true)]
@@ -38,6 +43,8 @@ pub fn run() -> Result<(), Error> {
         Command::Serve(serve) => serve.run(),
         Command::Up(up) => up.run(),
         Command::Config(config) => config.run(),
+        Command::Launch(launch) => launch.run(),
+        Command::Kernel(kernel) => kernel.run(),
         Command::Token(token) => token.run(),
         Command::Supervise(supervise) => supervise.run(),
     }

@@ -82,7 +82,7 @@ impl Serve {
         let shown = is_ours.then(|| token.reveal().to_owned());
         let settings = Settings {
             token,
-            user: user_name(),
+            user: config::user_name(),
             tokens: TokenFile::new(&places.state),
             launcher: Launcher::new(registry.clone()),
             registry,
@@ -201,18 +201,6 @@ fn root(given: Option<&Path>) -> Result<PathBuf, Error> {
             root.display()
         ))),
     }
-}
-
-/// The operating system's name for our user, else its number.
-fn user_name() -> String {
-    let uid = rustix::process::geteuid().as_raw().to_string();
-    let users = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
-    let mut lines = users.lines().map(|line| line.split(':'));
-    let name = lines.find_map(|mut fields| {
-        let name = fields.next()?;
-        (fields.nth(1)? == uid).then(|| name.to_owned())
-    });
-    name.unwrap_or(uid)
 }
 
 #[cfg(test)]

@@ -115,6 +115,11 @@ pub(super) const KEYS: &[Key] = &[
         "how long a client may make it take",
     ),
     key(
+        "kernels.linger_ms",
+        Integer,
+        "how long a kernel of nb launch lives on without a client",
+    ),
+    key(
         "journal.bytes_max",
         Integer,
         "how much of a kernel's output is kept for clients that are away",

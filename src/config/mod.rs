@@ -12,7 +12,7 @@ mod settings;
 
 pub use import::{Import, import_eg};
 pub use layers::{Layers, Origin, Settled};
-pub use places::{Places, private_folder};
+pub use places::{Places, private_folder, user_name};
 pub use settings::{
     Auth, Culling, Handover, Journal, Kernels, Limits, OfSpec, Server, Settings, Users,
 };

@@ -106,6 +106,8 @@ pub struct Kernels {
     pub launch_timeout_ms: u64,
     /// No client can make a start wait longer.
     pub launch_timeout_ms_max: u64,
+    /// Of `nb launch`, whose client is gone without having ended it.
+    pub linger_ms: u64,
     /// What differs for the kernels of one kernelspec.
     #[serde(flatten)]
     pub of_spec: BTreeMap<String, OfSpec>,
@@ -119,6 +121,7 @@ impl Default for Kernels {
             cull: Culling::default(),
             launch_timeout_ms: 60_000,
             launch_timeout_ms_max: 600_000,
+            linger_ms: 600_000,
             of_spec: BTreeMap::new(),
         }
     }

@@ -8,7 +8,6 @@ use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
-use bytes::{BufMut, BytesMut};
 use futures_util::future::Either;
 use hyper::upgrade::{OnUpgrade, Parts};
 use hyper_util::rt::TokioIo;
@@ -18,8 +17,8 @@ use tokio::net::{TcpStream, UnixStream};
 use tokio::time::timeout;
 
 use super::drain::Drain;
-use crate::kernels::client::Attachment;
-use crate::kernels::contract::{ATTACH_BYTES_MAX, Attach, AttachMode, LEFT_BYTES_MAX};
+use crate::kernels::client::{Attachment, record};
+use crate::kernels::contract::{Attach, AttachMode, LEFT_BYTES_MAX};
 
 /// How long the 101 may take to reach the client, and the record the supervisor.
 const STEP_DEADLINE: Duration = Duration::from_secs(10);
@@ -62,19 +61,6 @@ pub(crate) async fn hand_over(
         AttachMode::Fd => give(client, attachment.stream, &record, &read_buf).await,
         AttachMode::Splice => splice(client, attachment, &record, &read_buf, drain).await,
     }
-}
-
-/// Four bytes of length, big-endian, and JSON.
-fn record(attach: &Attach) -> io::Result<BytesMut> {
-    let json = serde_json::to_vec(attach)?;
-    let length = u32::try_from(json.len()).map_err(io::Error::other)?;
-    if json.len() > ATTACH_BYTES_MAX {
-        return Err(io::Error::other("the record of the handover is too large"));
-    }
-    let mut record = BytesMut::with_capacity(4 + json.len());
-    record.put_u32(length);
-    record.put_slice(&json);
-    Ok(record)
 }
 
 /// Passes the client's descriptor on with the first byte of the record.

@@ -7,7 +7,7 @@ use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use bytes::{Buf, Bytes};
+use bytes::{Buf, BufMut, Bytes, BytesMut};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper::header::{CONNECTION, CONTENT_TYPE, HOST, UPGRADE};
@@ -20,7 +20,9 @@ use tokio::net::UnixStream;
 use tokio::time::timeout;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::contract::{ATTACH_PROTOCOL, ATTACH_READY, ErrorBody, Kernel, NotebookSession};
+use super::contract::{
+    ATTACH_BYTES_MAX, ATTACH_PROTOCOL, ATTACH_READY, Attach, ErrorBody, Kernel, NotebookSession,
+};
 
 /// An answer over this many bytes is refused.
 const ANSWER_BYTES_MAX: usize = 4 * 1024 * 1024;
@@ -225,6 +227,19 @@ impl Supervisor {
         }
         http1::handshake(TokioIo::new(stream)).await.map_err(lost)
     }
+}
+
+/// An [`Attach`] as it is sent: four bytes of length, big-endian, and JSON.
+pub fn record(attach: &Attach) -> io::Result<BytesMut> {
+    let json = serde_json::to_vec(attach)?;
+    let length = u32::try_from(json.len()).map_err(io::Error::other)?;
+    if json.len() > ATTACH_BYTES_MAX {
+        return Err(io::Error::other("the record of the handover is too large"));
+    }
+    let mut record = BytesMut::with_capacity(4 + json.len());
+    record.put_u32(length);
+    record.put_slice(&json);
+    Ok(record)
 }
 
 type Connection = http1::Connection<TokioIo<UnixStream>, Full<Bytes>>;

@@ -63,6 +63,10 @@ pub struct Start {
     /// The user whose token started it; another one where that token acts for others.
     #[serde(default)]
     pub started_by: String,
+    /// Once a client has been there, the kernel ends itself when it has had none for so long; it lives on
+    /// when absent.
+    #[serde(default)]
+    pub linger_ms: Option<u64>,
 }
 
 /// When a kernel is ended by itself; never where nothing is said.

@@ -85,6 +85,17 @@ pub fn inherited(
         .collect()
 }
 
+/// What the kernel of somebody's own process gets of that one's environment.
+pub fn of_caller(
+    environment: impl IntoIterator<Item = (std::ffi::OsString, std::ffi::OsString)>,
+) -> BTreeMap<String, String> {
+    environment
+        .into_iter()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+        .filter(|(name, _)| !WITHHELD.contains(&name.as_str()))
+        .collect()
+}
+
 impl Planner {
     /// The start of a new kernel, `wishes` being what the request's environment asks for.
     pub fn plan(&self, asked: &Asked, wishes: Wishes, whose: Whose) -> Result<Start, PlanError> {
@@ -150,6 +161,7 @@ impl Planner {
             cull,
             owner: whose.owner,
             started_by: whose.started_by,
+            linger_ms: None,
         })
     }
 

@@ -1,4 +1,4 @@
-//! WebSocket frames (RFC 6455), the server's side: masked frames in, unmasked frames out.
+//! WebSocket frames (RFC 6455): masked from clients, unmasked from servers.
 //!
 //! Ours because no crate offers all of: TEXT payloads that are not UTF-8 (jupyter_server sends binary
 //! messages so), one encoded payload shared by many connections, vectored writes, and caps that hold
@@ -59,6 +59,8 @@ impl DecodeError {
 #[derive(Debug)]
 pub struct Decoder {
     message_bytes_max: usize,
+    /// Whether the peer is a client, which masks its frames.
+    masked: bool,
     /// The kind of the fragmented message under way and what came of it.
     partial: Option<(Opcode, BytesMut)>,
 }
@@ -72,11 +74,21 @@ struct FrameHead {
 }
 
 impl Decoder {
-    /// A decoder that refuses messages over `message_bytes_max`, announced or joined from fragments.
+    /// A decoder of what a client sends that refuses messages over `message_bytes_max`, announced or joined
+    /// from fragments.
     pub fn new(message_bytes_max: usize) -> Self {
         Self {
             message_bytes_max,
+            masked: true,
             partial: None,
+        }
+    }
+
+    /// The same of what a server sends.
+    pub fn of_server(message_bytes_max: usize) -> Self {
+        Self {
+            masked: false,
+            ..Self::new(message_bytes_max)
         }
     }
 
@@ -109,8 +121,10 @@ impl Decoder {
         if first & RESERVED != 0 {
             return Err(DecodeError::Protocol("reserved bits without an extension"));
         }
-        if second & MASKED == 0 {
-            return Err(DecodeError::Protocol("a client frame without a mask"));
+        match (self.masked, second & MASKED != 0) {
+            (true, false) => return Err(DecodeError::Protocol("a client frame without a mask")),
+            (false, true) => return Err(DecodeError::Protocol("a server frame with a mask")),
+            _ => {}
         }
         let (length, length_bytes) = match second & !MASKED {
             126 => (
@@ -147,6 +161,15 @@ impl Decoder {
             })
             .ok_or(DecodeError::TooLarge(self.message_bytes_max))?;
         let mask_at = 2 + length_bytes;
+        if !self.masked {
+            return Ok(Some(FrameHead {
+                fin,
+                opcode,
+                head_bytes: mask_at,
+                mask: [0; MASK_BYTES],
+                payload_bytes,
+            }));
+        }
         Ok(input
             .get(mask_at..)
             .and_then(|bytes| bytes.first_chunk())
@@ -197,6 +220,25 @@ impl Decoder {
     }
 }
 
+/// A whole frame as a client sends it.
+pub fn encode_masked(
+    opcode: Opcode,
+    payload: &[u8],
+    mask: [u8; MASK_BYTES],
+    output: &mut BytesMut,
+) {
+    let head = output.len();
+    encode_head(opcode, payload.len(), output);
+    if let Some(length) = output.get_mut(head + 1) {
+        *length |= MASKED;
+    }
+    output.put_slice(&mask);
+    let start = output.len();
+    output.put_slice(payload);
+    unmask(&mut output[start..], mask);
+}
+
+/// Masks as well: the two are the same.
 fn unmask(payload: &mut [u8], mask: [u8; MASK_BYTES]) {
     let word = u64::from_ne_bytes([mask, mask].concat().try_into().unwrap_or_default());
     let mut words = payload.chunks_exact_mut(size_of::<u64>());
@@ -244,6 +286,31 @@ mod tests {
     use proptest::prelude::*;
 
     const MAX: usize = 1 << 20;
+
+    proptest! {
+        #[test]
+        fn what_either_side_sends_the_other_reads_and_no_third(
+            payload in prop::collection::vec(any::<u8>(), 0..70_000),
+            mask in any::<[u8; 4]>(),
+        ) {
+            let (mut masked, mut plain) = (BytesMut::new(), BytesMut::new());
+            encode_masked(Opcode::Binary, &payload, mask, &mut masked);
+            encode_head(Opcode::Binary, payload.len(), &mut plain);
+            plain.put_slice(&payload);
+            prop_assert!(Decoder::of_server(MAX).decode(&mut masked.clone()).is_err());
+            prop_assert!(Decoder::new(MAX).decode(&mut plain.clone()).is_err());
+            let event = Some(Event::Binary(payload.into()));
+            prop_assert_eq!(Decoder::new(MAX).decode(&mut masked).unwrap(), event.as_ref().map(same));
+            prop_assert_eq!(Decoder::of_server(MAX).decode(&mut plain).unwrap(), event);
+        }
+    }
+
+    fn same(event: &Event) -> Event {
+        match event {
+            Event::Binary(payload) => Event::Binary(payload.clone()),
+            _ => unreachable!("no other event is made here"),
+        }
+    }
 
     fn client_frame(fin: bool, opcode: u8, mask: [u8; 4], payload: &[u8]) -> BytesMut {
         let mut frame = BytesMut::new();

@@ -35,7 +35,8 @@ use crate::magics::helper::injection;
 /// Commands that wait for the lifecycle.
 const COMMANDS_MAX: usize = 64;
 
-/// A kernel whose starter is gone and that nobody joins ends itself after this time.
+/// A kernel whose starter is gone, or that is to end when it is alone, and that nobody joins ends itself
+/// after this time.
 const JOINED_WITHIN: Duration = Duration::from_secs(120);
 
 /// The folder is tried again after this time.
@@ -84,6 +85,7 @@ pub async fn run(folder: &Path) -> Result<(), Error> {
     broker.take_over(claims(&cells, &vitals), runner);
     let our_cells = queue_door::serve(cells, broker.clone(), ours, clients.clone());
     let cull = start.cull.clone();
+    let linger = start.linger_ms.map(Duration::from_millis);
     let life = Lifecycle::new(
         start,
         helper,
@@ -93,11 +95,13 @@ pub async fn run(folder: &Path) -> Result<(), Error> {
         asked,
     );
     let (unheard, nobody_heard) = oneshot::channel();
+    let (ready, is_ready) = oneshot::channel();
     let announce = |announcement: Announcement| {
         if let Err(error) = say(&announcement) {
             warn!(%error, "whoever started this kernel is gone");
             let _gone = unheard.send(());
         }
+        let _gone = ready.send(());
         record.save();
     };
     let asker = tokio::select! {
@@ -109,6 +113,7 @@ pub async fn run(folder: &Path) -> Result<(), Error> {
         () = end_on_sigterm(terminate, commands.clone()) => None,
         () = culling::watch(&cull, &broker, &commands) => None,
         () = end_unless_joined(nobody_heard, broker.clone(), commands.clone()) => None,
+        () = end_when_alone(linger, is_ready, broker.clone(), commands.clone()) => None,
     };
     info!("the kernel is gone");
     clients.close();
@@ -236,6 +241,24 @@ async fn end_unless_joined(
             warn!("nobody joined this kernel, it ends");
             end(&commands).await;
         }
+    }
+    std::future::pending().await
+}
+
+/// Ends a kernel that is to live no longer than its clients.
+async fn end_when_alone(
+    linger: Option<Duration>,
+    is_ready: oneshot::Receiver<()>,
+    broker: Broker,
+    commands: mpsc::Sender<Command>,
+) {
+    if let (Some(linger), Ok(())) = (linger, is_ready.await) {
+        let joined = timeout(JOINED_WITHIN.max(linger), broker.joined()).await;
+        if joined.is_ok() {
+            broker.alone_for(linger).await;
+        }
+        info!(?linger, "without a client for so long, the kernel ends");
+        end(&commands).await;
     }
     std::future::pending().await
 }

@@ -14,12 +14,13 @@ mod state;
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::rc::Rc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use tokio::sync::{Notify, mpsc};
+use tokio::time::timeout;
 use tracing::{debug, warn};
 
 use super::activity::Activity;
@@ -136,6 +137,8 @@ pub struct Broker {
     state: Rc<RefCell<State>>,
     /// Rung when the kernel has said something or its phase has changed.
     changed: Rc<Notify>,
+    /// Rung when a connection comes or goes.
+    crowd: Rc<Notify>,
 }
 
 /// A connection that has joined.
@@ -191,6 +194,7 @@ impl Broker {
         Self {
             state: Rc::new(RefCell::new(state)),
             changed: Rc::new(Notify::new()),
+            crowd: Rc::new(Notify::new()),
         }
     }
 
@@ -217,6 +221,7 @@ impl Broker {
         }
         let line = Rc::new(Line::default());
         state.lines.insert(id, Rc::clone(&line));
+        self.crowd.notify_waiters();
         let first = state.true_state();
         if let Phase::Dead(_) = state.phase {
             line.close((1000, "the kernel is dead"));
@@ -236,6 +241,7 @@ impl Broker {
     pub fn leave(&self, session: &str, connection: ConnectionId) {
         let mut state = self.state.borrow_mut();
         state.lines.remove(&connection);
+        self.crowd.notify_waiters();
         state.sessions.leave(session, connection, Instant::now());
         state.release();
     }
@@ -471,6 +477,30 @@ impl Broker {
     /// Whether any client has ever been connected.
     pub fn was_joined(&self) -> bool {
         self.state.borrow().connections_made > 0
+    }
+
+    /// Waits until somebody has ever connected.
+    pub async fn joined(&self) {
+        loop {
+            let crowd = self.crowd.notified();
+            if self.was_joined() {
+                return;
+            }
+            crowd.await;
+        }
+    }
+
+    /// Waits until nobody has been connected for this long.
+    pub async fn alone_for(&self, limit: Duration) {
+        loop {
+            let crowd = self.crowd.notified();
+            let is_alone = self.state.borrow().lines.is_empty();
+            if !is_alone {
+                crowd.await;
+            } else if limit.is_zero() || timeout(limit, crowd).await.is_err() {
+                return;
+            }
+        }
     }
 
     /// What REST shows.

@@ -1,0 +1,159 @@
+//! `nb launch`.
+
+use std::env;
+use std::path::PathBuf;
+
+use jiff::{Span, SpanRelativeTo};
+
+use crate::config::{self, Places};
+use crate::env::default_python;
+use crate::error::Error;
+use crate::front::{self, Gateway, GatewayUrl, Machine, Place, Settings};
+use crate::gateway;
+use crate::kernels::catalog::Catalog;
+use crate::kernels::kernelspecs::SearchPath;
+use crate::kernels::launch::{Launcher, Quota};
+use crate::kernels::plan::{self, Asked, PlanError, Planner, Whose, Wishes};
+use crate::kernels::registry::Registry;
+
+/// Runs a kernel as an ordinary Jupyter kernel: on the sockets of a connection file
+///
+/// Clients that know no gateway start it through a kernelspec, which `nb kernel install` writes. The
+/// kernel has this process's environment and folder, and outlives it: when the client goes without
+/// having ended the kernel, that lives on for the time of --linger, and a gateway of this machine shows it.
+///
+/// SIGINT interrupts the kernel. Ends with 1 when the kernel is dead.
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "NB_LOG sets what is logged to stderr: error, warn, info, debug, or as RUST_LOG."
+)]
+pub(super) struct Launch {
+    /// The kernelspec to start
+    spec: String,
+    /// The connection file, as Jupyter's clients write it
+    #[arg(short = 'f', long = "connection-file", value_name = "FILE")]
+    connection_file: PathBuf,
+    /// How long the kernel lives on without a client, as in 30s or 2h [env: NB_KERNELS_LINGER_MS]
+    /// [default: 600s]
+    #[arg(long, value_name = "TIME")]
+    linger: Option<Span>,
+    /// The kernel ends with the client, even if that did not ask for it
+    #[arg(long, conflicts_with = "linger")]
+    die_with_client: bool,
+    /// Starts the kernel behind this gateway, with the token of --token-file or NB_TOKEN
+    #[arg(long, value_name = "URL")]
+    gateway: Option<String>,
+    /// A file that holds the gateway's token
+    #[arg(long, value_name = "FILE", requires = "gateway")]
+    token_file: Option<PathBuf>,
+    /// Where the kernels' sockets are, a short path [env: NB_SERVER_RUNTIME_DIR] [default: NB_RUNTIME_DIR,
+    /// else one of the user's own]
+    #[arg(long, value_name = "FOLDER")]
+    runtime_dir: Option<String>,
+}
+
+impl Launch {
+    /// Runs until the kernel or the client ends.
+    pub(super) fn run(self) -> Result<(), Error> {
+        super::log_to_stderr("error");
+        let place = match &self.gateway {
+            Some(url) => self.behind(url)?,
+            None => Place::Here(Box::new(self.here()?)),
+        };
+        let settings = Settings {
+            connection_file: self.connection_file,
+            place,
+            client: env::var("JPY_PARENT_PID").ok(),
+            die_with_client: self.die_with_client,
+        };
+        let runtime = super::runtime()?;
+        let outcome = runtime.block_on(front::run(settings));
+        // What blocks on a file system must not keep us from ending.
+        runtime.shutdown_background();
+        outcome
+    }
+
+    fn behind(&self, url: &str) -> Result<Place, Error> {
+        let url = GatewayUrl::parse(url)?;
+        let state = Places::from_env()?.state;
+        let variable = env::var("NB_TOKEN").ok();
+        let (token, _) =
+            gateway::find_token(self.token_file.as_deref(), variable.as_deref(), &state)?;
+        let gateway = Gateway::new(url, Some(token.reveal()))?;
+        Ok(Place::Behind(gateway, self.spec.clone()))
+    }
+
+    fn here(&self) -> Result<Machine, Error> {
+        let mut layers = config::load()?;
+        let runtime_dir = self.runtime_dir.clone();
+        layers.add_flag("server.runtime_dir", "runtime-dir", runtime_dir);
+        let config = layers.settle()?.settings;
+        let places = Places::from_env()?;
+        let runtime_dir = config.server.runtime_dir.as_deref();
+        let registry = Registry::open(runtime_dir.unwrap_or(&places.runtime))?;
+        let linger_ms = match (self.die_with_client, self.linger) {
+            (true, _) => 0,
+            (false, Some(linger)) => milliseconds(linger)?,
+            (false, None) => config.kernels.linger_ms,
+        };
+        let search = SearchPath::from_env().and_own(places.data.join("kernels"));
+        let here = env::current_dir()
+            .map_err(|error| Error::user(format!("there is no current folder: {error}")))?;
+        let quota = Quota {
+            max: config.kernels.max,
+            max_per_user: config.kernels.max_per_user,
+        };
+        let planner = Planner {
+            catalog: Catalog::new(search, default_python(&places.data)),
+            root: here,
+            home: env::home_dir().unwrap_or_else(|| PathBuf::from("/")),
+            inherited: plan::of_caller(env::vars_os()),
+            config,
+        };
+        let me = config::user_name();
+        let whose = Whose {
+            owner: me.clone(),
+            started_by: me,
+        };
+        let asked = Asked {
+            spec: Some(self.spec.clone()),
+            ..Asked::default()
+        };
+        let start = Wishes::read(&asked.env).and_then(|wishes| planner.plan(&asked, wishes, whose));
+        let mut start = start.map_err(|error| match error {
+            PlanError::BadRequest(message) | PlanError::UnknownSpec(message) => {
+                Error::user(message)
+            }
+        })?;
+        start.linger_ms = Some(linger_ms);
+        Ok(Machine {
+            launcher: Launcher::new(registry.clone()),
+            registry,
+            quota,
+            start,
+        })
+    }
+}
+
+fn milliseconds(span: Span) -> Result<u64, Error> {
+    let duration = span.to_duration(SpanRelativeTo::days_are_24_hours());
+    let ms = duration
+        .ok()
+        .and_then(|time| u64::try_from(time.as_millis()).ok());
+    ms.ok_or_else(|| {
+        Error::user("--linger is a time in hours, minutes or seconds, as in 600s or 2h")
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_linger_has_a_unit() {
+        let ms = |text: &str| milliseconds(text.parse().unwrap());
+        assert_eq!(ms("600s").unwrap(), 600_000);
+        assert_eq!(ms("1h 30m").unwrap(), 5_400_000);
+        assert!(ms("-1s").is_err() && "600".parse::<Span>().is_err());
+    }
+}

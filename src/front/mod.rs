@@ -1,0 +1,231 @@
+//! The ZeroMQ front (`nb launch`): a connection file's five sockets before a kernel of nb.
+//!
+//! ```text
+//! client <── sockets ──> relay (who asked what) <── upstream (v1 WebSocket) ──> the kernel's supervisor
+//!                                                    local | remote
+//! ```
+//!
+//! Owns the life of this process: bring-up, one line after the other, the end. The kernel is not its own:
+//! it outlives a front that is killed. Messages are signed anew and otherwise relayed as they are.
+
+mod ends;
+mod local;
+mod remote;
+mod session;
+mod sockets;
+mod upstream;
+
+pub mod relay;
+
+use std::path::{Path, PathBuf};
+use std::pin::pin;
+use std::time::Duration;
+
+use sha2::{Digest, Sha256};
+use tokio::signal::unix::SignalKind;
+use tokio::sync::mpsc;
+use tokio::time::timeout;
+use uuid::{Builder, Uuid};
+
+use self::ends::Ends;
+use self::local::Local;
+use self::session::{End, Session};
+use self::upstream::{Line, Over};
+use crate::error::Error;
+use crate::protocol::connection_file::{self, ConnectionFile};
+
+pub use self::local::Machine;
+pub use self::remote::{Answer, Gateway, GatewayUrl};
+
+/// How long what a start has begun may take to be undone.
+const UNDO_WITHIN: Duration = Duration::from_secs(20);
+
+/// What a front is made of.
+#[derive(Debug)]
+pub struct Settings {
+    pub connection_file: PathBuf,
+    pub place: Place,
+    /// The pid of the client, as `JPY_PARENT_PID` says it.
+    pub client: Option<String>,
+    /// The kernel ends with the client, even if that did not ask for it.
+    pub die_with_client: bool,
+}
+
+/// Where the kernel is.
+#[derive(Debug)]
+pub enum Place {
+    Here(Box<Machine>),
+    /// Behind a gateway, of this kernelspec.
+    Behind(Gateway, String),
+}
+
+/// The kernel of this front.
+enum Kernel {
+    Local(Local),
+    Remote(remote::Remote),
+}
+
+impl Kernel {
+    async fn start(place: &Place, id: Uuid) -> Result<Self, Error> {
+        match place {
+            Place::Here(machine) => Local::start(machine, id).await.map(Self::Local),
+            Place::Behind(gateway, spec) => {
+                let started = remote::Remote::start(gateway, spec, id).await;
+                started.map(Self::Remote)
+            }
+        }
+    }
+
+    async fn attach(&self, session: &str) -> Result<Line, Over> {
+        match self {
+            Self::Local(local) => local.attach(session).await,
+            Self::Remote(remote) => remote.attach(session).await,
+        }
+    }
+
+    async fn interrupt(&self) -> Result<(), String> {
+        match self {
+            Self::Local(local) => local.interrupt().await,
+            Self::Remote(remote) => remote.interrupt().await,
+        }
+    }
+
+    async fn end(&self) {
+        match self {
+            Self::Local(local) => local.end().await,
+            Self::Remote(remote) => remote.end().await,
+        }
+    }
+
+    /// Why it is dead; nothing when it is not there any more.
+    async fn death(&self) -> Option<String> {
+        match self {
+            Self::Local(local) => {
+                let kernel = local.kernel().await?;
+                Some(kernel.nb.get("reason")?.as_str()?.to_owned())
+            }
+            Self::Remote(remote) => remote.death().await,
+        }
+    }
+}
+
+/// Serves until the kernel is ended or dead, or the client is gone.
+pub async fn run(settings: Settings) -> Result<(), Error> {
+    let connection = read(&settings.connection_file)?;
+    let id = kernel_id(&connection, &settings.connection_file);
+    let mut ends = Ends::listen(settings.client.as_deref())?;
+    let mut interrupt = ends::listen(SignalKind::interrupt())?;
+    let sockets = sockets::bind(&connection).await?;
+    let mut heartbeat = pin!(sockets.heartbeat.beat());
+    // Before there is a kernel an interrupt has nothing to end.
+    let started = tokio::select! {
+        started = Kernel::start(&settings.place, id) => started,
+        () = &mut heartbeat => return Ok(()),
+        why = ends.next() => {
+            tracing::info!(why, "ends before its kernel was ready");
+            undone(&settings.place).await;
+            return Ok(());
+        }
+    };
+    let kernel = started?;
+    tracing::info!(kernel = %id, "ready");
+    let (interrupts, asked) = mpsc::channel(session::INTERRUPTS_MAX);
+    let mut session = Session::new(id, &kernel, interrupts.clone());
+    let signals = async {
+        loop {
+            interrupt.recv().await;
+            // Beyond so many, one more changes nothing.
+            let _full = interrupts.try_send(None);
+        }
+    };
+    let interrupting = session::interrupt(&kernel, asked, sockets.replies.clone());
+    let end = tokio::select! {
+        end = session.run(sockets.requests, sockets.replies.clone(), sockets.iopub) => end,
+        () = heartbeat => End::Client("broken sockets"),
+        why = ends.next() => End::Client(why),
+        () = signals => End::Client("SIGINT"),
+        () = interrupting => End::Client("SIGINT"),
+    };
+    let outcome = finish(end, &kernel, settings.die_with_client).await;
+    sockets.replies.flushed().await;
+    outcome
+}
+
+/// What is left to do for the kernel.
+async fn finish(end: End, kernel: &Kernel, die_with_client: bool) -> Result<(), Error> {
+    match end {
+        // Whoever restarts a kernel by starting its process again comes back to the connection file.
+        End::Answered { .. } => Ok(()),
+        End::Client(why) => {
+            tracing::info!(why, "ends; its kernel lives on: {}", !die_with_client);
+            if die_with_client {
+                kernel.end().await;
+            }
+            Ok(())
+        }
+        End::KernelGone => match kernel.death().await {
+            Some(reason) => {
+                kernel.end().await;
+                Err(Error::kernel(reason))
+            }
+            None => Err(Error::kernel("the kernel was ended by somebody else")),
+        },
+        End::Lost(why) => Err(Error::nb(why)),
+    }
+}
+
+async fn undone(place: &Place) {
+    if let Place::Here(machine) = place {
+        let undone = timeout(UNDO_WITHIN, machine.launcher.settled()).await;
+        tracing::debug!(?undone, "the start that was cut off");
+    }
+}
+
+fn read(path: &Path) -> Result<ConnectionFile, Error> {
+    use std::io::Read;
+    let failed = |error: &dyn std::fmt::Display| {
+        Error::user(format!("{} cannot be used: {error}", path.display()))
+    };
+    let mut content = Vec::new();
+    std::fs::File::open(path)
+        .and_then(|file| {
+            file.take(connection_file::FILE_BYTES_MAX as u64 + 1)
+                .read_to_end(&mut content)
+        })
+        .map_err(|error| failed(&error))?;
+    ConnectionFile::decode(&content).map_err(|error| failed(&error))
+}
+
+/// The same for the same connection file. The key is in it, so that nobody can tell who has not read it.
+fn kernel_id(connection: &ConnectionFile, path: &Path) -> Uuid {
+    if connection.key.is_empty() {
+        return Uuid::new_v4();
+    }
+    let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    let mut hash = Sha256::new();
+    for part in [
+        connection.key.as_bytes(),
+        path.as_os_str().as_encoded_bytes(),
+    ] {
+        hash.update((part.len() as u64).to_le_bytes());
+        hash.update(part);
+    }
+    let digest: [u8; 32] = hash.finalize().into();
+    let [head @ .., _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _] = digest;
+    Builder::from_random_bytes(head).into_uuid()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_connection_file_has_one_kernel() {
+        let file = |key: &str| ConnectionFile::ipc("/x".to_owned(), key.to_owned(), String::new());
+        let id = |key, path: &str| kernel_id(&file(key), Path::new(path));
+        assert_eq!(id("k", "/a"), id("k", "/a"));
+        assert_ne!(id("k", "/a"), id("k", "/b"));
+        assert_ne!(id("k", "/a"), id("l", "/a"));
+        assert_ne!(id("", "/a"), id("", "/a"));
+    }
+}
