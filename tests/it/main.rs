@@ -6,6 +6,7 @@ mod clients;
 mod culling;
 mod cutter;
 mod deaths;
+mod front;
 mod gateway;
 mod jupyter_server;
 mod legacy;

@@ -126,16 +126,14 @@ def interrupts():
             interrupt()
             content = reply_to(kc, msg_id)
             assert content["ename"] == "KeyboardInterrupt", content
-        # An idle kernel is not ended by one.
-        km.interrupt_kernel()
-        assert value(kc, "1 + 1") == "2"
-        # It is answered.
+        # It is answered, and an idle kernel is not ended by one.
         request = kc.session.msg("interrupt_request", {})
         kc.control_channel.send(request)
         reply = kc.get_control_msg(timeout=LIMIT)
         while reply["parent_header"]["msg_id"] != request["header"]["msg_id"]:
             reply = kc.get_control_msg(timeout=LIMIT)
         assert reply["msg_type"] == "interrupt_reply" and reply["content"]["status"] == "ok", reply
+        assert value(kc, "1 + 1") == "2"
     finally:
         kc.stop_channels()
         km.shutdown_kernel()
@@ -214,13 +212,43 @@ def deaths():
         content, _ = run(kc, "import os; os.kill(os.getpid(), 9)")
         assert content["status"] == "error" and "SIGKILL" in content["evalue"], content
         assert kernel_pid(kc) != before and front_pid(km) == front
-        kc.stop_channels()
-        km.shutdown_kernel()
-        assert km.provisioner is None or not km.provisioner.has_process
+        process = km.provisioner.process
+        deadline = time.monotonic() + LIMIT
+        while process.poll() is None:
+            assert time.monotonic() < deadline, "it is started again for ever"
+            kc.execute("import os; os.kill(os.getpid(), 9)")
+            try:
+                kc.get_shell_msg(timeout=1)
+            except queue.Empty:
+                pass
+        assert process.returncode == 1, process.returncode
     finally:
         kc.stop_channels()
         km.shutdown_kernel()
     wait_gone(front)
+
+
+def long():
+    """Prints for as long as the file that the environment names is there, and counts what comes."""
+    km, kc = start_new_kernel(kernel_name=KERNEL, startup_timeout=LIMIT)
+    try:
+        print("ready", flush=True)
+        content, printed = run(kc, """
+import os, time
+n = 0
+while os.path.exists(os.environ["IT_GO_ON"]):
+    print(n, flush=True)
+    n += 1
+    time.sleep(0.0005)
+""")
+        lines = printed.split()
+        assert content["status"] == "ok", content
+        expected = [str(n) for n in range(int(value(kc, "n")))]
+        assert lines == expected, f"{len(lines)} lines, {len(set(lines))} different, of {len(expected)}"
+        print(json.dumps({"lines": len(lines)}), flush=True)
+    finally:
+        kc.stop_channels()
+        km.shutdown_kernel()
 
 
 def kept():
@@ -239,7 +267,7 @@ def existing():
         console = [sys.executable, "-m", "jupyter_console", "--simple-prompt"]
         console += ["--existing", km.connection_file]
         done = subprocess.run(
-            console, input="print('is', answer)\nexit\n", capture_output=True, text=True,
+            console, input="print('is', answer)\nexit(keep_kernel=True)\n", capture_output=True, text=True,
             timeout=LIMIT,
         )
         assert "is 42" in done.stdout, (done.stdout, done.stderr)

@@ -5,8 +5,12 @@ use std::fs;
 use std::path::Path;
 use std::process::{Command, ExitCode};
 
-/// The packages of the tests' Python environment.
-const LOCK: &str = "src/env/locks/default.txt";
+/// The Python environments of the tests, each with the lock of its packages: of kernels, and of clients
+/// that know no gateway.
+const PYTHONS: [(&str, &str); 2] = [
+    ("target/test-env", "src/env/locks/default.txt"),
+    ("target/clients-env", "tests/python/clients.lock"),
+];
 
 /// The packages of the client suites.
 const NPM_LOCK: &str = "tests/js/package-lock.json";
@@ -66,7 +70,9 @@ fn main() -> ExitCode {
 
 /// Installs what the tests need, from locks.
 fn setup() -> Result<(), String> {
-    python()?;
+    for (folder, lock) in PYTHONS {
+        python(folder, lock)?;
+    }
     clients()
 }
 
@@ -99,15 +105,14 @@ fn is_there(program: &str) -> bool {
     env::split_paths(&path).any(|folder| folder.join(program).is_file())
 }
 
-/// The Python environment of the tests.
-fn python() -> Result<(), String> {
-    let folder = Path::new("target/test-env");
-    let lock = fs::read_to_string(LOCK).map_err(|error| format!("{LOCK}: {error}"))?;
-    let done = folder.join("made-from");
-    if fs::read_to_string(&done).is_ok_and(|made_from| made_from == lock) {
+/// A Python environment in `folder`.
+fn python(folder: &str, lock: &str) -> Result<(), String> {
+    let packages = fs::read_to_string(lock).map_err(|error| format!("{lock}: {error}"))?;
+    let done = Path::new(folder).join("made-from");
+    if fs::read_to_string(&done).is_ok_and(|made_from| made_from == packages) {
         return Ok(());
     }
-    let make = ["-m", "venv", "--clear", "target/test-env"];
+    let make = ["-m", "venv", "--clear", folder];
     if run("python3", &make).is_err() {
         run(
             "apt-get",
@@ -115,7 +120,7 @@ fn python() -> Result<(), String> {
         )?;
         run("python3", &make)?;
     }
-    let python = folder.join("bin/python").display().to_string();
+    let python = format!("{folder}/bin/python");
     let install = [
         "-m",
         "pip",
@@ -124,10 +129,10 @@ fn python() -> Result<(), String> {
         "--require-hashes",
         "--no-deps",
         "-r",
-        LOCK,
+        lock,
     ];
     run(&python, &install)?;
-    fs::write(&done, lock).map_err(|error| format!("{}: {error}", done.display()))
+    fs::write(&done, packages).map_err(|error| format!("{}: {error}", done.display()))
 }
 
 #[expect(
