@@ -89,7 +89,7 @@ def wait_gone(pid):
 def notebook():
     book = nbformat.v4.new_notebook(
         cells=[
-            cell("for n in range(2000): print(n)"),
+            cell("for n in range(2000): print(n, flush=True)"),
             cell("x = 6 * 7; x"),
             cell("from IPython.display import display, HTML; display(HTML('<b>bold</b>'))"),
             cell("import sys; print('to stderr', file=sys.stderr)"),
