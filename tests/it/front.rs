@@ -257,6 +257,7 @@ async fn a_kernel_may_die_with_its_client() {
 
 #[tokio::test]
 async fn a_lost_line_is_mended_without_loss_or_repetition() {
+    const THEFTS: u64 = 10;
     let home = Home::new(&[]).await;
     let go_on = home.root().join("go-on");
     fs::write(&go_on, "").unwrap();
@@ -268,7 +269,7 @@ async fn a_lost_line_is_mended_without_loss_or_repetition() {
         let (_, sessions) = home.gateway.ask_supervisor(&id, "GET", path, "").await;
         sessions[0].clone()
     };
-    for _ in 0..10 {
+    for _ in 0..THEFTS {
         let before = session().await;
         // Takes the front's place. It reads nothing, so it acknowledges nothing of what is sent to it.
         let thief = home
@@ -286,8 +287,9 @@ async fn a_lost_line_is_mended_without_loss_or_repetition() {
     let read = timeout(LIMIT, stdout.read_line(&mut line)).await;
     read.unwrap().unwrap();
     assert!(client.wait().await.unwrap().success(), "{line}");
+    // At least what was acknowledged between one theft and the next.
     let lines: Value = serde_json::from_str(&line).unwrap();
-    assert!(lines["lines"].as_u64().unwrap() > 100, "{line}");
+    assert!(lines["lines"].as_u64().unwrap() >= THEFTS, "{line}");
 }
 
 #[tokio::test]

@@ -9,6 +9,7 @@ mod deaths;
 mod front;
 mod gateway;
 mod jupyter_server;
+mod kernel_commands;
 mod legacy;
 mod magics;
 mod misbehaviour;

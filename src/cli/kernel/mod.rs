@@ -1,10 +1,12 @@
-//! `nb kernel`: kernels as ordinary kernelspecs.
+//! `nb kernel`: kernels as ordinary kernelspecs, and the kernels of a gateway.
 
+mod fleet;
 mod install;
 
+use self::fleet::Verb;
 use crate::error::Error;
 
-/// Installs kernels where Jupyter's clients find them.
+/// Kernels: installs them for every client, lists, starts and ends them at a gateway
 #[derive(Debug, clap::Args)]
 pub(super) struct Kernel {
     #[command(subcommand)]
@@ -14,6 +16,14 @@ pub(super) struct Kernel {
 #[derive(Debug, clap::Subcommand)]
 enum Command {
     Install(install::Install),
+    List(fleet::List),
+    Start(fleet::Start),
+    /// Ends a kernel
+    Stop(fleet::One),
+    /// Interrupts what a kernel runs
+    Interrupt(fleet::One),
+    /// Restarts a kernel and waits until it is ready
+    Restart(fleet::One),
 }
 
 impl Kernel {
@@ -21,6 +31,11 @@ impl Kernel {
     pub(super) fn run(self) -> Result<(), Error> {
         match self.command {
             Command::Install(install) => install.run(),
+            Command::List(list) => list.run(),
+            Command::Start(start) => start.run(),
+            Command::Stop(one) => one.run(Verb::Stop),
+            Command::Interrupt(one) => one.run(Verb::Interrupt),
+            Command::Restart(one) => one.run(Verb::Restart),
         }
     }
 }

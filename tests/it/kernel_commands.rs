@@ -1,0 +1,96 @@
+//! `nb kernel` against a real gateway: what it prints, and what it answers to what cannot be done.
+
+use serde_json::Value;
+use tokio::process::Command;
+use tokio::time::timeout;
+
+use crate::gateway::{Gateway, LIMIT, TOKEN};
+
+/// The exit code and what was printed on stdout and stderr.
+async fn nb(gateway: &Gateway, token: &str, arguments: &[&str]) -> (i32, String, String) {
+    let command = Command::new(env!("CARGO_BIN_EXE_nb"))
+        .arg("kernel")
+        .args(arguments)
+        .env_clear()
+        .env("HOME", gateway.root())
+        .env(
+            "NB_GATEWAY_URL",
+            format!("http://127.0.0.1:{}", gateway.port),
+        )
+        .env("NB_TOKEN", token)
+        .kill_on_drop(true)
+        .output();
+    let done = timeout(LIMIT, command).await.expect("nb hangs").unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    (
+        done.status.code().unwrap(),
+        text(done.stdout),
+        text(done.stderr),
+    )
+}
+
+#[tokio::test]
+async fn kernels_are_listed_started_interrupted_restarted_and_stopped() {
+    let gateway = Gateway::start("auto").await;
+    gateway.put_plain_spec();
+    let good = async |arguments: &[&str]| {
+        let (code, stdout, stderr) = nb(&gateway, TOKEN, arguments).await;
+        assert_eq!((code, &*stderr), (0, ""), "{arguments:?}");
+        stdout
+    };
+    let id = good(&["start", "plain"]).await.trim().to_owned();
+    let table = good(&["list"]).await;
+    let (heads, row) = table.trim_end().split_once('\n').unwrap();
+    assert!(heads.starts_with("ID "), "{table}");
+    assert!(
+        row.starts_with(&format!("{id}  plain   idle   0 ")),
+        "{table}"
+    );
+    let before = gateway.model(&id).await["nb"]["kernel_pid"].clone();
+    assert_eq!(
+        good(&["restart", &id[..8]]).await,
+        format!("{id} restarted\n")
+    );
+    assert_ne!(gateway.model(&id).await["nb"]["kernel_pid"], before);
+    assert_eq!(
+        good(&["interrupt", &id]).await,
+        format!("{id} interrupted\n")
+    );
+    let stopped = good(&["stop", &id, "--json"]).await;
+    let stopped: Value = serde_json::from_str(&stopped).unwrap();
+    assert_eq!(stopped["outcome"], "stopped");
+    assert_eq!(good(&["list", "--json"]).await, "[]\n");
+}
+
+#[tokio::test]
+async fn what_cannot_be_done_is_told_with_an_exit_code() {
+    let gateway = Gateway::start("auto").await;
+    let unknown = "00000000-0000-4000-8000-000000000001";
+    for (token, arguments, told) in [
+        (TOKEN, ["stop", unknown], "there is no kernel"),
+        (TOKEN, ["stop", "abcdef"], "see `nb kernel list`"),
+        (TOKEN, ["restart", "x"], "is no id of a kernel"),
+        (TOKEN, ["start", "none"], "there is no kernelspec \"none\""),
+        (
+            "wrong",
+            ["list", "--json"],
+            "the gateway wants another token",
+        ),
+        (
+            TOKEN,
+            ["list", "--gateway=https://h"],
+            "nb speaks no TLS yet",
+        ),
+        (
+            TOKEN,
+            ["list", "--gateway=127.0.0.1:1"],
+            "the gateway at 127.0.0.1:1: ",
+        ),
+    ] {
+        let (code, stdout, stderr) = nb(&gateway, token, &arguments).await;
+        assert_eq!((code, &*stdout), (1, ""), "{arguments:?} {stderr}");
+        assert!(stderr.contains(told), "{arguments:?} {stderr}");
+    }
+    let (code, _, _) = nb(&gateway, TOKEN, &["stop"]).await;
+    assert_eq!(code, 2);
+}
