@@ -52,6 +52,8 @@ impl Catalog {
         };
         for (name, found) in self.search.find_all() {
             match found.spec {
+                // It would be a kernel of nb before a kernel of nb.
+                Ok(spec) if is_front(&spec) => {}
                 Ok(mut spec) => {
                     if spec.display_name.is_empty() {
                         spec.display_name.clone_from(&name);
@@ -94,6 +96,12 @@ impl Catalog {
             },
         }
     }
+}
+
+/// Whether a spec's command is `nb launch`, as `nb kernel install` writes it.
+fn is_front(spec: &KernelSpec) -> bool {
+    let nb = spec.metadata.get("nb");
+    nb.and_then(|nb| nb.get("front")?.as_bool()) == Some(true)
 }
 
 impl Listed {
@@ -198,6 +206,13 @@ mod tests {
         put(root.path(), "echo", r#"{"argv":["echo"]}"#);
         put(root.path(), "broken", "{");
         let specs = catalog(root.path()).read();
+        put(
+            root.path(),
+            "an-echo",
+            r#"{"argv":["nb"],"metadata":{"nb":{"front":true}}}"#,
+        );
+        let specs_with_front = catalog(root.path()).read();
+        assert!(!specs_with_front.by_name.contains_key("an-echo"));
         assert_eq!(specs.default_name(), "echo");
         assert_eq!(specs.by_name["echo"].spec.display_name, "echo");
         assert!(!specs.by_name.contains_key("broken"));

@@ -58,16 +58,10 @@ impl Install {
         let chosen: Vec<(String, &Listed)> = match self.specs.is_empty() {
             true => {
                 let own = |(name, listed): (&String, _)| (name.clone(), listed);
-                let all = specs.by_name.iter().map(own);
-                all.filter(|(_, listed)| !is_front(listed)).collect()
+                specs.by_name.iter().map(own).collect()
             }
             false => {
-                let find = |name: &String| match specs.find(Some(name)).map_err(Error::user)? {
-                    (name, listed) if is_front(listed) => Err(Error::user(format!(
-                        "{name} is one that nb has installed; name the one that it is for"
-                    ))),
-                    found => Ok(found),
-                };
+                let find = |name: &String| specs.find(Some(name)).map_err(Error::user);
                 self.specs.iter().map(find).collect::<Result<_, _>>()?
             }
         };
@@ -129,12 +123,6 @@ impl Install {
             .collect();
         output::text(&table(["name", "display name", "outcome", "folder"], &rows))
     }
-}
-
-/// Whether its command is ours.
-fn is_front(listed: &Listed) -> bool {
-    let nb = listed.spec.metadata.get("nb");
-    nb.and_then(|nb| nb.get("front")?.as_bool()) == Some(true)
 }
 
 fn install(name: &str, listed: &Listed, program: &Path, folder: PathBuf) -> io::Result<Installed> {
@@ -242,7 +230,6 @@ mod tests {
         assert_eq!(fs::read_dir(&folder).unwrap().count(), 2);
         listed.spec.display_name = "Echo 2".to_owned();
         assert_eq!(again(&listed), "updated");
-        listed.spec = spec;
-        assert!(is_front(&listed));
+        assert_eq!(spec.metadata["nb"]["front"], true);
     }
 }
