@@ -62,7 +62,10 @@ function lab(page, url) {
       await page.keyboard.press('Control+s');
       await page.locator('.jp-Dialog .jp-mod-accept').click();
       await unsaved.waitFor({ state: 'detached' });
+      const count = await cells().count();
       await page.reload({ waitUntil: 'domcontentloaded' });
+      // Lab shows the first cells while it still makes the others.
+      await cells().nth(count - 1).waitFor({ state: 'attached' });
     },
     cell: n => cells().nth(n),
     prompts: () => page.locator('.jp-toast-button, .Toastify__toast').count(),
