@@ -17,7 +17,7 @@ use axum::response::Response;
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::auth::Identity;
+use super::identity::Identity;
 use crate::error::Error;
 use crate::kernels::supervisor::compose::timestamp;
 

@@ -1,9 +1,7 @@
-//! Who a client is: its token, and the middleware that asks for it.
+//! Who a client is: the middleware that asks for its token.
 //!
-//! The identity comes from the credential and never from what a client says of itself. What of that may be
-//! seen and done is decided here too, so that all routes decide alike.
+//! The identity comes from the credential and never from what a client says of itself.
 
-use std::fmt;
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -13,112 +11,13 @@ use axum::http::Request;
 use axum::http::header::AUTHORIZATION;
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use subtle::ConstantTimeEq;
 
 use super::audit::Peer;
 use super::error::ApiError;
-use super::tokens::{NamedToken, Tokens};
+use super::identity::Identity;
+use super::token::Token;
+use super::tokens::Tokens;
 use super::{Gateway, query};
-use crate::kernels::contract::Kernel;
-
-/// The secret that lets clients in.
-#[derive(Clone)]
-pub struct Token(String);
-
-impl Token {
-    /// A token as it was configured or generated; nothing when it is blank.
-    pub fn new(text: &str) -> Option<Self> {
-        let text = text.trim();
-        (!text.is_empty()).then(|| Self(text.to_owned()))
-    }
-
-    /// The secret itself, to be shown to the one who starts the gateway.
-    pub fn reveal(&self) -> &str {
-        &self.0
-    }
-
-    fn is(&self, presented: &str) -> bool {
-        self.0.as_bytes().ct_eq(presented.as_bytes()).into()
-    }
-}
-
-impl fmt::Debug for Token {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Token")
-    }
-}
-
-/// Whose request it is.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Identity {
-    pub(crate) name: Arc<str>,
-    /// Names the token without being it; connections remember it, so that its end can end them.
-    pub(crate) credential: Arc<str>,
-    /// When the token ends, in seconds since 1970.
-    pub(crate) expires: Option<u64>,
-    rights: Rights,
-}
-
-/// What a token is good for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Rights {
-    /// It is the gateway's own: everything, for everyone.
-    Operator,
-    /// Its user's kernels.
-    User,
-    /// Its user's kernels and those that it starts for others.
-    ActsFor,
-}
-
-impl Identity {
-    /// Whoever has the gateway's own token.
-    pub(crate) fn operator(name: &Arc<str>) -> Self {
-        Self {
-            name: Arc::clone(name),
-            credential: "operator".into(),
-            expires: None,
-            rights: Rights::Operator,
-        }
-    }
-
-    fn of(token: &NamedToken) -> Self {
-        Self {
-            name: token.user.as_str().into(),
-            credential: token.id.as_str().into(),
-            expires: token.expires,
-            rights: match token.acts_for {
-                true => Rights::ActsFor,
-                false => Rights::User,
-            },
-        }
-    }
-
-    /// Whether every kernel is this one's to see: nothing need be looked up.
-    pub(crate) fn sees_all(&self) -> bool {
-        self.rights == Rights::Operator
-    }
-
-    /// Whether this kernel may be seen, used and ended.
-    pub(crate) fn sees(&self, kernel: &Kernel) -> bool {
-        match self.rights {
-            Rights::Operator => true,
-            Rights::User => *self.name == *kernel.owner,
-            Rights::ActsFor => *self.name == *kernel.owner || *self.name == *kernel.started_by,
-        }
-    }
-
-    /// The user that a kernel is started for when the client claims to be `username`.
-    pub(crate) fn acts_for(&self, username: Option<&str>) -> Result<String, String> {
-        match username.filter(|name| !name.is_empty() && **name != *self.name) {
-            None => Ok(self.name.to_string()),
-            Some(other) if self.rights != Rights::User => Ok(other.to_owned()),
-            Some(other) => Err(format!(
-                "KERNEL_USERNAME is {other:?}, but this token is of {:?} and may not act for others",
-                self.name
-            )),
-        }
-    }
-}
 
 /// Lets a request with a token through, its [`Identity`] in its extensions, and notes what came of it.
 pub(crate) async fn require(
@@ -194,6 +93,7 @@ fn presented(header: &str) -> Option<&str> {
 mod tests {
     use super::*;
     use crate::gateway::tokens::TokenFile;
+    use crate::kernels::contract::Kernel;
     use axum::http::HeaderValue;
     use serde_json::json;
 

@@ -15,8 +15,8 @@ use serde::de::DeserializeOwned;
 use uuid::Uuid;
 
 use super::Gateway;
-use super::auth::Identity;
 use super::error::ApiError;
+use super::identity::Identity;
 use crate::kernels::registry::parse_id;
 
 /// How long a body may take to arrive.

@@ -12,8 +12,8 @@ use tokio::time::timeout;
 use uuid::Uuid;
 
 use super::Gateway;
-use super::auth::Identity;
 use super::error::ApiError;
+use super::identity::Identity;
 use super::start::{self, Refusal};
 use crate::kernels::client::{CallError, Supervisor};
 use crate::kernels::contract::Kernel;

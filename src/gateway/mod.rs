@@ -19,6 +19,7 @@ mod extract;
 mod fleet;
 mod handover;
 mod handshake;
+mod identity;
 mod listing;
 mod metrics;
 mod models;
@@ -43,8 +44,7 @@ use jiff::Timestamp;
 use tokio::net::TcpListener;
 use tokio::time::timeout;
 
-pub use auth::Token;
-pub use token::find as find_token;
+pub use token::{Token, find as find_token};
 pub use tokens::{NamedToken, TokenFile};
 
 use crate::config;

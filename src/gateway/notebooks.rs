@@ -14,8 +14,8 @@ use tokio::time::timeout;
 use uuid::Uuid;
 
 use super::Gateway;
-use super::auth::Identity;
 use super::error::ApiError;
+use super::identity::Identity;
 use super::models::SessionModel;
 use crate::kernels::contract::{Kernel, NotebookSession};
 use crate::kernels::launch::Launched;

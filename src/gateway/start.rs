@@ -3,7 +3,7 @@
 //! How it is started is planned by `kernels::plan`, to which this hands an owner.
 
 use super::Gateway;
-use super::auth::Identity;
+use super::identity::Identity;
 use crate::config;
 use crate::kernels::contract::Start;
 use crate::kernels::plan::{Asked, PlanError, Planner, Whose, Wishes};

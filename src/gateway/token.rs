@@ -1,15 +1,45 @@
-//! Where the token comes from: a file, the environment, or one of our own that is kept.
+//! The gateway's own token, and where it comes from: a file, the environment, or one of our own making
+//! that is kept.
 
+use std::fmt;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
+use subtle::ConstantTimeEq;
 use uuid::Uuid;
 
-use super::auth::Token;
 use crate::config::private_folder;
 use crate::error::Error;
+
+/// The secret that lets clients in.
+#[derive(Clone)]
+pub struct Token(String);
+
+impl Token {
+    /// A token as it was configured or generated; nothing when it is blank.
+    pub fn new(text: &str) -> Option<Self> {
+        let text = text.trim();
+        (!text.is_empty()).then(|| Self(text.to_owned()))
+    }
+
+    /// The secret itself, to be shown to the one who starts the gateway.
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+
+    /// Whether what was presented is it.
+    pub(crate) fn is(&self, presented: &str) -> bool {
+        self.0.as_bytes().ct_eq(presented.as_bytes()).into()
+    }
+}
+
+impl fmt::Debug for Token {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Token")
+    }
+}
 
 /// A larger file holds no token.
 const FILE_BYTES_MAX: u64 = 4096;

@@ -15,7 +15,7 @@ use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 use uuid::Uuid;
 
-use super::auth::Token;
+use super::token::Token;
 use crate::config::private_folder;
 use crate::error::Error;
 

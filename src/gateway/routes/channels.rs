@@ -15,11 +15,11 @@ use uuid::Uuid;
 
 use crate::config::Handover;
 use crate::gateway::audit::{Event, What};
-use crate::gateway::auth::Identity;
 use crate::gateway::error::ApiError;
 use crate::gateway::extract::KernelId;
 use crate::gateway::handover::hand_over;
 use crate::gateway::handshake::{ACK_CLIENT, Handshake, NB_ACK, V1};
+use crate::gateway::identity::Identity;
 use crate::gateway::{Gateway, origin, query};
 use crate::kernels::contract::{Acknowledges, Attach, AttachMode, Framing};
 

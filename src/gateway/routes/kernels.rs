@@ -12,9 +12,9 @@ use serde::Deserialize;
 
 use crate::gateway::Gateway;
 use crate::gateway::audit::{Event, What};
-use crate::gateway::auth::Identity;
 use crate::gateway::error::ApiError;
 use crate::gateway::extract::{Body, KernelId, check_texts};
+use crate::gateway::identity::Identity;
 use crate::gateway::models::KernelModel;
 use crate::kernels::plan::{Asked, Place};
 

@@ -15,9 +15,9 @@ use serde_json::{Value, json};
 use tokio::task::spawn_blocking;
 
 use crate::gateway::Gateway;
-use crate::gateway::auth::Identity;
 use crate::gateway::error::ApiError;
 use crate::gateway::extract::{Name, Names};
+use crate::gateway::identity::Identity;
 use crate::kernels::catalog::{Listed, Specs};
 use crate::protocol::kernelspec::is_valid_name;
 

@@ -12,9 +12,9 @@ use serde::Deserialize;
 use super::to_the_end;
 use crate::gateway::Gateway;
 use crate::gateway::audit::{Event, What};
-use crate::gateway::auth::Identity;
 use crate::gateway::error::ApiError;
 use crate::gateway::extract::{Body, Id, check_texts};
+use crate::gateway::identity::Identity;
 use crate::gateway::models::SessionModel;
 use crate::gateway::notebooks::{Changes, Wanted, WantedKernel};
 
