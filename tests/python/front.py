@@ -52,6 +52,7 @@ def run(kc, code, **more):
 def wait_busy(kc, started):
     """Until the cell has said that it runs."""
     deadline = time.monotonic() + LIMIT
+    seen = []
     while time.monotonic() < deadline:
         try:
             message = kc.get_iopub_msg(timeout=1)
@@ -59,7 +60,8 @@ def wait_busy(kc, started):
             continue
         if message["msg_type"] == "stream" and started in message["content"]["text"]:
             return
-    raise TimeoutError(started)
+        seen.append((message["msg_type"], message["content"]))
+    raise TimeoutError(f"{started}; seen: {seen}")
 
 
 def reply_to(kc, msg_id):
@@ -121,7 +123,8 @@ def interrupts():
         endless = "print('begun', flush=True)\nimport time\nwhile True: time.sleep(0.01)"
         # As a message on the control channel, and as the signal that other clients send.
         for interrupt in (km.interrupt_kernel, lambda: os.kill(front_pid(km), signal.SIGINT)):
-            msg_id = kc.execute(endless)
+            # Else ipykernel aborts what it hears right after the error, the next round with it.
+            msg_id = kc.execute(endless, stop_on_error=False)
             wait_busy(kc, "begun")
             interrupt()
             content = reply_to(kc, msg_id)
