@@ -149,6 +149,12 @@ impl Gateway {
         kernel["id"].as_str().unwrap().to_owned()
     }
 
+    /// Ends a kernel.
+    pub(crate) async fn delete(&self, kernel: &str) {
+        let path = format!("/api/kernels/{kernel}");
+        assert_eq!(self.rest("DELETE", &path, "").await.0, 204);
+    }
+
     /// What a kernel's supervisor itself answers.
     pub(crate) async fn supervisor(&self, kernel: &str, path: &str) -> Value {
         let (status, body) = self.ask_supervisor(kernel, "GET", path, "").await;

@@ -20,8 +20,7 @@ async fn peer(manner: &str) -> (Gateway, String) {
 }
 
 async fn delete(gateway: &Gateway, kernel: &str) {
-    let path = format!("/api/kernels/{kernel}");
-    assert_eq!(gateway.rest("DELETE", &path, "").await.0, 204);
+    gateway.delete(kernel).await;
     assert_eq!(gateway.rest("GET", "/api/kernels", "").await.1, json!([]));
 }
 

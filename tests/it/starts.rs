@@ -169,13 +169,7 @@ async fn a_kernel_works_where_it_was_asked_to_and_says_once_when_it_does_not() {
         let restart = format!("/api/kernels/{kernel}/restart");
         assert_eq!(gateway.rest("POST", &restart, "").await.0, 200);
         assert_eq!(client.run("third").await.text, "third");
-        assert_eq!(
-            gateway
-                .rest("DELETE", &format!("/api/kernels/{kernel}"), "")
-                .await
-                .0,
-            204
-        );
+        gateway.delete(kernel).await;
     }
 }
 
@@ -194,13 +188,7 @@ async fn a_kernel_has_the_id_that_was_asked_for_and_nobody_else_gets_it() {
     assert_eq!(answers[0].1["id"], id);
     let mut client = gateway.connect(id, "a").await;
     assert_eq!(client.run("env KERNEL_ID").await.text, id);
-    assert_eq!(
-        gateway
-            .rest("DELETE", &format!("/api/kernels/{id}"), "")
-            .await
-            .0,
-        204
-    );
+    gateway.delete(id).await;
     assert_eq!(gateway.kernel(&body).await, id);
 }
 

@@ -7,7 +7,7 @@ use futures_util::FutureExt;
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
-use super::{Broker, Phase};
+use super::{Broker, OurCell, Phase};
 use crate::kernels::supervisor::journal::memory::MemoryJournal;
 use crate::kernels::supervisor::journal::{Entry, Mark, Read, Seq};
 use crate::kernels::supervisor::sessions::{Access, Holder};
@@ -59,6 +59,15 @@ fn running() -> (Broker, Requests) {
     let (outbox, requests) = mpsc::unbounded_channel();
     broker.open_epoch(outbox);
     (broker, requests)
+}
+
+/// The cells of ours in a kernel that is not IPython.
+fn taken_over(broker: &Broker) -> mpsc::UnboundedReceiver<OurCell> {
+    let registry = Registry::standard();
+    let (runner, ours) = mpsc::unbounded_channel();
+    let claims = move |source: &str| registry.claim(source, Front::Plain);
+    broker.take_over(Box::new(claims), runner);
+    ours
 }
 
 fn entries(broker: &Broker, session: &str, after: Seq) -> Vec<Rc<Entry>> {
@@ -352,10 +361,7 @@ fn requests_that_a_death_answers_are_answered_in_the_order_in_which_they_came() 
 #[tokio::test]
 async fn a_cell_of_ours_that_ends_lets_those_who_wait_for_room_go_on() {
     let (broker, _requests) = running();
-    let registry = Registry::standard();
-    let (runner, mut ours) = mpsc::unbounded_channel();
-    let claims = move |source: &str| registry.claim(source, Front::Plain);
-    broker.take_over(Box::new(claims), runner);
+    let mut ours = taken_over(&broker);
     let a = "a".into();
     broker.join(&a, &me());
     let cell = Message {
@@ -422,10 +428,7 @@ fn requests_fill_the_room_by_number_but_for_those_that_the_kernel_is_done_with()
 #[test]
 fn a_late_reply_to_a_forgotten_cell_still_lets_ours_run() {
     let (broker, _requests) = running();
-    let registry = Registry::standard();
-    let (runner, mut ours) = mpsc::unbounded_channel();
-    let claims = move |source: &str| registry.claim(source, Front::Plain);
-    broker.take_over(Box::new(claims), runner);
+    let mut ours = taken_over(&broker);
     let a = "a".into();
     broker.join(&a, &me());
     let cell = request("a", "1", "execute_request");
