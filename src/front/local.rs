@@ -111,6 +111,7 @@ impl Local {
             mode: AttachMode::Splice,
             text_only: false,
             acknowledges: Acknowledges::Pong,
+            resumes: false,
         };
         let cut = |error: std::io::Error| Over::Cut(error.to_string());
         let record = record(&attach).map_err(cut)?;

@@ -233,6 +233,10 @@ pub struct Attach {
     /// What moves the client's cursor; records of older gateways mean pongs.
     #[serde(default)]
     pub acknowledges: Acknowledges,
+    /// It looks for the cell that an earlier session of its user was watching, some seconds after it has
+    /// come: VS Code.
+    #[serde(default)]
+    pub resumes: bool,
 }
 
 /// By what a client says how far it has got.

@@ -40,6 +40,13 @@ async fn jupyterlab_services_from_node() {
 }
 
 #[tokio::test]
+async fn vs_code_as_its_source_has_it() {
+    let gateway = Gateway::start("auto").await;
+    let url = format!("http://127.0.0.1:{}/", gateway.port);
+    node("vscode.mjs", &[&url, TOKEN]).await;
+}
+
+#[tokio::test]
 async fn jupyterlab_services_through_a_stock_jupyter_server() {
     let gateway = Gateway::start("auto").await;
     let server = JupyterServer::start("jupyter_server", gateway.port).await;

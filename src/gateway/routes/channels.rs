@@ -7,7 +7,8 @@ use axum::Extension;
 use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::http::header::{
-    CONNECTION, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_PROTOCOL, UPGRADE, USER_AGENT,
+    AUTHORIZATION, CONNECTION, ORIGIN, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_PROTOCOL, UPGRADE,
+    USER_AGENT,
 };
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
@@ -66,6 +67,7 @@ pub(super) async fn open(
         },
         text_only: is_jupyter_server,
         acknowledges: handshake.acknowledges,
+        resumes: handshake.framing == Framing::V1 && is_vs_code(&request),
     };
     let attachment = match gateway.supervisor(id).attach(ATTACH_DEADLINE).await {
         Ok(attachment) => attachment,
@@ -84,6 +86,14 @@ pub(super) async fn open(
     let event = Event::new(What::Connect, &id);
     response.extensions_mut().insert(event);
     Ok(response)
+}
+
+/// Nobody else presents its token twice, and a page cannot.
+fn is_vs_code(request: &Request) -> bool {
+    let headers = request.headers();
+    headers.contains_key(AUTHORIZATION)
+        && query::value(request.uri().query(), "token").is_some_and(|token| !token.is_empty())
+        && !headers.contains_key(ORIGIN)
 }
 
 fn answer(handshake: &Handshake) -> Result<Response, ApiError> {

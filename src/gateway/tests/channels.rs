@@ -115,6 +115,7 @@ async fn a_connection_is_handed_over_with_what_the_client_sent_early() {
         mode: AttachMode::Fd,
         text_only: false,
         acknowledges: Acknowledges::Client,
+        resumes: false,
     };
     assert!(head.contains("nb-ack: client"), "{head}");
     assert_eq!(attach, expected);
@@ -132,6 +133,28 @@ async fn a_connection_is_handed_over_with_what_the_client_sent_early() {
     drop(handed);
     let end = timeout(Duration::from_secs(10), client.read(&mut [0])).await;
     assert_eq!(end.unwrap().unwrap(), 0);
+}
+
+/// By the token that it presents twice. The address of `dial` holds one.
+#[tokio::test]
+async fn vs_code_is_known_by_its_handshake() {
+    let front = Front::new(Handover::Auto).await;
+    let mut fake = FakeSupervisor::start(&front.registry, ID);
+    let v1 = format!("Sec-WebSocket-Protocol: {V1}\r\n");
+    let header = "Authorization: token s3cret\r\n";
+    for (more, expected) in [
+        (format!("{v1}{header}"), true),
+        (v1.clone(), false),
+        (header.to_owned(), false),
+        (format!("{v1}{header}Origin: http://nb\r\n"), false),
+    ] {
+        let mut client = dial(&front, ID, &more, b"").await;
+        let head = head(&mut client).await;
+        assert!(head.starts_with("http/1.1 101"), "{head}");
+        let mut stream = fake.attached.recv().await.unwrap();
+        let (attach, _) = receive(&mut stream).await;
+        assert_eq!(attach.resumes, expected, "{more}");
+    }
 }
 
 #[tokio::test]

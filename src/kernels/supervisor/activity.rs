@@ -80,6 +80,11 @@ impl Activity {
         self.busy.first().map(|busy| (&busy.key, &busy.header))
     }
 
+    /// Whether it works on this request.
+    pub fn is_running(&self, key: &RequestKey) -> bool {
+        self.busy.iter().any(|busy| busy.key == *key)
+    }
+
     /// When it last began or ended work.
     pub fn last(&self) -> Timestamp {
         self.last

@@ -45,6 +45,7 @@ pub(super) async fn serve(
         framing: attach.framing,
         text_only: attach.text_only,
         acknowledges: attach.acknowledges,
+        resumes: attach.resumes,
         expires_in,
     };
     match (attach.mode, fd) {

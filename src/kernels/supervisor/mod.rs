@@ -23,6 +23,7 @@ mod vitals;
 
 pub mod activity;
 pub mod broker;
+pub mod catch_up;
 pub mod compose;
 pub mod journal;
 pub mod link;

@@ -4,12 +4,14 @@
 //! with the same id goes on at the cursor. Not to be confused with notebook sessions, Jupyter's REST
 //! objects.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use serde::Serialize;
 
+use super::catch_up::{CatchUp, Share};
 use super::journal::{Entry, RequestKey, Seq};
 
 /// A session without a connection is forgotten after this time.
@@ -17,6 +19,9 @@ pub const EXPIRES_AFTER: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Sessions without a connection beyond this number go, oldest first.
 pub const AWAY_MAX: usize = 256;
+
+/// So many cells of a session are remembered until it has all of what they said.
+const CELLS_MAX: usize = 64;
 
 /// Names one connection; a session has at most one, the newest.
 pub type ConnectionId = u64;
@@ -26,31 +31,6 @@ pub type ConnectionId = u64;
 pub struct Loss {
     pub messages: u64,
     pub bytes: u64,
-}
-
-/// What a new session is to get of what was said before it came: the answers to one request.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct CatchUp {
-    pub request: RequestKey,
-    pub after: Seq,
-}
-
-/// Which entries a session gets.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Share {
-    session: Rc<str>,
-    /// Up to this entry, only what answers this request.
-    catch_up: Option<(Seq, RequestKey)>,
-}
-
-impl Share {
-    /// Whether this entry is one of them.
-    pub fn has(&self, seq: Seq, entry: &Entry) -> bool {
-        match &self.catch_up {
-            Some((until, request)) if seq <= *until => entry.answers(request),
-            _ => entry.is_for(&self.session),
-        }
-    }
 }
 
 /// Who a client is.
@@ -77,6 +57,25 @@ impl Access<'_> {
     }
 }
 
+/// A cell that a session has sent, until it has acknowledged its end.
+#[derive(Debug)]
+struct Cell {
+    request: RequestKey,
+    header: Bytes,
+    /// The entry that says that the kernel has done with it.
+    idle: Option<Seq>,
+}
+
+impl Cell {
+    fn taken_over(catch_up: &CatchUp) -> Option<Self> {
+        catch_up.takes_over.then(|| Self {
+            request: RequestKey::clone(&catch_up.request),
+            header: catch_up.header.clone(),
+            idle: catch_up.idle,
+        })
+    }
+}
+
 #[derive(Debug)]
 struct Session {
     holder: Holder,
@@ -90,6 +89,29 @@ struct Session {
     since: Instant,
     /// Not yet told to the client.
     loss: Loss,
+    cells: VecDeque<Cell>,
+}
+
+impl Session {
+    fn catch_up(&self, cell: &Cell, holder: &Holder, resumes: bool) -> CatchUp {
+        let is_same_user = self.holder.identity == holder.identity;
+        CatchUp {
+            request: RequestKey::clone(&cell.request),
+            header: cell.header.clone(),
+            after: self.cursor,
+            with_reply: is_same_user,
+            takes_over: is_same_user && resumes,
+            idle: cell.idle,
+        }
+    }
+
+    fn acknowledge(&mut self, seq: Seq) {
+        self.cursor = self.cursor.max(seq);
+        let is_over = |cell: &Cell| cell.idle.is_some_and(|idle| idle <= self.cursor);
+        while self.cells.front().is_some_and(is_over) {
+            self.cells.pop_front();
+        }
+    }
 }
 
 /// How a connection starts.
@@ -143,10 +165,8 @@ impl Sessions {
         let session = known.unwrap_or_else(|| Session {
             holder: holder.clone(),
             cursor: catch_up.as_ref().map_or(last, |catch_up| catch_up.after),
-            share: Share {
-                session: Rc::clone(id),
-                catch_up: catch_up.map(|catch_up| (last, catch_up.request)),
-            },
+            cells: catch_up.iter().filter_map(Cell::taken_over).collect(),
+            share: Share::new(id, last, catch_up),
             written: 0,
             connection: None,
             since: now,
@@ -195,8 +215,60 @@ impl Sessions {
         if let Some(session) = self.sessions.get_mut(id)
             && session.connection == Some(connection)
         {
-            session.cursor = session.cursor.max(seq);
+            session.acknowledge(seq);
         }
+    }
+
+    /// The session has sent a cell.
+    pub fn asked(&mut self, id: &str, request: &RequestKey, header: &Bytes) {
+        if let Some(session) = self.sessions.get_mut(id)
+            && session.cells.len() < CELLS_MAX
+        {
+            session.cells.push_back(Cell {
+                request: RequestKey::clone(request),
+                header: header.clone(),
+                idle: None,
+            });
+        }
+    }
+
+    /// The kernel has done with a request, as the entry `seq` says.
+    pub fn done(&mut self, request: &RequestKey, seq: Seq) {
+        let cells = self.sessions.values_mut().flat_map(|s| &mut s.cells);
+        for cell in cells.filter(|cell| cell.request == *request) {
+            cell.idle = Some(seq);
+        }
+    }
+
+    /// The kernel is another one: what it was asked is over.
+    pub fn forget_cells(&mut self) {
+        for session in self.sessions.values_mut() {
+            session.cells.clear();
+        }
+    }
+
+    /// What a new session of `holder` catches up on: the cell that runs. One that `resumes` gets, when
+    /// none runs, the cell whose end the session of the same user that was here last has not seen.
+    pub fn catch_up(
+        &self,
+        holder: &Holder,
+        resumes: bool,
+        runs: impl Fn(&RequestKey) -> bool,
+    ) -> Option<CatchUp> {
+        let running = self.sessions.values().filter_map(|session| {
+            let cell = session.cells.iter().find(|cell| runs(&cell.request))?;
+            Some(session.catch_up(cell, holder, resumes))
+        });
+        // Of the asker and whoever took its place, the one that has most.
+        let running = running.max_by_key(|catch_up| catch_up.after);
+        if running.is_some() || !resumes {
+            return running;
+        }
+        let is_mine = |session: &&Session| session.holder.identity == holder.identity;
+        let away = self.sessions.values().filter(|s| s.connection.is_none());
+        let last = away.filter(is_mine).max_by_key(|session| session.since)?;
+        let cell = last.cells.front().filter(|cell| cell.idle.is_some())?;
+        Some(last.catch_up(cell, holder, resumes))
     }
 
     /// An entry had to go: counted for every session that had not acknowledged it.
@@ -209,7 +281,7 @@ impl Sessions {
                     loss.bytes += bytes;
                 }
             }
-            session.cursor = session.cursor.max(seq);
+            session.acknowledge(seq);
         }
     }
 
@@ -291,124 +363,4 @@ impl Sessions {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::super::journal::{Mark, Route};
-    use super::*;
-    use crate::protocol::message::{Channel, Message};
-
-    fn holder(identity: &str, credential: &str) -> Holder {
-        Holder {
-            identity: identity.into(),
-            credential: credential.into(),
-        }
-    }
-
-    fn entry(route: Route) -> Entry {
-        Entry::new(Channel::Iopub, Message::empty(), route, Mark::Plain)
-    }
-
-    #[test]
-    fn whoever_comes_back_goes_on_after_what_was_acknowledged() {
-        let (mut sessions, now) = (Sessions::default(), Instant::now());
-        let (a, me) = (Rc::from("a"), holder("me", "1"));
-        assert_eq!(sessions.join(&a, &me, 1, 7, None, now).after, 7);
-        sessions.wrote("a", 1, 12);
-        sessions.acknowledge("a", 1, 9);
-        sessions.acknowledge("a", 1, 8);
-        sessions.leave("a", 1, now);
-        let again = sessions.join(&a, &me, 2, 20, None, now);
-        assert_eq!((again.after, again.written, again.replaces), (9, 12, None));
-        let twice = sessions.join(&a, &me, 3, 20, None, now);
-        assert_eq!(twice.replaces, Some(2));
-        // What the replaced connection still says counts no more.
-        sessions.acknowledge("a", 2, 15);
-        sessions.leave("a", 2, now);
-        assert_eq!((sessions.cursor("a"), sessions.counts()), (Some(9), (1, 0)));
-    }
-
-    #[test]
-    fn another_identity_never_gets_a_sessions_messages() {
-        let (mut sessions, now) = (Sessions::default(), Instant::now());
-        let a = Rc::from("a");
-        sessions.join(&a, &holder("alice", "1"), 1, 0, None, now);
-        let joined = sessions.join(&a, &holder("bob", "2"), 2, 5, None, now);
-        assert_eq!(
-            (joined.after, joined.written, joined.replaces),
-            (5, 5, Some(1))
-        );
-    }
-
-    #[test]
-    fn a_new_session_catches_up_on_one_request_however_often_its_line_breaks() {
-        let (mut sessions, now) = (Sessions::default(), Instant::now());
-        let (a, me) = (Rc::from("a"), holder("me", "1"));
-        let parent = |id: &str| Message {
-            parent_header: format!(r#"{{"session":"s","msg_id":"{id}"}}"#).into(),
-            ..Message::empty()
-        };
-        let iopub = |message| Entry::new(Channel::Iopub, message, Route::Everyone, Mark::Plain);
-        let (of_it, other) = (iopub(parent("1")), iopub(parent("2")));
-        let catch_up = CatchUp {
-            request: "s\n1".into(),
-            after: 4,
-        };
-        sessions.join(&a, &me, 1, 9, Some(catch_up.clone()), now);
-        sessions.acknowledge("a", 1, 6);
-        let again = sessions.join(&a, &me, 2, 20, Some(catch_up), now);
-        assert_eq!(again.after, 6);
-        let has = |seq, entry| again.share.has(seq, entry);
-        assert_eq!([has(9, &of_it), has(9, &other)], [true, false]);
-        assert_eq!([has(10, &of_it), has(10, &other)], [true, true]);
-        sessions.dropped(8, &other);
-        assert_eq!(sessions.take_loss("a"), None);
-        sessions.dropped(9, &of_it);
-        assert_eq!(sessions.take_loss("a").unwrap().messages, 1);
-    }
-
-    #[test]
-    fn a_loss_is_told_once_and_only_to_whom_it_concerns() {
-        let (mut sessions, now) = (Sessions::default(), Instant::now());
-        let me = holder("me", "1");
-        for (connection, id) in ["a", "b", "c"].into_iter().enumerate() {
-            sessions.join(&Rc::from(id), &me, connection as u64, 0, None, now);
-        }
-        sessions.acknowledge("c", 2, 2);
-        sessions.dropped(1, &entry(Route::Everyone));
-        sessions.dropped(2, &entry(Route::Session(Rc::from("b"))));
-        let messages = |loss: Option<Loss>| loss.map_or(0, |loss| loss.messages);
-        let lost = ["a", "b", "c"].map(|id| messages(sessions.take_loss(id)));
-        assert_eq!(lost, [1, 2, 0]);
-        assert_eq!(sessions.take_loss("a"), None);
-        assert_eq!(sessions.lost().messages, 3);
-    }
-
-    #[test]
-    fn sessions_that_stay_away_are_forgotten() {
-        let (mut sessions, now) = (Sessions::default(), Instant::now());
-        let me = holder("me", "1");
-        for id in 0..AWAY_MAX as u64 + 10 {
-            let at = now + Duration::from_millis(id);
-            let name: Rc<str> = id.to_string().into();
-            sessions.join(&name, &me, id, 0, None, at);
-            sessions.leave(&name, id, at);
-        }
-        assert_eq!(sessions.counts(), (0, AWAY_MAX));
-        assert!(sessions.get("9").is_none() && sessions.get("10").is_some());
-        sessions.expire(now + EXPIRES_AFTER * 2);
-        assert_eq!(sessions.counts(), (0, 0));
-        assert_eq!(sessions.acknowledged_by_all(), None);
-    }
-
-    #[test]
-    fn access_ends_by_identity_or_by_the_credential_that_a_session_last_came_with() {
-        let (mut sessions, now) = (Sessions::default(), Instant::now());
-        let (a, b): (Rc<str>, Rc<str>) = ("a".into(), "b".into());
-        sessions.join(&a, &holder("ada", "1"), 1, 0, None, now);
-        sessions.join(&b, &holder("ada", "2"), 2, 0, None, now);
-        sessions.join(&a, &holder("ada", "3"), 3, 0, None, now);
-        assert!(sessions.end_access(Access::Credential("1")).is_empty());
-        assert_eq!(sessions.end_access(Access::Credential("3")), [3]);
-        assert_eq!(sessions.end_access(Access::Identity("ada")), [2]);
-        assert_eq!(sessions.counts(), (0, 0));
-    }
-}
+mod tests;

@@ -8,6 +8,7 @@
 //! All methods are synchronous and short, so nothing is ever borrowed across an await. Knows nothing
 //! of sockets, processes or framings.
 
+mod line;
 mod ours;
 mod state;
 
@@ -27,9 +28,10 @@ use super::activity::Activity;
 use super::compose::Composer;
 use super::journal::{Entry, Journal, Mark, Read, RequestKey, Route, Seq, request_key};
 use super::queue::{CellQueue, Kind};
-use super::sessions::{Access, ClientSession, ConnectionId, Holder, Joined, Loss, Sessions, Share};
+use super::sessions::{Access, ClientSession, ConnectionId, Holder, Joined, Loss, Sessions};
 use crate::magics::Claim;
 use crate::protocol::message::{Channel, HeaderPeek, Message};
+pub use line::{Closing, Line, Ticket};
 use ours::Ours;
 pub use ours::{Claims, Interrupt, OurCell};
 pub(super) use state::error_content;
@@ -56,33 +58,6 @@ pub enum Phase {
     },
     /// For good, with the reason.
     Dead(String),
-}
-
-/// Why a connection is to be closed: a close code and a word to it.
-pub type Closing = (u16, &'static str);
-
-/// What the broker holds of a connection.
-#[derive(Debug, Default)]
-pub struct Line {
-    /// Rung when there is something to write or to close.
-    pub wake: Notify,
-    /// Rung when it is asked to close.
-    pub closed: Notify,
-    closing: RefCell<Option<Closing>>,
-}
-
-impl Line {
-    /// Why this connection is to be closed, once everything is written.
-    pub fn closing(&self) -> Option<Closing> {
-        *self.closing.borrow()
-    }
-
-    /// Asks the connection to close; the first reason stays.
-    pub fn close(&self, closing: Closing) {
-        self.closing.borrow_mut().get_or_insert(closing);
-        self.wake.notify_one();
-        self.closed.notify_one();
-    }
 }
 
 struct Pending {
@@ -141,23 +116,6 @@ pub struct Broker {
     crowd: Rc<Notify>,
 }
 
-/// A connection that has joined.
-#[derive(Debug)]
-pub struct Ticket {
-    pub id: ConnectionId,
-    pub line: Rc<Line>,
-    /// What of the journal is this client's.
-    pub share: Share,
-    /// What follows in the journal is read after this.
-    pub after: Seq,
-    /// Up to here it was sent to this session before.
-    pub written: Seq,
-    /// The newest entry at this time: up to here it is a replay.
-    pub replay_until: Seq,
-    /// The kernel's true state, to be written before anything else; not part of the journal.
-    pub first: Rc<Entry>,
-}
-
 /// What REST shows of a kernel.
 #[derive(Clone, Debug)]
 pub struct Snapshot {
@@ -203,11 +161,26 @@ impl Broker {
     /// A connection for a client session. Replaces the one that the session had, whatever the kernel
     /// is doing.
     pub fn join(&self, session: &Rc<str>, holder: &Holder) -> Ticket {
+        self.enter(session, holder, false)
+    }
+
+    /// As [`Broker::join`], for a client that looks for the cell that an earlier session of its user was
+    /// watching, also when that has ended since.
+    pub fn resume(&self, session: &Rc<str>, holder: &Holder) -> Ticket {
+        self.enter(session, holder, true)
+    }
+
+    fn enter(&self, session: &Rc<str>, holder: &Holder, resumes: bool) -> Ticket {
         let mut state = self.state.borrow_mut();
         state.connections_made += 1;
         let id = state.connections_made;
         let last = state.journal.last();
-        let catch_up = state.catch_up();
+        let catch_up = {
+            let State {
+                sessions, activity, ..
+            } = &*state;
+            sessions.catch_up(holder, resumes, |request| activity.is_running(request))
+        };
         let Joined {
             share,
             after,
@@ -222,7 +195,7 @@ impl Broker {
         let line = Rc::new(Line::default());
         state.lines.insert(id, Rc::clone(&line));
         self.crowd.notify_waiters();
-        let first = state.true_state();
+        let first = state.true_state(share.catch_up());
         if let Phase::Dead(_) = state.phase {
             line.close((1000, "the kernel is dead"));
         }
@@ -262,6 +235,17 @@ impl Broker {
     /// What follows `after` in the journal, for all sessions.
     pub fn read(&self, after: Seq, bytes_max: usize) -> Read {
         self.state.borrow_mut().journal.read(after, bytes_max)
+    }
+
+    /// Says of a request that it runs; not part of the journal.
+    pub fn busy_with(&self, header: Bytes) -> Rc<Entry> {
+        let content = json!({"execution_state": "busy"});
+        plain(
+            self.state
+                .borrow()
+                .composer
+                .message("status", header, &content),
+        )
     }
 
     /// A note for a session that missed something for good, if it has.
@@ -338,6 +322,9 @@ impl Broker {
             // Only the note wants to know.
             silent: state.cell_note.is_some() && is_silent(&message.content),
         };
+        if kind == Kind::Execute && channel == Channel::Shell && !is_silent(&message.content) {
+            state.sessions.asked(session, &key, &pending.header);
+        }
         state.remember(RequestKey::clone(&key), pending);
         if channel == Channel::Control {
             return state.send(channel, message);
@@ -400,6 +387,7 @@ impl Broker {
         state.questions = 0;
         state.queues.clear();
         state.ours.end_all();
+        state.sessions.forget_cells();
         state.activity.clear(Timestamp::now());
         let content = error_content(ename, reason);
         state.pending_bytes = 0;

@@ -10,33 +10,27 @@ use serde_json::{Value, json};
 use tracing::debug;
 
 use super::{PENDING_BYTES_MAX, PENDING_MAX, Pending, Phase, Request, State};
+use crate::kernels::supervisor::catch_up::CatchUp;
 use crate::kernels::supervisor::journal::{Entry, Mark, RequestKey, Route, request_key};
 use crate::kernels::supervisor::queue::{Action, CellQueue};
-use crate::kernels::supervisor::sessions::CatchUp;
 use crate::protocol::message::{Channel, HeaderPeek, Message};
 
 impl State {
-    /// What a connection is told first.
-    pub(super) fn true_state(&self) -> Rc<Entry> {
+    /// What a connection is told first: of the cell that it catches up on, if that is over, as of one that
+    /// runs, since its end follows.
+    pub(super) fn true_state(&self, catch_up: Option<&CatchUp>) -> Rc<Entry> {
+        let over = catch_up.filter(|catch_up| catch_up.idle.is_some());
         let state = match self.execution_state() {
+            "idle" if over.is_some() => "busy",
             // Clients take the word for a death that happens now, and connect anew, for ever.
             "restarting" => "starting",
             state => state,
         };
         let content = json!({"execution_state": state});
-        let running = self.activity.running();
-        let parent = running.map_or(Bytes::from_static(b"{}"), |(_, header)| header.clone());
+        let running = self.activity.running().map(|(_, header)| header);
+        let parent = running.or(over.map(|catch_up| &catch_up.header));
+        let parent = parent.map_or(Bytes::from_static(b"{}"), Bytes::clone);
         plain(self.composer.message("status", parent, &content))
-    }
-
-    /// What a new session gets of the running request: that which its own client has not acknowledged.
-    pub(super) fn catch_up(&self) -> Option<CatchUp> {
-        let (request, _) = self.activity.running()?;
-        let owner = &self.pending.get(request)?.session;
-        Some(CatchUp {
-            request: RequestKey::clone(request),
-            after: self.sessions.cursor(owner)?,
-        })
     }
 
     pub(super) fn execution_state(&self) -> &'static str {
@@ -256,8 +250,16 @@ impl State {
     }
 
     pub(super) fn append(&mut self, channel: Channel, message: Message, route: Route, mark: Mark) {
-        self.journal
+        let done = match &mark {
+            Mark::Idle(request) => Some(RequestKey::clone(request)),
+            _ => None,
+        };
+        let seq = self
+            .journal
             .append(Entry::new(channel, message, route, mark));
+        if let Some(request) = done {
+            self.sessions.done(&request, seq);
+        }
         while let Some((seq, entry)) = self.journal.drop_oldest() {
             self.sessions.dropped(seq, &entry);
         }

@@ -4,6 +4,7 @@
 //! its session there. Knows nothing of how the socket came here.
 
 mod encodings;
+mod late;
 mod output;
 mod text_only;
 mod writer;
@@ -55,6 +56,8 @@ pub(super) struct Client {
     /// It breaks on binary frames and on large text ones.
     pub(super) text_only: bool,
     pub(super) acknowledges: Acknowledges,
+    /// It looks for the cell that an earlier session of its user was watching, some seconds after it has come.
+    pub(super) resumes: bool,
     /// How long its credential lasts.
     pub expires_in: Option<Duration>,
 }
@@ -86,6 +89,7 @@ struct Shared {
     framing: Framing,
     text_only: bool,
     acknowledges: Acknowledges,
+    resumes: bool,
     /// Among those that share what is encoded, in the legacy framing.
     place: Option<Place>,
     /// The number of the last entry that was written.
@@ -122,7 +126,10 @@ pub(super) async fn serve<R, W>(
     R: AsyncRead + Unpin,
     W: AsyncWrite + Unpin,
 {
-    let ticket = broker.join(&client.session, &client.holder);
+    let ticket = match client.resumes {
+        true => broker.resume(&client.session, &client.holder),
+        false => broker.join(&client.session, &client.holder),
+    };
     let is_legacy = client.framing == Framing::Legacy;
     let shared = Shared {
         broker: broker.clone(),
@@ -132,6 +139,7 @@ pub(super) async fn serve<R, W>(
         framing: client.framing,
         text_only: client.text_only,
         acknowledges: client.acknowledges,
+        resumes: client.resumes,
         place: is_legacy.then(|| common.encodings.join(ticket.id, ticket.after)),
         written: Cell::new(ticket.after),
         acked: Cell::new(ticket.after),

@@ -76,6 +76,7 @@ fn connect_among(
         framing,
         text_only: framing == Framing::Legacy,
         acknowledges,
+        resumes: session.starts_with("resumes"),
         expires_in: None,
     };
     let (broker, common) = (broker.clone(), Rc::clone(common));
@@ -505,13 +506,85 @@ fn any_journal_replays_the_running_cell() {
             says(Channel::Shell, "execute_reply", json!({"status": "ok"}));
             says(Channel::Iopub, "stream", json!({"text": "two"}));
             says(Channel::Iopub, "status", json!({"execution_state": "idle"}));
-            for expected in ["two", "idle"] {
+            for expected in ["ok", "two", "idle"] {
                 assert_eq!(told(&mut new).await, expected);
             }
             let mut client = connect(&broker, "a");
             for expected in ["idle", "busy", "one", "of another", "two", "idle", "ok"] {
                 assert_eq!(told(&mut client).await, expected);
             }
+        });
+    }
+}
+
+/// VS Code listens late: what it resumes waits for it, the rest does not, and all of it is acknowledged
+/// only when it was written.
+#[test]
+fn a_client_that_resumes_gets_the_cell_late_and_whole_whether_it_runs_or_is_over() {
+    for is_over in [false, true] {
+        run_paused(async {
+            let broker = running();
+            let mut client = connect(&broker, "a");
+            assert_eq!(told(&mut client).await, "idle");
+            let header = json!({"msg_id": "1", "msg_type": "execute_request", "session": "a"});
+            let cell = Message {
+                header: header.to_string().into(),
+                ..Message::empty()
+            };
+            let says = |channel, msg_type: &str, content: Value| {
+                let header = json!({"msg_id": "k", "msg_type": msg_type, "session": "kernel"});
+                let message = Message {
+                    header: header.to_string().into(),
+                    parent_header: cell.header.clone(),
+                    content: content.to_string().into(),
+                    ..Message::empty()
+                };
+                broker.kernel_said(channel, message);
+            };
+            let end = || {
+                says(Channel::Shell, "execute_reply", json!({"status": "ok"}));
+                says(Channel::Iopub, "status", json!({"execution_state": "idle"}));
+            };
+            broker.submit(&"a".into(), Channel::Shell, cell.clone());
+            says(Channel::Iopub, "status", json!({"execution_state": "busy"}));
+            assert_eq!(told(&mut client).await, "busy");
+            says(Channel::Iopub, "execute_input", json!({"text": "the cell"}));
+            says(Channel::Iopub, "stream", json!({"text": "one"}));
+            drop(client);
+            if is_over {
+                end();
+            }
+            let came = Instant::now();
+            let mut new = connect(&broker, "resumes 1");
+            assert_eq!(told(&mut new).await, "busy");
+            publish(&broker, "of another");
+            assert_eq!(told(&mut new).await, "of another");
+            assert!(came.elapsed() < Duration::from_secs(1));
+            if !is_over {
+                end();
+            }
+            assert_eq!(told(&mut new).await, "busy");
+            assert!(came.elapsed() > Duration::from_secs(6));
+            // The busy of the cell itself: nobody had acknowledged it.
+            let order = match is_over {
+                true => ["busy", "one", "idle", "ok"],
+                false => ["busy", "one", "ok", "idle"],
+            };
+            for expected in order {
+                assert_eq!(told(&mut new).await, expected);
+            }
+            // Nothing of it was acknowledged: the next one gets all of it.
+            drop(new);
+            let mut third = connect(&broker, "resumes 2");
+            for expected in ["busy", "busy", "busy", "one", "idle", "ok"] {
+                assert_eq!(told(&mut third).await, expected);
+            }
+            let number = ping(&mut third).await;
+            send(&mut third, 0xA, &number).await;
+            tokio::task::yield_now().await;
+            drop(third);
+            let mut fourth = connect(&broker, "resumes 3");
+            assert_eq!(told(&mut fourth).await, "idle");
         });
     }
 }

@@ -8,15 +8,17 @@ use std::rc::Rc;
 
 use bytes::Bytes;
 use tokio::io::{AsyncWrite, AsyncWriteExt};
+use tokio::time::{Instant, sleep_until};
 use tracing::warn;
 
 use super::Shared;
+use super::late::{Due, Late};
 use super::output::Output;
 use super::text_only::{self, Instead};
 use crate::kernels::contract::{Acknowledges, Framing};
 use crate::kernels::supervisor::broker::Ticket;
+use crate::kernels::supervisor::catch_up::Share;
 use crate::kernels::supervisor::journal::{Batch, Entry, Mark, Read, RequestKey, Seq};
-use crate::kernels::supervisor::sessions::Share;
 use crate::protocol::legacy::{self, Payload};
 use crate::protocol::websocket::Opcode;
 
@@ -42,6 +44,7 @@ pub(super) async fn write<W: AsyncWrite + Unpin>(
         mine: ticket.after,
         replay_until: ticket.replay_until,
         held: Vec::new(),
+        late: late(shared, ticket),
     };
     let mut output = Output::default();
     encode(shared, None, &ticket.first, &mut output);
@@ -62,6 +65,7 @@ pub(super) async fn write<W: AsyncWrite + Unpin>(
                 continue;
             }
         }
+        position.resume(shared, closing.is_some(), &mut output);
         if let Some(note) = shared.broker.take_loss_note(&shared.session) {
             encode(shared, None, &note, &mut output);
         }
@@ -75,7 +79,10 @@ pub(super) async fn write<W: AsyncWrite + Unpin>(
         } else if closing.is_some() {
             break;
         } else {
-            shared.line.wake.notified().await;
+            tokio::select! {
+                () = shared.line.wake.notified() => {}
+                () = position.due() => {}
+            }
         }
     }
     if let Some((code, reason)) = shared.line.closing() {
@@ -113,9 +120,60 @@ struct Position {
     /// Replies that in a replay wait for the idle of their request: replies overtake output, and a
     /// client forgets a request with its reply.
     held: Vec<(RequestKey, Rc<Entry>)>,
+    /// What waits until the client listens.
+    late: Option<Late>,
+}
+
+/// A client that resumes a cell and has nothing of it on this or an earlier connection.
+fn late(shared: &Shared, ticket: &Ticket) -> Option<Late> {
+    let on = ticket.share.catch_up().filter(|_| shared.resumes)?;
+    (ticket.after == on.after).then(|| Late::new(on.clone(), Instant::now()))
 }
 
 impl Position {
+    /// Goes on with what was late, when it is time.
+    fn resume(&mut self, shared: &Shared, ends: bool, output: &mut Output) {
+        let now = Instant::now();
+        match self.late.as_mut().and_then(|late| late.take(now, ends)) {
+            None => {}
+            Some(Due::Busy(on)) => {
+                encode(shared, None, &shared.broker.busy_with(on.header), output);
+                if ends {
+                    self.resume(shared, ends, output);
+                }
+            }
+            Some(Due::Everything(entries)) => {
+                self.late = None;
+                for (seq, entry) in entries {
+                    self.tell(shared, seq, &entry, output);
+                }
+                if self.after >= self.replay_until {
+                    self.let_go(|_| true, shared, output);
+                }
+            }
+        }
+    }
+
+    async fn due(&self) {
+        match &self.late {
+            Some(late) => sleep_until(late.due()).await,
+            None => std::future::pending().await,
+        }
+    }
+
+    fn tell(&mut self, shared: &Shared, seq: Seq, entry: &Rc<Entry>, output: &mut Output) {
+        match &entry.mark {
+            Mark::Once if seq <= self.written => return,
+            Mark::EarlyReply(key) if seq <= self.replay_until => {
+                return self.held.push((RequestKey::clone(key), Rc::clone(entry)));
+            }
+            _ => encode(shared, Some(seq), entry, output),
+        }
+        if let Mark::Idle(idle) = &entry.mark {
+            self.let_go(|key| key == idle, shared, output);
+        }
+    }
+
     fn take(&mut self, shared: &Shared, batch: Batch, output: &mut Output) {
         // Nothing follows: what the held replies wait for was dropped.
         let is_over = batch.is_empty();
@@ -125,16 +183,9 @@ impl Position {
                 continue;
             }
             self.mine = seq;
-            match &entry.mark {
-                Mark::Once if seq <= self.written => continue,
-                Mark::EarlyReply(key) if seq <= self.replay_until => {
-                    self.held.push((RequestKey::clone(key), Rc::clone(&entry)));
-                    continue;
-                }
-                _ => encode(shared, Some(seq), &entry, output),
-            }
-            if let Mark::Idle(idle) = &entry.mark {
-                self.let_go(|key| key == idle, shared, output);
+            let keeps = |late: &mut Late| late.keeps(seq, &entry);
+            if !self.late.as_mut().is_some_and(keeps) {
+                self.tell(shared, seq, &entry, output);
             }
         }
         if is_over || self.after >= self.replay_until {
@@ -159,7 +210,7 @@ fn control_frames(shared: &Shared, position: &Position, output: &mut Output) {
         output.frame(Opcode::Pong, &[pong]);
     }
     let acked = shared.acked.get();
-    let all_sent = position.held.is_empty();
+    let all_sent = position.held.is_empty() && position.late.is_none();
     if all_sent && position.mine <= acked && position.after > acked {
         // Nothing of it was for this client.
         shared.acknowledge(position.after);

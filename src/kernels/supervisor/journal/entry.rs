@@ -77,14 +77,6 @@ impl Entry {
         }
     }
 
-    /// Whether it is output of this request, or the reply to it.
-    pub fn answers(&self, request: &RequestKey) -> bool {
-        let (channel, message) = self.message();
-        channel != Channel::Stdin
-            && HeaderPeek::read(&message.parent_header)
-                .is_some_and(|parent| request_key(&parent) == *request)
-    }
-
     /// What it costs to keep.
     pub fn bytes(&self) -> usize {
         OVERHEAD_BYTES

@@ -1,0 +1,87 @@
+//! What a new client session gets of what was said before it came: the answers to one request. Pure.
+//!
+//! A page that is loaded anew, or an editor, comes with a new session id and looks for what the cell said
+//! that it had been watching. Of other requests nothing is repeated: VS Code takes any of their messages for
+//! the end of that cell.
+
+use std::rc::Rc;
+
+use bytes::Bytes;
+
+use super::journal::{Entry, RequestKey, Route, Seq};
+use crate::protocol::message::{Channel, HeaderPeek};
+
+/// The request whose answers a new session gets.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CatchUp {
+    pub request: RequestKey,
+    /// Its header: what is said of it names this as its parent.
+    pub header: Bytes,
+    /// Up to here another session has them.
+    pub after: Seq,
+    /// The reply too: the asker is the same user.
+    pub with_reply: bool,
+    /// The new session takes the place of the asker: what it has, the next one need not get.
+    pub takes_over: bool,
+    /// The entry that says that the kernel has done with it, if it has.
+    pub idle: Option<Seq>,
+}
+
+/// Which entries a session gets.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Share {
+    session: Rc<str>,
+    catching_up: Option<CatchingUp>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct CatchingUp {
+    /// Up to this entry, only what answers the request.
+    until: Seq,
+    on: CatchUp,
+}
+
+impl Share {
+    /// The share of a session that begins after the entry `last`, but for what it catches up on.
+    pub fn new(session: &Rc<str>, last: Seq, catch_up: Option<CatchUp>) -> Self {
+        Self {
+            session: Rc::clone(session),
+            catching_up: catch_up.map(|on| CatchingUp { until: last, on }),
+        }
+    }
+
+    /// Whether this entry is one of them.
+    pub fn has(&self, seq: Seq, entry: &Entry) -> bool {
+        match &self.catching_up {
+            Some(catching_up) if seq <= catching_up.until => catching_up.on.has(entry),
+            // The reply that is still to come.
+            Some(catching_up) if !entry.is_for(&self.session) => catching_up.on.has(entry),
+            _ => entry.is_for(&self.session),
+        }
+    }
+
+    /// What the session catches up on.
+    pub fn catch_up(&self) -> Option<&CatchUp> {
+        self.catching_up.as_ref().map(|catching_up| &catching_up.on)
+    }
+}
+
+impl CatchUp {
+    /// Whether this entry answers the request, for somebody else than who asked.
+    ///
+    /// Not what the cell was: VS Code takes the message for the begin of the next one.
+    pub fn has(&self, entry: &Entry) -> bool {
+        if entry.route != Route::Everyone && !self.with_reply {
+            return false;
+        }
+        let (channel, message) = entry.message();
+        let is_of_it = || {
+            let parent = HeaderPeek::read(&message.parent_header);
+            parent.is_some_and(|parent| super::journal::request_key(&parent) == self.request)
+        };
+        let is_input = || {
+            HeaderPeek::read(&message.header).is_some_and(|peek| peek.msg_type == "execute_input")
+        };
+        channel != Channel::Stdin && is_of_it() && !is_input()
+    }
+}

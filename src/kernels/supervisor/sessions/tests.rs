@@ -1,0 +1,173 @@
+//! Who gets what, told as clients come, go and acknowledge.
+
+use super::super::journal::{Mark, Route};
+use super::*;
+use crate::protocol::message::{Channel, Message};
+
+fn holder(identity: &str, credential: &str) -> Holder {
+    Holder {
+        identity: identity.into(),
+        credential: credential.into(),
+    }
+}
+
+fn entry(route: Route) -> Entry {
+    Entry::new(Channel::Iopub, Message::empty(), route, Mark::Plain)
+}
+
+#[test]
+fn whoever_comes_back_goes_on_after_what_was_acknowledged() {
+    let (mut sessions, now) = (Sessions::default(), Instant::now());
+    let (a, me) = (Rc::from("a"), holder("me", "1"));
+    assert_eq!(sessions.join(&a, &me, 1, 7, None, now).after, 7);
+    sessions.wrote("a", 1, 12);
+    sessions.acknowledge("a", 1, 9);
+    sessions.acknowledge("a", 1, 8);
+    sessions.leave("a", 1, now);
+    let again = sessions.join(&a, &me, 2, 20, None, now);
+    assert_eq!((again.after, again.written, again.replaces), (9, 12, None));
+    let twice = sessions.join(&a, &me, 3, 20, None, now);
+    assert_eq!(twice.replaces, Some(2));
+    // What the replaced connection still says counts no more.
+    sessions.acknowledge("a", 2, 15);
+    sessions.leave("a", 2, now);
+    assert_eq!((sessions.cursor("a"), sessions.counts()), (Some(9), (1, 0)));
+}
+
+#[test]
+fn another_identity_never_gets_a_sessions_messages() {
+    let (mut sessions, now) = (Sessions::default(), Instant::now());
+    let a = Rc::from("a");
+    sessions.join(&a, &holder("alice", "1"), 1, 0, None, now);
+    let joined = sessions.join(&a, &holder("bob", "2"), 2, 5, None, now);
+    assert_eq!(
+        (joined.after, joined.written, joined.replaces),
+        (5, 5, Some(1))
+    );
+}
+
+#[test]
+fn a_new_session_catches_up_on_one_request_however_often_its_line_breaks() {
+    let (mut sessions, now) = (Sessions::default(), Instant::now());
+    let (a, me) = (Rc::from("a"), holder("me", "1"));
+    let parent = |id: &str| Message {
+        parent_header: format!(r#"{{"session":"s","msg_id":"{id}"}}"#).into(),
+        ..Message::empty()
+    };
+    let iopub = |message| Entry::new(Channel::Iopub, message, Route::Everyone, Mark::Plain);
+    let (of_it, other) = (iopub(parent("1")), iopub(parent("2")));
+    let reply = Entry::new(
+        Channel::Shell,
+        parent("1"),
+        Route::Session("s".into()),
+        Mark::Plain,
+    );
+    let catch_up = CatchUp {
+        request: "s\n1".into(),
+        header: Bytes::new(),
+        after: 4,
+        with_reply: true,
+        takes_over: false,
+        idle: None,
+    };
+    sessions.join(&a, &me, 1, 9, Some(catch_up.clone()), now);
+    sessions.acknowledge("a", 1, 6);
+    let again = sessions.join(&a, &me, 2, 20, Some(catch_up), now);
+    assert_eq!(again.after, 6);
+    let has = |seq, entry| again.share.has(seq, entry);
+    assert_eq!([has(9, &of_it), has(9, &other)], [true, false]);
+    assert_eq!([has(10, &of_it), has(10, &other)], [true, true]);
+    assert_eq!([has(9, &reply), has(10, &reply)], [true, true]);
+    sessions.dropped(8, &other);
+    assert_eq!(sessions.take_loss("a"), None);
+    sessions.dropped(9, &of_it);
+    assert_eq!(sessions.take_loss("a").unwrap().messages, 1);
+}
+
+#[test]
+fn a_loss_is_told_once_and_only_to_whom_it_concerns() {
+    let (mut sessions, now) = (Sessions::default(), Instant::now());
+    let me = holder("me", "1");
+    for (connection, id) in ["a", "b", "c"].into_iter().enumerate() {
+        sessions.join(&Rc::from(id), &me, connection as u64, 0, None, now);
+    }
+    sessions.acknowledge("c", 2, 2);
+    sessions.dropped(1, &entry(Route::Everyone));
+    sessions.dropped(2, &entry(Route::Session(Rc::from("b"))));
+    let messages = |loss: Option<Loss>| loss.map_or(0, |loss| loss.messages);
+    let lost = ["a", "b", "c"].map(|id| messages(sessions.take_loss(id)));
+    assert_eq!(lost, [1, 2, 0]);
+    assert_eq!(sessions.take_loss("a"), None);
+    assert_eq!(sessions.lost().messages, 3);
+}
+
+#[test]
+fn sessions_that_stay_away_are_forgotten() {
+    let (mut sessions, now) = (Sessions::default(), Instant::now());
+    let me = holder("me", "1");
+    for id in 0..AWAY_MAX as u64 + 10 {
+        let at = now + Duration::from_millis(id);
+        let name: Rc<str> = id.to_string().into();
+        sessions.join(&name, &me, id, 0, None, at);
+        sessions.leave(&name, id, at);
+    }
+    assert_eq!(sessions.counts(), (0, AWAY_MAX));
+    assert!(sessions.get("9").is_none() && sessions.get("10").is_some());
+    sessions.expire(now + EXPIRES_AFTER * 2);
+    assert_eq!(sessions.counts(), (0, 0));
+    assert_eq!(sessions.acknowledged_by_all(), None);
+}
+
+#[test]
+fn access_ends_by_identity_or_by_the_credential_that_a_session_last_came_with() {
+    let (mut sessions, now) = (Sessions::default(), Instant::now());
+    let (a, b): (Rc<str>, Rc<str>) = ("a".into(), "b".into());
+    sessions.join(&a, &holder("ada", "1"), 1, 0, None, now);
+    sessions.join(&b, &holder("ada", "2"), 2, 0, None, now);
+    sessions.join(&a, &holder("ada", "3"), 3, 0, None, now);
+    assert!(sessions.end_access(Access::Credential("1")).is_empty());
+    assert_eq!(sessions.end_access(Access::Credential("3")), [3]);
+    assert_eq!(sessions.end_access(Access::Identity("ada")), [2]);
+    assert_eq!(sessions.counts(), (0, 0));
+}
+
+#[test]
+fn a_cell_is_caught_up_on_while_it_runs_and_once_it_is_over_by_who_resumes_it() {
+    let (mut sessions, now) = (Sessions::default(), Instant::now());
+    let (ada, bob) = (holder("ada", "1"), holder("bob", "2"));
+    let at = |seconds| now + Duration::from_secs(seconds);
+    let (first, second): (RequestKey, RequestKey) = ("1".into(), "2".into());
+    for (connection, (id, cell)) in [("older", &first), ("newer", &second)]
+        .into_iter()
+        .enumerate()
+    {
+        let connection = connection as u64;
+        sessions.join(&id.into(), &ada, connection, 10, None, now);
+        sessions.asked(id, cell, &Bytes::new());
+        sessions.leave(id, connection, at(connection));
+    }
+    let none = |_: &RequestKey| false;
+    let runs = |key: &RequestKey| *key == first;
+    let caught = |sessions: &Sessions, who, resumes, running: &dyn Fn(&RequestKey) -> bool| {
+        let on = sessions.catch_up(who, resumes, running);
+        on.map(|on| (on.request.to_string(), on.after, on.with_reply))
+    };
+    let first_of = |with_reply| Some(("1".to_owned(), 10, with_reply));
+    assert_eq!(caught(&sessions, &ada, false, &runs), first_of(true));
+    assert_eq!(caught(&sessions, &bob, true, &runs), first_of(false));
+    // The kernel has not done with either: nothing is over, and nothing runs.
+    assert_eq!(caught(&sessions, &ada, true, &none), None);
+    sessions.done(&first, 20);
+    sessions.done(&second, 30);
+    let over = Some(("2".to_owned(), 10, true));
+    assert_eq!(caught(&sessions, &ada, true, &none), over);
+    assert_eq!(caught(&sessions, &ada, false, &none), None);
+    assert_eq!(caught(&sessions, &bob, true, &none), None);
+    // Whoever takes the asker's place answers for it.
+    let on = sessions.catch_up(&ada, true, none);
+    sessions.join(&"third".into(), &ada, 9, 40, on, at(5));
+    assert_eq!(caught(&sessions, &ada, true, &none), over);
+    sessions.acknowledge("third", 9, 30);
+    sessions.leave("third", 9, at(6));
+    assert_eq!(caught(&sessions, &ada, true, &none), None);
+}
