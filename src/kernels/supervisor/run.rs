@@ -111,6 +111,7 @@ pub async fn run(folder: &Path) -> Result<(), Error> {
         () = keep_saved(&vitals, &record) => None,
         () = orphans::take_in(child, &vitals) => None,
         () = end_on_sigterm(terminate, commands.clone()) => None,
+        () = broker.pass_questions_on() => None,
         () = culling::watch(&cull, &broker, &commands) => None,
         () = end_unless_joined(nobody_heard, broker.clone(), commands.clone()) => None,
         () = end_when_alone(linger, is_ready, broker.clone(), commands.clone()) => None,

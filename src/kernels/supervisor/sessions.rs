@@ -321,6 +321,21 @@ impl Sessions {
         Some(self.sessions.get(id)?.cursor)
     }
 
+    /// Whose the session is and since when it is away, if it is.
+    pub fn away(&self, id: &str) -> Option<(Rc<str>, Instant)> {
+        let session = self.sessions.get(id).filter(|s| s.connection.is_none())?;
+        Some((Rc::clone(&session.holder.identity), session.since))
+    }
+
+    /// The sessions of this identity that have a connection.
+    pub fn connected_of(&self, identity: &str) -> Vec<Rc<str>> {
+        let is_of = |session: &Session| {
+            session.connection.is_some() && *session.holder.identity == *identity
+        };
+        let sessions = self.sessions.iter().filter(|(_, session)| is_of(session));
+        sessions.map(|(id, _)| Rc::clone(id)).collect()
+    }
+
     /// Whether the session is known, with a connection or without.
     pub fn get(&self, id: &str) -> Option<Rc<str>> {
         Some(Rc::clone(self.sessions.get_key_value(id)?.0))

@@ -10,6 +10,7 @@
 
 mod line;
 mod ours;
+mod questions;
 mod state;
 
 use std::cell::RefCell;
@@ -34,6 +35,7 @@ use crate::protocol::message::{Channel, HeaderPeek, Message};
 pub use line::{Closing, Line, Ticket};
 use ours::Ours;
 pub use ours::{Claims, Interrupt, OurCell};
+use questions::Questions;
 pub(super) use state::error_content;
 use state::{is_silent, plain, stops_on_error};
 
@@ -91,8 +93,7 @@ struct State {
     pending: HashMap<RequestKey, Pending>,
     pending_order: VecDeque<RequestKey>,
     pending_bytes: usize,
-    /// What the kernel process has asked on stdin and got no answer to.
-    questions: usize,
+    questions: Questions,
     activity: Activity,
     phase: Phase,
     /// The kernel process of this epoch; without one requests wait.
@@ -139,7 +140,7 @@ impl Broker {
             pending: HashMap::new(),
             pending_order: VecDeque::new(),
             pending_bytes: 0,
-            questions: 0,
+            questions: Questions::default(),
             activity: Activity::new(Timestamp::now()),
             phase: Phase::Starting,
             outbox: None,
@@ -188,7 +189,7 @@ impl Broker {
             replaces,
         } = state
             .sessions
-            .join(session, holder, id, last, catch_up, Instant::now());
+            .join(session, holder, id, last, catch_up, now());
         if let Some(line) = replaces.and_then(|old| state.lines.remove(&old)) {
             line.close((4000, "replaced by a newer connection of this session"));
         }
@@ -215,7 +216,7 @@ impl Broker {
         let mut state = self.state.borrow_mut();
         state.lines.remove(&connection);
         self.crowd.notify_waiters();
-        state.sessions.leave(session, connection, Instant::now());
+        state.sessions.leave(session, connection, now());
         state.release();
     }
 
@@ -297,13 +298,8 @@ impl Broker {
         match channel {
             Channel::Iopub => return,
             Channel::Stdin if state.answered(session, &message) => return,
-            Channel::Stdin if state.questions == 0 => {
-                return debug!(%session, "dropped an answer to no question");
-            }
-            Channel::Stdin => {
-                state.questions -= 1;
-                return state.send(channel, message);
-            }
+            Channel::Stdin if state.questions.answer() => return state.send(channel, message),
+            Channel::Stdin => return debug!(%session, "dropped an answer to no question"),
             Channel::Shell | Channel::Control => {}
         }
         if let Phase::Dead(reason) = &state.phase {
@@ -357,6 +353,10 @@ impl Broker {
             Channel::Shell | Channel::Control | Channel::Stdin => state.replied(channel, message),
         }
         drop(state);
+        if channel == Channel::Stdin {
+            // Its asker may be away.
+            self.crowd.notify_waiters();
+        }
         self.changed.notify_waiters();
     }
 
@@ -384,7 +384,7 @@ impl Broker {
         let mut state = self.state.borrow_mut();
         state.outbox = None;
         state.waiting.clear();
-        state.questions = 0;
+        state.questions.clear();
         state.queues.clear();
         state.ours.end_all();
         state.sessions.forget_cells();
@@ -508,6 +508,11 @@ impl Broker {
             },
         }
     }
+}
+
+/// By the runtime's clock, which tests can move.
+fn now() -> Instant {
+    tokio::time::Instant::now().into_std()
 }
 
 #[cfg(test)]

@@ -141,7 +141,10 @@ impl Broker {
         let route = Route::Session(Rc::clone(&cell.session));
         state.append(Channel::Shell, reply, route, Mark::Plain);
         state.activity.idle(&cell.key, Timestamp::now());
-        state.say(header, "status", &json!({"execution_state": "idle"}));
+        let idle = json!({"execution_state": "idle"});
+        let idle = state.composer.message("status", header.clone(), &idle);
+        let mark = Mark::Idle(RequestKey::clone(&cell.key));
+        state.append(Channel::Iopub, idle, Route::Everyone, mark);
         state.forget(&cell.key);
         let queue = state.queues.get_mut(&cell.subshell);
         let actions = queue.map(|queue| queue.finished(&cell.key, stops));

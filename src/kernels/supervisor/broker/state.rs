@@ -176,12 +176,12 @@ impl State {
             let id = parent.msg_id.clone().into_owned();
             return self.hidden_said(&id, &message);
         }
-        if channel == Channel::Stdin {
-            self.questions += 1;
-        }
         let key = request_key(&parent);
         let subshell = parent.subshell_id.as_deref().map(str::to_owned);
         let Some(pending) = self.pending.get(&key) else {
+            if channel == Channel::Stdin {
+                self.questions.ask_nobody();
+            }
             let queue = self.queues.get_mut(&subshell);
             let actions = queue.map(|queue| queue.finished(&key, false));
             self.act(actions.unwrap_or_default());
@@ -197,8 +197,10 @@ impl State {
         };
         let route = Route::Session(Rc::clone(&pending.session));
         if channel == Channel::Stdin {
+            self.questions.ask(&key, &message, &pending.session);
             return self.append(channel, message, route, Mark::Plain);
         }
+        self.questions.over(&key);
         let mark = if pending.idle_seen {
             Mark::Plain
         } else {
@@ -236,7 +238,8 @@ impl State {
         self.append(channel, reply, route.clone(), Mark::Plain);
         let idle = json!({"execution_state": "idle"});
         let idle = self.composer.message("status", header.clone(), &idle);
-        self.append(Channel::Iopub, idle, route, Mark::Plain);
+        let mark = HeaderPeek::read(header).map(|peek| Mark::Idle(request_key(&peek)));
+        self.append(Channel::Iopub, idle, route, mark.unwrap_or(Mark::Plain));
     }
 
     pub(super) fn publish_state(&mut self, execution_state: &str) {

@@ -468,3 +468,44 @@ fn a_question_is_answered_once() {
     );
     assert!(requests.try_recv().is_err());
 }
+
+/// Whoever was asked is gone: after five seconds the same user's other clients are, and nobody else's. What
+/// one of them answers goes to the kernel once.
+#[tokio::test(start_paused = true)]
+async fn a_question_whose_asker_is_away_goes_to_the_same_users_other_clients() {
+    let (broker, mut requests) = running();
+    let [asker, other, theirs] = ["asker", "other", "theirs"].map(Rc::<str>::from);
+    let connection = broker.join(&asker, &me()).id;
+    let cell = request("asker", "1", "execute_request");
+    broker.submit(&asker, Channel::Shell, cell.clone());
+    assert_eq!(requests.try_recv().unwrap().1, cell);
+    let question = from_kernel("input_request", &cell, &json!({"text": "name?"}));
+    broker.kernel_said(Channel::Stdin, question.clone());
+    broker.leave(&asker, connection);
+    let ticket = broker.join(&other, &me());
+    let stranger = broker.join(&theirs, &holder("them"));
+    let passes = broker.pass_questions_on();
+    let seconds = |seconds| std::time::Duration::from_secs(seconds);
+    tokio::pin!(passes);
+    assert!(
+        tokio::time::timeout(seconds(1), passes.as_mut())
+            .await
+            .is_err()
+    );
+    assert!(read(&broker, "other", ticket.after).is_empty());
+    assert!(
+        tokio::time::timeout(seconds(10), passes.as_mut())
+            .await
+            .is_err()
+    );
+    assert_eq!(
+        read(&broker, "other", ticket.after),
+        ["input_request name?"]
+    );
+    assert!(read(&broker, "theirs", stranger.after).is_empty());
+    let answer = request("other", "2", "input_reply");
+    broker.submit(&other, Channel::Stdin, answer.clone());
+    assert_eq!(requests.try_recv().unwrap(), (Channel::Stdin, answer));
+    broker.submit(&asker, Channel::Stdin, request("asker", "3", "input_reply"));
+    assert!(requests.try_recv().is_err());
+}

@@ -1,0 +1,104 @@
+//! What the kernel has asked on stdin: who is to answer, and who else when that one is gone.
+//!
+//! The kernel waits for an answer, so a question whose asker has been away for a while goes to the other
+//! clients of the same user; the first answer counts. Knows nothing of questions of our own cells.
+
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use tokio::time::timeout;
+
+use super::{Broker, State, now};
+use crate::kernels::supervisor::journal::{Mark, RequestKey, Route};
+use crate::protocol::message::{Channel, Message};
+
+/// How long a client may be away before its question goes to others.
+const AWAY_FOR: Duration = Duration::from_secs(5);
+
+/// What the kernel process has asked and got no answer to.
+#[derive(Debug, Default)]
+pub(super) struct Questions {
+    unanswered: usize,
+    last: Option<Question>,
+}
+
+#[derive(Debug)]
+struct Question {
+    request: RequestKey,
+    message: Message,
+    asker: Rc<str>,
+    /// The sessions that were asked instead.
+    asked: Vec<Rc<str>>,
+}
+
+impl Questions {
+    /// The kernel asks for a request of the session `asker`.
+    pub(super) fn ask(&mut self, request: &RequestKey, message: &Message, asker: &Rc<str>) {
+        self.unanswered += 1;
+        self.last = Some(Question {
+            request: RequestKey::clone(request),
+            message: message.clone(),
+            asker: Rc::clone(asker),
+            asked: Vec::new(),
+        });
+    }
+
+    /// The kernel asks for a request that nobody knows.
+    pub(super) fn ask_nobody(&mut self) {
+        self.unanswered += 1;
+    }
+
+    /// An answer is on its way to the kernel; false when it has not asked.
+    pub(super) fn answer(&mut self) -> bool {
+        self.last = None;
+        let waits = self.unanswered > 0;
+        self.unanswered -= usize::from(waits);
+        waits
+    }
+
+    /// The kernel has done with the request: it waits for no answer to what it asked for it.
+    pub(super) fn over(&mut self, request: &RequestKey) {
+        self.last.take_if(|last| last.request == *request);
+    }
+
+    /// The kernel is another one.
+    pub(super) fn clear(&mut self) {
+        *self = Self::default();
+    }
+}
+
+impl State {
+    /// Asks the other clients of the user when it is time; how long that is from now.
+    fn pass_question_on(&mut self, now: Instant) -> Option<Duration> {
+        let question = self.questions.last.as_mut()?;
+        let (identity, since) = self.sessions.away(&question.asker)?;
+        let away_for = now.saturating_duration_since(since);
+        if away_for < AWAY_FOR {
+            return Some(AWAY_FOR - away_for);
+        }
+        let others = self.sessions.connected_of(&identity);
+        let others = others.into_iter().filter(|id| !question.asked.contains(id));
+        let others: Vec<_> = others.collect();
+        question.asked.extend(others.iter().cloned());
+        let message = question.message.clone();
+        for other in others {
+            let route = Route::Session(other);
+            self.append(Channel::Stdin, message.clone(), route, Mark::Plain);
+        }
+        None
+    }
+}
+
+impl Broker {
+    /// Passes questions on for as long as it is polled.
+    pub async fn pass_questions_on(&self) {
+        loop {
+            let crowd = self.crowd.notified();
+            let wait = self.state.borrow_mut().pass_question_on(now());
+            match wait {
+                Some(wait) => drop(timeout(wait, crowd).await),
+                None => crowd.await,
+            }
+        }
+    }
+}
