@@ -25,7 +25,7 @@ mod metrics;
 mod models;
 mod notebooks;
 mod origin;
-mod query;
+pub mod query;
 mod routes;
 mod server;
 mod start;

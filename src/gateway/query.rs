@@ -1,7 +1,7 @@
 //! Looks single values up in a URL's query. Anything else in it (cache-busters) is passed over. Pure.
 
 /// The decoded value of the first parameter `name`.
-pub(crate) fn value(query: Option<&str>, name: &str) -> Option<String> {
+pub fn value(query: Option<&str>, name: &str) -> Option<String> {
     query?.split('&').find_map(|pair| {
         let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
         (decode(key) == name).then(|| decode(value))

@@ -5,19 +5,21 @@ use std::fs;
 use std::path::Path;
 use std::process::{Command, ExitCode};
 
-/// The Python environments of the tests, each with the lock of its packages: of kernels, and of clients
-/// that know no gateway.
-const PYTHONS: [(&str, &str); 2] = [
+/// The Python environments of the tests, each with the lock of its packages: of kernels, of clients
+/// that know no gateway, and of what makes requests of the OpenAPI document.
+const PYTHONS: [(&str, &str); 3] = [
     ("target/test-env", "src/env/locks/default.txt"),
     ("target/clients-env", "tests/python/clients.lock"),
+    ("target/api-env", "tests/python/api.lock"),
 ];
 
 /// The packages of the client suites.
 const NPM_LOCK: &str = "tests/js/package-lock.json";
 
 /// The steps of `cargo xtask test`, cheapest first so that a fault is found early.
-const STEPS: [&[&str]; 4] = [
+const STEPS: [&[&str]; 5] = [
     &["fmt", "--all", "--check"],
+    &["fmt", "--manifest-path", "fuzz/Cargo.toml", "--check"],
     &[
         "clippy",
         "--workspace",
@@ -31,6 +33,16 @@ const STEPS: [&[&str]; 4] = [
     &["doc", "--workspace", "--no-deps", "--locked"],
     &["test", "--workspace", "--locked"],
 ];
+
+/// What the fuzz targets are built for.
+#[cfg(target_arch = "x86_64")]
+const TARGET: &str = "x86_64-unknown-linux-gnu";
+#[cfg(target_arch = "aarch64")]
+const TARGET: &str = "aarch64-unknown-linux-gnu";
+
+/// What libFuzzer sees its way by; cargo-fuzz sets the same, and a sanitizer that needs a nightly compiler.
+const INSTRUMENTED: &str = "-Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
+    -Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table";
 
 /// What `cargo xtask bench lab` prints is how long a browser waits for a cell's text.
 const LAB: [&str; 9] = [
@@ -54,10 +66,11 @@ fn main() -> ExitCode {
     let (command, part) = (arguments.next(), arguments.next());
     let outcome = match command.as_deref() {
         Some("setup") => setup(),
-        Some("test") => setup().and_then(|()| STEPS.iter().try_for_each(|step| cargo(step))),
+        Some("test") => setup().and_then(|()| test()),
+        Some("fuzz") => fuzz(part.as_deref(), 60),
         Some("bench") if part.as_deref() == Some("lab") => setup().and_then(|()| cargo(&LAB)),
         Some("bench") => cargo(&["bench", "--locked"]),
-        _ => Err("usage: cargo xtask setup|test|bench [lab]".to_owned()),
+        _ => Err("usage: cargo xtask setup|test|bench [lab]|fuzz [target]".to_owned()),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
@@ -66,6 +79,58 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+fn test() -> Result<(), String> {
+    STEPS.iter().try_for_each(|step| cargo(step))?;
+    fuzz(None, 3)
+}
+
+/// Feeds the decoders what the fuzzer makes of their corpus, for so many seconds each. What makes one fail is
+/// written to `target/fuzz/found`.
+fn fuzz(only: Option<&str>, seconds: u32) -> Result<(), String> {
+    let folder = Path::new("target/fuzz");
+    let found = format!("-artifact_prefix={}/", folder.join("found").display());
+    fs::create_dir_all(folder.join("found"))
+        .map_err(|error| format!("{}: {error}", folder.display()))?;
+    let build = [
+        "build",
+        "--manifest-path",
+        "fuzz/Cargo.toml",
+        "--locked",
+        // Named, so that build scripts are not instrumented.
+        "--target",
+        TARGET,
+        "--target-dir",
+        "target/fuzz",
+    ];
+    cargo_with(&build, &[("RUSTFLAGS", INSTRUMENTED)])?;
+    let entries = fs::read_dir("fuzz/corpus").map_err(|error| format!("fuzz/corpus: {error}"))?;
+    let mut targets: Vec<_> = entries
+        .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
+        .collect();
+    targets.sort();
+    targets.retain(|target| only.is_none_or(|only| only == target));
+    if targets.is_empty() {
+        return Err("no such fuzz target: they are the folders of fuzz/corpus".to_owned());
+    }
+    for target in targets {
+        let program = folder.join(TARGET).join("debug").join(&target);
+        let grown = folder.join("corpus").join(&target);
+        fs::create_dir_all(&grown).map_err(|error| format!("{}: {error}", grown.display()))?;
+        let arguments = [
+            &*grown.to_string_lossy(),
+            &format!("fuzz/corpus/{target}"),
+            &format!("-max_total_time={seconds}"),
+            &found,
+            "-timeout=10",
+            "-rss_limit_mb=1024",
+            "-verbosity=0",
+            "-print_final_stats=1",
+        ];
+        run(&program.to_string_lossy(), &arguments)?;
+    }
+    Ok(())
 }
 
 /// Installs what the tests need, from locks.
@@ -151,15 +216,19 @@ fn run(program: &str, arguments: &[&str]) -> Result<(), String> {
     }
 }
 
+fn cargo(arguments: &[&str]) -> Result<(), String> {
+    cargo_with(arguments, &[("RUSTDOCFLAGS", "-D warnings")])
+}
+
 #[expect(
     clippy::print_stderr,
     reason = "a command line program speaks to its terminal"
 )]
-fn cargo(arguments: &[&str]) -> Result<(), String> {
+fn cargo_with(arguments: &[&str], environment: &[(&str, &str)]) -> Result<(), String> {
     eprintln!("==> cargo {}", arguments.join(" "));
     let status = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
         .args(arguments)
-        .env("RUSTDOCFLAGS", "-D warnings")
+        .envs(environment.iter().copied())
         .status()
         .map_err(|error| format!("cannot run cargo: {error}"))?;
     if status.success() {

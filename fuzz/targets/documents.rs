@@ -1,0 +1,38 @@
+#![no_main]
+//! What is read from files and from other processes of the user as JSON: the first byte says as what.
+
+use libfuzzer_sys::fuzz_target;
+use nb::kernels::contract::{Attach, Kernel, Start};
+use nb::magics::wire::{CellRequest, Last, Line};
+use nb::protocol::connection_file::ConnectionFile;
+use nb::protocol::kernelspec::KernelSpec;
+use nb::protocol::message::HeaderPeek;
+use serde_json::from_slice;
+
+fuzz_target!(|data: &[u8]| {
+    let [kind, data @ ..] = data else { return };
+    match kind {
+        b'c' => {
+            if let Ok(file) = ConnectionFile::decode(data) {
+                let again = ConnectionFile::decode(file.encode().as_bytes()).expect("our own");
+                assert_eq!(again.encode(), file.encode());
+            }
+        }
+        b'k' => drop(KernelSpec::decode(data)),
+        b'h' => drop(HeaderPeek::read(data)),
+        b'a' => drop(from_slice::<Attach>(data)),
+        b's' => drop(from_slice::<Start>(data)),
+        b'm' => drop(from_slice::<Kernel>(data)),
+        b'r' => drop(from_slice::<CellRequest>(data)),
+        b'e' => drop(from_slice::<Last>(data)),
+        b'l' => {
+            if let Ok(line) = from_slice::<Line>(data) {
+                assert_eq!(
+                    line.encode().iter().filter(|byte| **byte == b'\n').count(),
+                    1
+                );
+            }
+        }
+        _ => {}
+    }
+});
