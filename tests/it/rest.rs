@@ -5,6 +5,7 @@
 mod bad_input;
 mod drain;
 mod endings;
+mod generated;
 mod shape;
 
 use std::fs;
