@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, geteuid, kill_process};
 use tokio::io::{AsyncBufReadExt, BufReader, Lines};
 use tokio::process::{Child, ChildStderr, ChildStdout, Command};
 use tokio::time::timeout;
@@ -25,6 +25,8 @@ pub(crate) struct Up {
     said: String,
     /// The port of its gateway.
     gateway: u16,
+    /// It is in a network namespace of its own.
+    is_offline: bool,
     /// What it printed.
     pub(crate) url: String,
 }
@@ -32,9 +34,28 @@ pub(crate) struct Up {
 impl Up {
     /// Starts it with its home in `home` and no token, and waits for its address.
     pub(crate) async fn start(home: &Path, more: &[(&str, PathBuf)]) -> Self {
+        let program = Command::new(env!("CARGO_BIN_EXE_nb"));
+        Self::start_as(program, home, more).await
+    }
+
+    /// The same on a machine without a network: in a namespace that has the loopback interface alone.
+    async fn start_offline(home: &Path, more: &[(&str, PathBuf)]) -> Self {
+        let mut program = Command::new("unshare");
+        program.arg("--net");
+        if !geteuid().is_root() {
+            program.arg("--map-root-user");
+        }
+        let then = "ip link set lo up && exec \"$@\"";
+        program.args(["sh", "-c", then, "sh", env!("CARGO_BIN_EXE_nb")]);
+        let mut up = Self::start_as(program, home, more).await;
+        up.is_offline = true;
+        up
+    }
+
+    async fn start_as(mut program: Command, home: &Path, more: &[(&str, PathBuf)]) -> Self {
         let root = home.join("notebooks");
         fs::create_dir_all(&root).unwrap();
-        let mut process = Command::new(env!("CARGO_BIN_EXE_nb"))
+        let mut process = program
             .args(["up", "--port", "0", "--root"])
             .arg(root)
             .env("HOME", home)
@@ -55,6 +76,7 @@ impl Up {
             stderr,
             said: String::new(),
             gateway: 0,
+            is_offline: false,
             url: String::new(),
         };
         let told = timeout(SET_UP_LIMIT, up.wait_for_addresses(stdout)).await;
@@ -83,9 +105,35 @@ impl Up {
 
     /// A kernel, started by Lab or by the gateway, whoever has this port.
     async fn start_kernel(&self, port: u16) {
-        let (_, token) = self.lab();
-        let (status, kernel) = gateway::page(port, token, "POST", "/api/kernels", "{}").await;
+        let (status, kernel) = self.page(port, "POST", "/api/kernels", "{}").await;
         assert_eq!(status, 201, "{kernel}");
+    }
+
+    /// A request with its token, from where it is.
+    async fn page(&self, port: u16, method: &str, path: &str, body: &str) -> (u16, String) {
+        let (_, token) = self.lab();
+        if !self.is_offline {
+            return gateway::page(port, token, method, path, body).await;
+        }
+        let request = "import sys, urllib.request as r
+url, token, method, body = sys.argv[1:]
+head = {'Authorization': 'token ' + token, 'Content-Type': 'application/json'}
+with r.urlopen(r.Request(url, body.encode() or None, head, method=method)) as answer:
+    print(answer.status, answer.read().decode())";
+        let pid = self.process.id().unwrap().to_string();
+        let mut inside = Command::new("nsenter");
+        inside.args(["--target", &pid, "--net"]);
+        if !geteuid().is_root() {
+            inside.args(["--user", "--preserve-credentials"]);
+        }
+        let url = format!("http://127.0.0.1:{port}{path}");
+        inside.args(["python3", "-c", request, &url, token, method, body]);
+        let answer = timeout(gateway::LIMIT, inside.output()).await;
+        let answer = answer.expect("the request hangs").unwrap();
+        let said = String::from_utf8_lossy(&answer.stdout);
+        assert!(answer.status.success(), "{answer:?}");
+        let (status, page) = said.split_once(' ').unwrap();
+        (status.parse().unwrap(), page.to_owned())
     }
 
     /// Ctrl-C, after which nothing is left; gives all that it has said besides the address.
@@ -164,7 +212,7 @@ fn installed(folder: &Path) -> BTreeMap<PathBuf, (u64, i64, i64)> {
 }
 
 #[tokio::test]
-async fn nothing_is_needed_and_a_second_start_installs_nothing() {
+async fn nothing_is_needed_and_a_second_start_installs_nothing_and_needs_no_network() {
     let folder = tempfile::tempdir().unwrap();
     let home = folder.path();
     let places = [
@@ -175,10 +223,13 @@ async fn nothing_is_needed_and_a_second_start_installs_nothing() {
     ];
     let mut before = BTreeMap::new();
     for is_first in [true, false] {
-        let up = Up::start(home, &places).await;
+        let up = match is_first {
+            true => Up::start(home, &places).await,
+            false => Up::start_offline(home, &places).await,
+        };
         let (port, token) = up.lab();
         let lab = format!("/lab?token={token}");
-        let (status, page) = gateway::page(port, token, "GET", &lab, "").await;
+        let (status, page) = up.page(port, "GET", &lab, "").await;
         assert!(
             status == 200 && page.contains("<title>JupyterLab"),
             "{page}"

@@ -141,11 +141,13 @@ fn setup() -> Result<(), String> {
     clients()
 }
 
-/// Node, Chromium and the packages of the client suites.
+/// Node, Chromium, the packages of the client suites and what else is not on every machine.
 fn clients() -> Result<(), String> {
     for (program, packages) in [
         ("npm", &["nodejs", "npm"][..]),
         ("chromium", &["chromium"][..]),
+        // For a start without a network.
+        ("ip", &["iproute2"][..]),
     ] {
         if !is_there(program) {
             let install = ["install", "-y", "--no-install-recommends"];
