@@ -47,6 +47,20 @@ async fn vs_code_as_its_source_has_it() {
 }
 
 #[tokio::test]
+async fn the_debugger_as_jupyterlab_drives_it() {
+    let gateway = Gateway::start("auto").await;
+    let url = format!("http://127.0.0.1:{}/", gateway.port);
+    node("debugger.mjs", &[&url, TOKEN]).await;
+}
+
+#[tokio::test]
+async fn subshells_and_comms_as_jupyterlab_uses_them() {
+    let gateway = Gateway::start("auto").await;
+    let url = format!("http://127.0.0.1:{}/", gateway.port);
+    node("subshells.mjs", &[&url, TOKEN]).await;
+}
+
+#[tokio::test]
 async fn jupyterlab_services_through_a_stock_jupyter_server() {
     let gateway = Gateway::start("auto").await;
     let server = JupyterServer::start("jupyter_server", gateway.port).await;
