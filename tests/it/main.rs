@@ -12,6 +12,7 @@ mod jupyter_server;
 mod kernel_commands;
 mod legacy;
 mod magics;
+mod messages;
 mod misbehaviour;
 mod notebooks;
 mod people;
