@@ -20,6 +20,7 @@ use super::broker::{Broker, Outbox};
 use super::link::{self, LinkError, LinkReceiver, LinkSender};
 use super::process::{KernelProcess, Launch};
 use super::vitals::Vitals;
+use super::wakes::Wakes;
 use crate::kernels::contract::{Start, StartFailure, StartFailureKind, file};
 use crate::magics::helper::{EXPRESSION, registered};
 use crate::protocol::connection_file::{ConnectionFile, SignatureScheme, Transport};
@@ -45,6 +46,7 @@ pub(super) struct Running {
     /// What clients ask of it.
     pub requests: mpsc::UnboundedReceiver<(Channel, Message)>,
     pub since: Instant,
+    pub wakes: Wakes,
 }
 
 /// Starts the kernel and waits until it has answered and is heard.
@@ -104,6 +106,7 @@ pub(super) async fn bring_up(
         receiver,
         requests,
         since: Instant::now(),
+        wakes: Wakes::default(),
     };
     Ok((running, outbox))
 }

@@ -4,6 +4,7 @@
 //! start -> relay -> died -> start again, within the limits of `restarts`, else dead
 //!                -> asked to restart -> stop -> start
 //!                -> asked to shut down -> stop
+//!                -> left since a client asked it to -> start, or the end
 //! ```
 //!
 //! Knows nothing of clients; what they share is the broker's.
@@ -20,7 +21,7 @@ use tokio::time::{interval, sleep, timeout};
 use tracing::{debug, info, warn};
 
 use super::bring_up::{self, Running};
-use super::broker::{Broker, Phase};
+use super::broker::{Broker, Farewell, Phase};
 use super::restarts::Restarts;
 use super::vitals::Vitals;
 use crate::kernels::contract::{Announcement, Start, StartFailure};
@@ -156,6 +157,17 @@ impl Lifecycle {
                     let _gone = restarted.map(|restarted| asker.send(restarted));
                     brought
                 }
+                Exit::Died(_) if self.broker.farewell() == Some(Farewell::End) => {
+                    let reason = "a client has shut the kernel down".to_owned();
+                    self.close("KernelShutDown", Phase::Dead(reason));
+                    return None;
+                }
+                Exit::Died(_) if self.broker.farewell() == Some(Farewell::Restart) => {
+                    kernel = None;
+                    self.restarts.asked();
+                    self.close("KernelRestarted", Phase::Restarting { asked: false });
+                    self.bring_up().await
+                }
                 Exit::Died(death) => {
                     let lived = kernel.take().map(|running| running.since.elapsed());
                     self.again_after(death, lived.unwrap_or_default()).await
@@ -273,6 +285,7 @@ impl Lifecycle {
                     return died(kernel, &cause);
                 }
                 _ = trim.tick() => kernel.process.trim_output(),
+                () = kernel.wakes.due() => self.wake(kernel).await,
                 Some(command) = self.commands.recv() => match command {
                     Command::Interrupt(asker) => {
                         self.interrupt(kernel).await;
@@ -297,13 +310,26 @@ impl Lifecycle {
             return;
         }
         match self.start.interrupt_mode {
-            InterruptMode::Signal => kernel.process.signal(Signal::INT),
+            InterruptMode::Signal => {
+                kernel.process.signal(Signal::INT);
+                if self.vitals.has_helper.get() {
+                    kernel.wakes.begin();
+                }
+            }
             InterruptMode::Message => {
                 let request = self.broker.compose("interrupt_request", &json!({}));
                 if let Err(error) = kernel.sender.send(Channel::Control, &request).await {
                     debug!(%error, "the interrupt could not be sent");
                 }
             }
+        }
+    }
+
+    /// See `wakes`.
+    async fn wake(&self, kernel: &mut Running) {
+        let request = self.broker.compose("kernel_info_request", &json!({}));
+        if let Err(error) = kernel.sender.send(Channel::Shell, &request).await {
+            debug!(%error, "the kernel could not be woken");
         }
     }
 

@@ -20,6 +20,7 @@ mod record;
 mod restarts;
 mod run;
 mod vitals;
+mod wakes;
 
 pub mod activity;
 pub mod broker;

@@ -37,7 +37,7 @@ use ours::Ours;
 pub use ours::{Claims, Interrupt, OurCell};
 use questions::Questions;
 pub(super) use state::error_content;
-use state::{is_silent, plain, stops_on_error};
+use state::{field, is_silent, plain, stops_on_error};
 
 /// Requests that wait for a reply; beyond this clients are not read from, but for those that the kernel
 /// has done with and never answered, which are forgotten.
@@ -60,6 +60,13 @@ pub enum Phase {
     },
     /// For good, with the reason.
     Dead(String),
+}
+
+/// What a client's `shutdown_request` asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Farewell {
+    Restart,
+    End,
 }
 
 struct Pending {
@@ -95,6 +102,8 @@ struct State {
     pending_bytes: usize,
     questions: Questions,
     activity: Activity,
+    /// A client has asked the kernel process to end, and whether another is to follow.
+    farewell: Option<Farewell>,
     phase: Phase,
     /// The kernel process of this epoch; without one requests wait.
     outbox: Option<Outbox>,
@@ -142,6 +151,7 @@ impl Broker {
             pending_bytes: 0,
             questions: Questions::default(),
             activity: Activity::new(Timestamp::now()),
+            farewell: None,
             phase: Phase::Starting,
             outbox: None,
             waiting: Vec::new(),
@@ -307,6 +317,14 @@ impl Broker {
             let msg_type = peek.msg_type.into_owned();
             return state.answer(session, channel, &msg_type, &message.header, &content);
         }
+        if &*peek.msg_type == "shutdown_request" {
+            let restart = field(&message.content, "restart") == Some(Value::Bool(true));
+            state.farewell = Some(if restart {
+                Farewell::Restart
+            } else {
+                Farewell::End
+            });
+        }
         let pending = Pending {
             session: Rc::clone(session),
             channel,
@@ -369,6 +387,7 @@ impl Broker {
     pub fn open_epoch(&self, outbox: Outbox) {
         let mut state = self.state.borrow_mut();
         state.phase = Phase::Running;
+        state.farewell = None;
         state.outbox = Some(outbox);
         state.activity.clear(Timestamp::now());
         state.publish_state("idle");
@@ -426,6 +445,11 @@ impl Broker {
         let content = json!({"name": "stderr", "text": text});
         let message = state.composer.orphan("stream", &content);
         state.append(Channel::Iopub, message, Route::Everyone, Mark::Plain);
+    }
+
+    /// Why the kernel process has ended, when a client had asked it to.
+    pub fn farewell(&self) -> Option<Farewell> {
+        self.state.borrow().farewell
     }
 
     /// Says `text` on stderr of the next cell that is shown, once.
