@@ -168,10 +168,7 @@ mod tests {
     }
 
     fn catalog(root: &Path) -> Catalog {
-        let data = root.to_owned();
-        let search = SearchPath::from_lookup(move |name| {
-            (name == "JUPYTER_DATA_DIR").then(|| data.clone().into())
-        });
+        let search = SearchPath::of(vec![root.join("kernels")]);
         Catalog::new(search, root.join("env/bin/python"))
     }
 

@@ -61,6 +61,12 @@ impl SearchPath {
         Self(kernels.collect())
     }
 
+    /// These folders and none of the machine's.
+    #[cfg(test)]
+    pub(super) fn of(folders: Vec<PathBuf>) -> Self {
+        Self(folders)
+    }
+
     /// The same, and after all others a folder of nb's own.
     pub fn and_own(mut self, kernels: PathBuf) -> Self {
         self.0.push(kernels);
