@@ -13,7 +13,7 @@ use super::to_the_end;
 use crate::gateway::Gateway;
 use crate::gateway::audit::{Event, What};
 use crate::gateway::error::ApiError;
-use crate::gateway::extract::{Body, Id, check_texts};
+use crate::gateway::extract::{Body, Id, check_texts, object};
 use crate::gateway::identity::Identity;
 use crate::gateway::models::SessionModel;
 use crate::gateway::notebooks::{Changes, Wanted, WantedKernel};
@@ -25,8 +25,10 @@ pub(super) struct SessionBody {
     name: Option<String>,
     #[serde(rename = "type")]
     kind: Option<String>,
+    #[serde(default, deserialize_with = "object")]
     kernel: Option<KernelBody>,
     /// The older shape.
+    #[serde(default, deserialize_with = "object")]
     notebook: Option<NotebookBody>,
 }
 

@@ -73,6 +73,11 @@ async fn nonsense_is_answered_with_a_reason_and_never_with_a_500() {
         (r#"{"type":"notebook"}"#, 400),
         (r#"{"path":"","type":""}"#, 400),
         (r#"{"path":"a","type":"notebook","kernel":7}"#, 400),
+        (
+            r#"{"path":"a","type":"notebook","kernel":[null,"mine"]}"#,
+            400,
+        ),
+        (r#"{"notebook":["a"],"kernel":{"name":"mine"}}"#, 400),
         (&session(&"x".repeat(5000), json!({"name": "mine"})), 400),
         (&session("a\0b", json!({"name": "mine"})), 400),
         (&session("a", json!({"id": "none"})), 400),
