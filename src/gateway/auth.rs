@@ -15,6 +15,7 @@ use axum::response::{IntoResponse, Response};
 use super::audit::Peer;
 use super::error::ApiError;
 use super::identity::Identity;
+use super::path_token::PathToken;
 use super::token::Token;
 use super::tokens::Tokens;
 use super::{Gateway, query};
@@ -73,10 +74,15 @@ fn identify<B>(credentials: &Credentials, request: &Request<B>, now: u64) -> Opt
         .iter()
         .filter_map(|value| presented(value.to_str().ok()?))
         .find_map(|presented| credentials.identify(presented, now));
-    by_header.or_else(|| {
+    let by_query = || {
         let presented = query::value(request.uri().query(), "token")?;
         credentials.identify(&presented, now)
-    })
+    };
+    let by_path = || {
+        let PathToken(presented) = request.extensions().get()?;
+        credentials.identify(presented.reveal(), now)
+    };
+    by_header.or_else(by_query).or_else(by_path)
 }
 
 /// The token in an `Authorization` header of a scheme that we know.
@@ -92,6 +98,7 @@ fn presented(header: &str) -> Option<&str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::gateway::path_token;
     use crate::gateway::tokens::TokenFile;
     use crate::kernels::contract::Kernel;
     use axum::http::HeaderValue;
@@ -114,6 +121,14 @@ mod tests {
         let uri = query.map_or("/".to_owned(), |query| format!("/?{query}"));
         *request.uri_mut() = uri.parse().unwrap();
         request
+    }
+
+    fn in_path(header: Option<&str>, path: &str) -> bool {
+        let state = tempfile::tempdir().unwrap();
+        let mut request = request(header, None);
+        *request.uri_mut() = path.parse().unwrap();
+        path_token::take(&mut request);
+        identify(&credentials(state.path()), &request, 1).is_some()
     }
 
     fn allows(header: Option<&str>, query: Option<&str>) -> bool {
@@ -141,6 +156,8 @@ mod tests {
         }
         assert!(allows(None, Some("17&token=s3cret")));
         assert!(allows(Some("token "), Some("token=s3cret")));
+        assert!(in_path(None, "/t/s3cret/api/kernels"));
+        assert!(in_path(Some("token "), "/t/s3cret/api/kernels"));
     }
 
     #[test]
@@ -159,6 +176,15 @@ mod tests {
         assert!(!allows(None, None));
         assert!(!allows(None, Some("token=")));
         assert!(!allows(None, Some("xtoken=s3cret")));
+        for path in [
+            "/t/s3cre/api",
+            "/t//api",
+            "/t/%20/api",
+            "/x/s3cret/api",
+            "/s3cret",
+        ] {
+            assert!(!in_path(None, path), "{path}");
+        }
     }
 
     #[test]

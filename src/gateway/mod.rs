@@ -25,6 +25,7 @@ mod metrics;
 mod models;
 mod notebooks;
 mod origin;
+mod path_token;
 pub mod query;
 mod routes;
 mod server;

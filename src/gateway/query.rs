@@ -8,8 +8,13 @@ pub fn value(query: Option<&str>, name: &str) -> Option<String> {
     })
 }
 
-/// Percent-decoding; what is not an escape is left as it is, what is not UTF-8 is replaced.
+/// As forms are written: a plus is a space.
 fn decode(text: &str) -> String {
+    percent_decoded(&text.replace('+', " "))
+}
+
+/// Percent-decoding; what is not an escape is left as it is, what is not UTF-8 is replaced.
+pub(crate) fn percent_decoded(text: &str) -> String {
     let hex = |byte: u8| {
         char::from(byte)
             .to_digit(16)
@@ -28,7 +33,6 @@ fn decode(text: &str) -> String {
                 bytes.push(high * 16 + low);
                 rest = &tail[2..];
             }
-            None if first == b'+' => bytes.push(b' '),
             None => bytes.push(first),
         }
     }

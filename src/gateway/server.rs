@@ -21,6 +21,7 @@ use tokio::sync::Semaphore;
 
 use super::audit::Peer;
 use super::drain::Drain;
+use super::path_token;
 
 /// Connections at one time, those handed over not counted; fewer where there are not twice as many
 /// descriptors, since requests need some of their own: without, no kernel could be found or started.
@@ -76,6 +77,7 @@ async fn connection(
     let router = TowerToHyperService::new(router);
     let service = service_fn(move |mut request: Request<Incoming>| {
         request.extensions_mut().insert(peer);
+        path_token::take(&mut request);
         router.call(request)
     });
     let connection = http1::Builder::new()
