@@ -110,6 +110,7 @@ impl Local {
             left: 0,
             mode: AttachMode::Splice,
             text_only: false,
+            unnamed: false,
             acknowledges: Acknowledges::Pong,
             resumes: false,
         };

@@ -230,6 +230,9 @@ pub struct Attach {
     /// The client breaks on binary frames and on text over 10 MiB: a stock jupyter_server.
     #[serde(default)]
     pub text_only: bool,
+    /// The client named no session, so nobody comes back for the one that was made for it.
+    #[serde(default)]
+    pub unnamed: bool,
     /// What moves the client's cursor; records of older gateways mean pongs.
     #[serde(default)]
     pub acknowledges: Acknowledges,

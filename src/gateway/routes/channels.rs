@@ -51,9 +51,9 @@ pub(super) async fn open(
     }
     let user_agent = request.headers().get(USER_AGENT);
     let is_tornado = user_agent.is_some_and(|name| name.as_bytes().starts_with(b"Tornado/"));
+    let unnamed = session_id.is_none();
     // The other one that breaks on them, jupyter_server's client in a job, names no session.
-    let is_jupyter_server =
-        handshake.framing == Framing::Legacy && (is_tornado || session_id.is_none());
+    let is_jupyter_server = handshake.framing == Framing::Legacy && (is_tornado || unnamed);
     let attach = Attach {
         session_id: session_id.unwrap_or_else(|| Uuid::new_v4().to_string()),
         framing: handshake.framing,
@@ -66,6 +66,7 @@ pub(super) async fn open(
             Handover::Never => AttachMode::Splice,
         },
         text_only: is_jupyter_server,
+        unnamed,
         acknowledges: handshake.acknowledges,
         resumes: handshake.framing == Framing::V1 && is_vs_code(&request),
     };

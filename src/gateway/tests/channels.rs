@@ -114,6 +114,7 @@ async fn a_connection_is_handed_over_with_what_the_client_sent_early() {
         left: early.len(),
         mode: AttachMode::Fd,
         text_only: false,
+        unnamed: false,
         acknowledges: Acknowledges::Client,
         resumes: false,
     };

@@ -44,6 +44,7 @@ pub(super) async fn serve(
         },
         framing: attach.framing,
         text_only: attach.text_only,
+        unnamed: attach.unnamed,
         acknowledges: attach.acknowledges,
         resumes: attach.resumes,
         expires_in,

@@ -201,6 +201,14 @@ impl Sessions {
         self.expire(now);
     }
 
+    /// Nobody comes back for the session `id`, unless somebody is there.
+    pub fn forget(&mut self, id: &str) {
+        let is_away = |session: &Session| session.connection.is_none();
+        if self.sessions.get(id).is_some_and(is_away) {
+            self.sessions.remove(id);
+        }
+    }
+
     /// The client was sent everything up to `seq`.
     pub fn wrote(&mut self, id: &str, connection: ConnectionId, seq: Seq) {
         if let Some(session) = self.sessions.get_mut(id)

@@ -230,6 +230,13 @@ impl Broker {
         state.release();
     }
 
+    /// Nobody comes back for this session.
+    pub fn forget(&self, session: &str) {
+        let mut state = self.state.borrow_mut();
+        state.sessions.forget(session);
+        state.release();
+    }
+
     /// The client was sent everything up to `seq`.
     pub fn wrote(&self, session: &str, connection: ConnectionId, seq: Seq) {
         let mut state = self.state.borrow_mut();

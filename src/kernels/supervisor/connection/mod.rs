@@ -55,6 +55,8 @@ pub(super) struct Client {
     pub framing: Framing,
     /// It breaks on binary frames and on large text ones.
     pub(super) text_only: bool,
+    /// Nobody comes back for its session.
+    pub(super) unnamed: bool,
     pub(super) acknowledges: Acknowledges,
     /// It looks for the cell that an earlier session of its user was watching, some seconds after it has come.
     pub(super) resumes: bool,
@@ -165,6 +167,9 @@ pub(super) async fn serve<R, W>(
         () = expiry(&shared, client.expires_in) => {}
     }
     broker.leave(&shared.session, shared.id);
+    if client.unnamed {
+        broker.forget(&shared.session);
+    }
     // Only between two frames.
     if let Some(code) = goodbye.filter(|_| !shared.stalled.get()) {
         let answered = timeout(CLOSE_WITHIN, writer::answer_goodbye(code, &mut writer)).await;

@@ -1,5 +1,7 @@
 //! One connection over a pipe: what the client reads, and what its answers do.
 
+mod jobs;
+
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -75,6 +77,7 @@ fn connect_among(
         },
         framing,
         text_only: framing == Framing::Legacy,
+        unnamed: session.is_empty(),
         acknowledges,
         resumes: session.starts_with("resumes"),
         expires_in: None,

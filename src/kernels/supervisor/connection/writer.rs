@@ -5,10 +5,11 @@
 
 use std::io;
 use std::rc::Rc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::io::{AsyncWrite, AsyncWriteExt};
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep_until, timeout};
 use tracing::warn;
 
 use super::Shared;
@@ -27,6 +28,9 @@ const BATCH_BYTES: usize = 256 * 1024;
 
 /// The close code of RFC 6455 for what breaks it.
 const PROTOCOL_ERROR: u16 = 1002;
+
+/// A reply held for a client that is there goes when nothing has come for so long: its request has no idle.
+const HELD_WITHIN: Duration = Duration::from_secs(1);
 
 /// What tornado's WebSocket client takes, less some room.
 const TEXT_BYTES_MAX: usize = 10 * 1024 * 1024 - 1024;
@@ -76,13 +80,20 @@ pub(super) async fn write<W: AsyncWrite + Unpin>(
                 .write_to(writer, || shared.progressed.set(true))
                 .await?;
             shared.stalled.set(false);
-        } else if closing.is_some() {
-            break;
-        } else {
+        } else if position.held.is_empty() {
+            if closing.is_some() {
+                break;
+            }
             tokio::select! {
                 () = shared.line.wake.notified() => {}
                 () = position.due() => {}
             }
+        } else if closing.is_some()
+            || timeout(HELD_WITHIN, shared.line.wake.notified())
+                .await
+                .is_err()
+        {
+            position.let_go(|_| true, shared, &mut output);
         }
     }
     if let Some((code, reason)) = shared.line.closing() {
@@ -117,8 +128,9 @@ struct Position {
     /// The last entry that was for this client.
     mine: Seq,
     replay_until: Seq,
-    /// Replies that in a replay wait for the idle of their request: replies overtake output, and a
-    /// client forgets a request with its reply.
+    /// Replies that wait for the idle of their request: replies overtake output, and a client forgets a
+    /// request with its reply, or waits only some seconds more. In a replay for every client, else for those
+    /// that take long over large texts.
     held: Vec<(RequestKey, Rc<Entry>)>,
     /// What waits until the client listens.
     late: Option<Late>,
@@ -164,7 +176,7 @@ impl Position {
     fn tell(&mut self, shared: &Shared, seq: Seq, entry: &Rc<Entry>, output: &mut Output) {
         match &entry.mark {
             Mark::Once if seq <= self.written => return,
-            Mark::EarlyReply(key) if seq <= self.replay_until => {
+            Mark::EarlyReply(key) if shared.text_only || seq <= self.replay_until => {
                 return self.held.push((RequestKey::clone(key), Rc::clone(entry)));
             }
             _ => encode(shared, Some(seq), entry, output),
@@ -188,7 +200,7 @@ impl Position {
                 self.tell(shared, seq, &entry, output);
             }
         }
-        if is_over || self.after >= self.replay_until {
+        if !shared.text_only && (is_over || self.after >= self.replay_until) {
             self.let_go(|_| true, shared, output);
         }
         shared.written.set(self.after);
