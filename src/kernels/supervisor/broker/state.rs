@@ -219,7 +219,7 @@ impl State {
         self.forget_queue(&subshell);
     }
 
-    /// Answers a request in place of the kernel, with the idle that completes it.
+    /// Answers a request in place of the kernel, with the idle that completes it; a cell shows its error.
     pub(super) fn answer(
         &mut self,
         session: &Rc<str>,
@@ -235,6 +235,14 @@ impl State {
             .composer
             .message(&format!("{stem}_reply"), header.clone(), content);
         let route = Route::Session(Rc::clone(session));
+        if msg_type == "execute_request" && content["status"] == "error" {
+            // Notebooks keep what is shown, and nothing of a reply.
+            let (ename, evalue) = (&content["ename"], &content["evalue"]);
+            let line = [ename, evalue].map(|text| text.as_str().unwrap_or_default());
+            let shown = json!({"ename": ename, "evalue": evalue, "traceback": [line.join(": ")]});
+            let error = self.composer.message("error", header.clone(), &shown);
+            self.append(Channel::Iopub, error, route.clone(), Mark::Plain);
+        }
         self.append(channel, reply, route.clone(), Mark::Plain);
         let idle = json!({"execution_state": "idle"});
         let idle = self.composer.message("status", header.clone(), &idle);

@@ -198,7 +198,12 @@ fn death_answers_what_was_asked_and_closes_every_line() {
         "was killed",
     );
     assert_eq!(ticket.line.closing(), None);
-    let heard = ["execute_reply error", "status idle", "status restarting"];
+    let heard = [
+        "error was killed",
+        "execute_reply error",
+        "status idle",
+        "status restarting",
+    ];
     assert_eq!(read(&broker, "a", ticket.after), heard);
     broker.close_epoch(Phase::Dead("no more".to_owned()), "KernelDied", "no more");
     assert_eq!(ticket.line.closing().unwrap().0, 1000);
