@@ -172,7 +172,8 @@ impl Gateway {
             Err(error) => error,
         };
         match error {
-            CallError::Gone => {}
+            // Somebody else may be ending it.
+            CallError::Gone => drop(self.is_let_go(id).await?),
             CallError::Deadline(_) if self.kill_supervisor(id).await? => {}
             error => return Err(error.into()),
         }
@@ -200,6 +201,11 @@ impl Gateway {
             return Ok(false);
         }
         tracing::warn!(kernel = %id, "killed a supervisor that did not answer");
+        self.is_let_go(id).await
+    }
+
+    /// Whether no supervisor holds the kernel any more, after some time.
+    async fn is_let_go(&self, id: Uuid) -> Result<bool, ApiError> {
         let is_gone = async {
             while self.blocking(move |registry| registry.standing(id)).await? == Standing::Held {
                 tokio::time::sleep(LOOK_AGAIN).await;
