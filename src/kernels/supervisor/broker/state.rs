@@ -237,9 +237,10 @@ impl State {
         let route = Route::Session(Rc::clone(session));
         if msg_type == "execute_request" && content["status"] == "error" {
             // Notebooks keep what is shown, and nothing of a reply.
-            let (ename, evalue) = (&content["ename"], &content["evalue"]);
-            let line = [ename, evalue].map(|text| text.as_str().unwrap_or_default());
-            let shown = json!({"ename": ename, "evalue": evalue, "traceback": [line.join(": ")]});
+            let shown = json!({
+                "ename": content["ename"], "evalue": content["evalue"],
+                "traceback": content["traceback"],
+            });
             let error = self.composer.message("error", header.clone(), &shown);
             self.append(Channel::Iopub, error, route.clone(), Mark::Plain);
         }
@@ -300,7 +301,12 @@ pub(super) fn plain(message: Message) -> Rc<Entry> {
 
 /// What a reply says that tells of an error.
 pub(in crate::kernels::supervisor) fn error_content(ename: &str, reason: &str) -> Value {
-    json!({"status": "error", "ename": ename, "evalue": reason, "traceback": [], "execution_count": null})
+    // The traceback is what most clients show.
+    let traceback = [format!("{ename}: {reason}")];
+    json!({
+        "status": "error", "ename": ename, "evalue": reason, "traceback": traceback,
+        "execution_count": null,
+    })
 }
 
 pub(super) fn field(content: &[u8], name: &str) -> Option<Value> {
