@@ -15,6 +15,7 @@ use tokio::process::{Child, Command};
 use tokio::time::{Instant, timeout};
 
 use crate::gateway::{Gateway, LIMIT, TOKEN, project, wait_for};
+use crate::headless::clients_python;
 
 /// For suites of several kernels.
 const SUITE_LIMIT: Duration = Duration::from_secs(150);
@@ -22,8 +23,8 @@ const SUITE_LIMIT: Duration = Duration::from_secs(150);
 /// The kernel that every test uses.
 const KERNEL: &str = "nb-python3";
 
-struct Home {
-    gateway: Gateway,
+pub(crate) struct Home {
+    pub(crate) gateway: Gateway,
 }
 
 impl Home {
@@ -33,6 +34,25 @@ impl Home {
             gateway: Gateway::start("auto").await,
         };
         home.install(arguments).await;
+        home
+    }
+
+    /// One with the kernelspecs `books`, whose kernel has what clients have, and `nb-books`.
+    pub(crate) async fn of_clients() -> Self {
+        let home = Self {
+            gateway: Gateway::start("auto").await,
+        };
+        let argv = json!([
+            clients_python(),
+            "-m",
+            "ipykernel_launcher",
+            "-f",
+            "{connection_file}"
+        ]);
+        let spec = json!({"argv": argv, "language": "python", "display_name": "Books"});
+        home.gateway.put_spec("books", &spec);
+        let mut install = home.command(env!("CARGO_BIN_EXE_nb"));
+        runs_to_end(install.args(["kernel", "install", "books"])).await;
         home
     }
 
@@ -52,17 +72,24 @@ impl Home {
         fs::write(file, spec.to_string()).unwrap();
     }
 
-    fn root(&self) -> PathBuf {
+    pub(crate) fn root(&self) -> PathBuf {
         self.gateway.root()
     }
 
     /// A program in the environment of a user who has only this folder.
     fn command(&self, program: impl AsRef<Path>) -> Command {
-        let root = self.root();
         let mut command = Command::new(program.as_ref());
         command
             .env_clear()
-            .env("PATH", std::env::var_os("PATH").unwrap())
+            .env("PATH", std::env::var_os("PATH").unwrap());
+        self.set_environment(&mut command);
+        command
+    }
+
+    /// Of a user who has only this folder.
+    pub(crate) fn set_environment(&self, command: &mut Command) {
+        let root = self.root();
+        command
             .env("HOME", &root)
             .env("NB_RUNTIME_DIR", root.join("run"))
             .env("NB_DATA_DIR", root.join("data"))
@@ -75,7 +102,6 @@ impl Home {
             .current_dir(&root)
             .stdin(Stdio::null())
             .kill_on_drop(true);
-        command
     }
 
     fn python(&self) -> Command {
@@ -119,6 +145,14 @@ impl Home {
         assert_eq!(status, 200, "{kernels}");
         kernels.as_array().unwrap().clone()
     }
+}
+
+async fn runs_to_end(command: &mut Command) {
+    let done = timeout(LIMIT, command.output())
+        .await
+        .expect("it hangs")
+        .unwrap();
+    assert!(done.status.success(), "{done:?}");
 }
 
 async fn runs(mut command: Command) -> String {

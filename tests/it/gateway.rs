@@ -52,7 +52,7 @@ impl Gateway {
         let python = project("target/test-env");
         assert!(python.join("bin/python").exists(), "run cargo xtask setup");
         symlink(python, environments.join("default")).unwrap();
-        let (child, port) = spawn(folder.path(), handover, descriptors).await;
+        let (child, port) = spawn(folder.path(), handover, descriptors, None).await;
         Self {
             child,
             port,
@@ -65,7 +65,19 @@ impl Gateway {
     /// `kill -9`, and another gateway on the same folders.
     pub(crate) async fn replace(&mut self) {
         self.child.kill().await.unwrap();
-        (self.child, self.port) = spawn(self.folder.path(), self.handover, self.descriptors).await;
+        self.replace_with(None).await;
+    }
+
+    /// The same, with all that it logs in the file that is returned.
+    pub(crate) async fn replace_and_log(&mut self, level: &str) -> PathBuf {
+        let log = self.folder.path().join("log");
+        self.replace_with(Some((level, &log))).await;
+        log
+    }
+
+    async fn replace_with(&mut self, log: Option<(&str, &Path)>) {
+        let folder = self.folder.path();
+        (self.child, self.port) = spawn(folder, self.handover, self.descriptors, log).await;
     }
 
     pub(crate) fn pid(&self) -> u32 {
@@ -226,7 +238,15 @@ pub(crate) fn end_kernels(runtime: &Path) {
     }
 }
 
-async fn spawn(folder: &Path, handover: &str, descriptors: u32) -> (Child, u16) {
+async fn spawn(
+    folder: &Path,
+    handover: &str,
+    descriptors: u32,
+    log: Option<(&str, &Path)>,
+) -> (Child, u16) {
+    let stderr = log.map_or(Stdio::inherit(), |(_, file)| {
+        fs::File::create(file).unwrap().into()
+    });
     let mut child = Command::new("/bin/sh")
         .args(["-c", &format!("ulimit -n {descriptors}; exec \"$@\""), "sh"])
         .arg(env!("CARGO_BIN_EXE_nb"))
@@ -249,8 +269,9 @@ async fn spawn(folder: &Path, handover: &str, descriptors: u32) -> (Child, u16) 
         .env("JUPYTER_PATH", folder.join("jupyter"))
         .env("JPY_PARENT_PID", "1")
         .env("NB_TOKEN", TOKEN)
-        .env("NB_LOG", "warn")
+        .env("NB_LOG", log.map_or("warn", |(level, _)| level))
         .stdout(Stdio::piped())
+        .stderr(stderr)
         .kill_on_drop(true)
         .spawn()
         .unwrap();
@@ -293,6 +314,30 @@ pub(crate) async fn page(
     let stream = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
     let asked = ask(stream, token, method, path, body);
     timeout(LIMIT, asked).await.expect("the server hangs")
+}
+
+/// What a request without a token is answered: status, head, body.
+pub(crate) async fn whole(
+    port: u16,
+    method: &str,
+    path: &str,
+    body: &str,
+) -> (u16, String, String) {
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+    let request = format!(
+        "{method} {path} HTTP/1.1\r\nHost: x\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
+        body.len()
+    );
+    let answer = async {
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        answer
+    };
+    let answer = timeout(LIMIT, answer).await.expect("REST hangs");
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+    (status, head.to_owned(), body.to_owned())
 }
 
 async fn ask(

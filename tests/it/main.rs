@@ -8,6 +8,7 @@ mod cutter;
 mod deaths;
 mod front;
 mod gateway;
+mod headless;
 mod interrupts;
 mod jupyter_server;
 mod kernel_commands;

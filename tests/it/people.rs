@@ -13,7 +13,7 @@ use crate::gateway::{Gateway, LIMIT, TOKEN, page, wait_for};
 const INSTANT: &str = r#"{"name":"instant"}"#;
 
 /// `nb token` on the gateway's machine.
-async fn token_command(gateway: &Gateway, arguments: &[&str]) -> Value {
+pub(crate) async fn token_command(gateway: &Gateway, arguments: &[&str]) -> Value {
     let root = gateway.root();
     let command = Command::new(env!("CARGO_BIN_EXE_nb"))
         .arg("token")
@@ -31,13 +31,13 @@ async fn token_command(gateway: &Gateway, arguments: &[&str]) -> Value {
 }
 
 /// Somebody with a token.
-struct Person<'a> {
+pub(crate) struct Person<'a> {
     gateway: &'a Gateway,
-    token: String,
+    pub(crate) token: String,
 }
 
 impl<'a> Person<'a> {
-    async fn new(gateway: &'a Gateway, arguments: &[&str]) -> Self {
+    pub(crate) async fn new(gateway: &'a Gateway, arguments: &[&str]) -> Self {
         let made = token_command(gateway, &[&["add"], arguments].concat()).await;
         Self {
             gateway,
@@ -57,7 +57,7 @@ impl<'a> Person<'a> {
     }
 
     /// The ids of the kernels that this one sees.
-    async fn kernels(&self) -> Vec<String> {
+    pub(crate) async fn kernels(&self) -> Vec<String> {
         let (status, kernels) = self.ask("GET", "/api/kernels", "").await;
         assert_eq!(status, 200, "{kernels}");
         let ids = kernels.as_array().unwrap().iter();
