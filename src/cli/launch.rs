@@ -11,9 +11,10 @@ use crate::error::Error;
 use crate::front::{self, Gateway, GatewayUrl, Machine, Place, Settings};
 use crate::gateway;
 use crate::kernels::catalog::Catalog;
+use crate::kernels::environment::of_caller;
 use crate::kernels::kernelspecs::SearchPath;
 use crate::kernels::launch::{Launcher, Quota};
-use crate::kernels::plan::{self, Asked, PlanError, Planner, Whose, Wishes};
+use crate::kernels::plan::{Asked, PlanError, Planner, Whose, Wishes};
 use crate::kernels::registry::Registry;
 
 /// Runs a kernel as an ordinary Jupyter kernel: on the sockets of a connection file
@@ -107,7 +108,7 @@ impl Launch {
             catalog: Catalog::new(search, default_python(&places.data)),
             root: here,
             home: env::home_dir().unwrap_or_else(|| PathBuf::from("/")),
-            inherited: plan::of_caller(env::vars_os()),
+            inherited: of_caller(env::vars_os()),
             config,
         };
         let me = config::user_name();
@@ -119,7 +120,8 @@ impl Launch {
             spec: Some(self.spec.clone()),
             ..Asked::default()
         };
-        let start = Wishes::read(&asked.env).and_then(|wishes| planner.plan(&asked, wishes, whose));
+        let start =
+            Wishes::read(&asked.env, &[]).and_then(|wishes| planner.plan(&asked, wishes, whose));
         let mut start = start.map_err(|error| match error {
             PlanError::BadRequest(message) | PlanError::UnknownSpec(message) => {
                 Error::user(message)

@@ -37,6 +37,8 @@ fn rule(name: &str) -> Rule {
         "ALLOW_ORIGIN" => Rule::Same("server.origins"),
         "AUTHORIZED_USERS" => Rule::Same("auth.users_allowed"),
         "UNAUTHORIZED_USERS" => Rule::Same("auth.users_denied"),
+        "CLIENT_ENVS" | "ENV_WHITELIST" => Rule::Same("kernels.env_allowed"),
+        "INHERITED_ENVS" | "ENV_PROCESS_WHITELIST" => Rule::Same("kernels.env_inherited"),
         "MAX_KERNELS" => Rule::Bound("kernels.max"),
         "MAX_KERNELS_PER_USER" => Rule::Bound("kernels.max_per_user"),
         "KERNEL_LAUNCH_TIMEOUT" => Rule::Seconds("kernels.launch_timeout_ms"),
@@ -159,7 +161,8 @@ mod tests {
         let import = import_eg(
             "# ours\nexport EG_PORT=9000\nKG_PORT=1\nEG_IP='0.0.0.0'\nEG_MAX_KERNELS=-1\n\
              EG_MAX_KERNELS_PER_USER=4\nEnvironment=\"EG_AUTHORIZED_USERS=ada, bob\"\nKG_AUTH_TOKEN=hush\n\
-             EG_KERNEL_LAUNCH_TIMEOUT=1.5\nEG_YARN_ENDPOINT=http://y\nEG_ALLOW_ORIGIN=*\nPATH=/bin\n",
+             EG_KERNEL_LAUNCH_TIMEOUT=1.5\nEG_YARN_ENDPOINT=http://y\nEG_ALLOW_ORIGIN=*\nPATH=/bin\n\
+             EG_CLIENT_ENVS=A,B_*\nKG_ENV_PROCESS_WHITELIST=['C']\n",
         );
         let mut layers = Layers::default();
         layers.add_file(Path::new("x"), &import.toml).unwrap();
@@ -175,6 +178,8 @@ mod tests {
         assert_eq!(settings.auth.users.users_allowed, ["ada", "bob"]);
         assert_eq!(settings.kernels.launch_timeout_ms, 1500);
         assert_eq!(settings.server.origins, ["*"]);
+        assert_eq!(settings.kernels.env_allowed, ["A", "B_*"]);
+        assert_eq!(settings.kernels.env_inherited, ["C"]);
         let noted: Vec<_> = import.notes.iter().map(|(name, _)| name.as_str()).collect();
         assert_eq!(noted, ["KG_AUTH_TOKEN", "EG_YARN_ENDPOINT"]);
         assert!(!format!("{import:?}").contains("hush"));

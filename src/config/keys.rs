@@ -120,6 +120,16 @@ pub(super) const KEYS: &[Key] = &[
         "how long a kernel of nb launch lives on without a client",
     ),
     key(
+        "kernels.env_allowed",
+        Texts,
+        "what clients may set in a kernel's environment beside KERNEL_*",
+    ),
+    key(
+        "kernels.env_inherited",
+        Texts,
+        "what kernels get of the gateway's environment beside the usual",
+    ),
+    key(
         "journal.bytes_max",
         Integer,
         "how much of a kernel's output is kept for clients that are away",
@@ -149,6 +159,6 @@ pub(super) const OF_A_SPEC: &[Key] = &[
 ];
 
 /// The variable of a setting.
-pub(super) fn variable(name: &str) -> String {
+pub fn variable(name: &str) -> String {
     format!("NB_{}", name.replace('.', "_").to_ascii_uppercase())
 }

@@ -115,6 +115,11 @@ impl Layers {
         }
     }
 
+    /// Whether anything was said of this setting.
+    pub fn say(&self, name: &str) -> bool {
+        self.said.contains_key(&split(name))
+    }
+
     /// The settings that this amounts to.
     pub fn settle(self) -> Result<Settled, Error> {
         let mut table = Table::new();

@@ -11,6 +11,7 @@ mod places;
 mod settings;
 
 pub use import::{Import, import_eg};
+pub use keys::variable;
 pub use layers::{Layers, Origin, Settled};
 pub use places::{Places, private_folder, user_name};
 pub use settings::{

@@ -108,6 +108,10 @@ pub struct Kernels {
     pub launch_timeout_ms_max: u64,
     /// Of `nb launch`, whose client is gone without having ended it.
     pub linger_ms: u64,
+    /// Variables that a client may set beside `KERNEL_*`; `*` in one stands for any text.
+    pub env_allowed: Vec<String>,
+    /// Variables of the gateway's own that kernels have beside the usual ones, likewise.
+    pub env_inherited: Vec<String>,
     /// What differs for the kernels of one kernelspec.
     #[serde(flatten)]
     pub of_spec: BTreeMap<String, OfSpec>,
@@ -122,6 +126,8 @@ impl Default for Kernels {
             launch_timeout_ms: 60_000,
             launch_timeout_ms_max: 600_000,
             linger_ms: 600_000,
+            env_allowed: Vec::new(),
+            env_inherited: Vec::new(),
             of_spec: BTreeMap::new(),
         }
     }

@@ -35,7 +35,6 @@ mod tests;
 mod token;
 mod tokens;
 
-use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -52,6 +51,7 @@ use crate::config;
 use crate::error::Error;
 use crate::kernels::catalog::Catalog;
 use crate::kernels::contract::Kernel;
+use crate::kernels::environment;
 use crate::kernels::kernelspecs::SearchPath;
 use crate::kernels::launch::Launcher;
 use crate::kernels::plan;
@@ -98,7 +98,8 @@ struct Gateway {
 
 impl Gateway {
     fn new(settings: Settings) -> Result<Self, Error> {
-        let inherited: BTreeMap<_, _> = plan::inherited(settings.environment);
+        let more = &settings.config.kernels.env_inherited;
+        let inherited = environment::inherited(settings.environment, more);
         Ok(Self {
             audit: audit::Audit::open(settings.config.server.audit_file.as_deref())?,
             credentials: auth::Credentials {

@@ -31,7 +31,7 @@ pub(crate) fn plan(
     asked: &Asked,
     identity: &Identity,
 ) -> Result<Start, Refusal> {
-    let wishes = Wishes::read(&asked.env)?;
+    let wishes = Wishes::read(&asked.env, &planner.config.kernels.env_allowed)?;
     let owner = identity
         .acts_for(wishes.username())
         .map_err(Refusal::Forbidden)?;

@@ -13,17 +13,13 @@ use uuid::Uuid;
 
 use super::catalog::Catalog;
 use super::contract::{API, Cull, Start};
+use super::environment::{self, Variables};
 use super::registry::parse_id;
 use crate::config;
 use crate::protocol::connection_file::Transport;
 
 /// The longest variable: well below what one may have in an `execve`.
 const VARIABLE_BYTES_MAX: usize = 64 * 1024;
-
-/// What of the gateway's own environment no kernel gets: secrets of ours, and what would describe
-/// another kernel.
-const WITHHELD: [&str; 3] = ["NB_TOKEN", "JPY_PARENT_PID", "PYTHONEXECUTABLE"];
-const WITHHELD_PREFIXES: [&str; 3] = ["NB_AUTH_", "NB_SERVER_", "KERNEL_"];
 
 /// What somebody asks for.
 #[derive(Clone, Debug, Default)]
@@ -64,36 +60,9 @@ pub struct Planner {
     pub catalog: Catalog,
     pub root: PathBuf,
     pub home: PathBuf,
-    /// What every kernel gets of the gateway's own environment, by [`inherited`].
+    /// What every kernel gets of the gateway's own environment, by [`environment::inherited`].
     pub inherited: BTreeMap<String, String>,
     pub config: config::Settings,
-}
-
-/// What kernels get of an environment.
-pub fn inherited(
-    environment: impl IntoIterator<Item = (std::ffi::OsString, std::ffi::OsString)>,
-) -> BTreeMap<String, String> {
-    environment
-        .into_iter()
-        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
-        .filter(|(name, _)| {
-            let prefixed = WITHHELD_PREFIXES
-                .iter()
-                .any(|prefix| name.starts_with(prefix));
-            !prefixed && !WITHHELD.contains(&name.as_str())
-        })
-        .collect()
-}
-
-/// What the kernel of somebody's own process gets of that one's environment.
-pub fn of_caller(
-    environment: impl IntoIterator<Item = (std::ffi::OsString, std::ffi::OsString)>,
-) -> BTreeMap<String, String> {
-    environment
-        .into_iter()
-        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
-        .filter(|(name, _)| !WITHHELD.contains(&name.as_str()))
-        .collect()
 }
 
 impl Planner {
@@ -112,11 +81,11 @@ impl Planner {
         if let Some(Place::Notebook(path)) = &asked.place {
             env.insert("JPY_SESSION_NAME".to_owned(), path.clone());
         }
-        env.extend(wishes.env);
+        env.extend(wishes.env.clone());
         let spec_env: Vec<_> = (listed.spec.env.iter())
-            .filter(|(name, _)| is_sound_name(name) && !WITHHELD.contains(&name.as_str()))
+            .filter(|(name, _)| is_sound_name(name) && !environment::is_withheld(name))
             // What the client asks for wins over the spec.
-            .filter(|(name, _)| !(name.starts_with("KERNEL_") && env.contains_key(*name)))
+            .filter(|(name, _)| !wishes.env.contains_key(*name))
             .map(|(name, value)| (name.clone(), substitute(value, &env)))
             .collect();
         env.extend(spec_env);
@@ -185,7 +154,7 @@ impl Planner {
     }
 }
 
-/// What the `KERNEL_*` names of a request mean to us.
+/// What the environment of a request says: what is for the kernel, and what `KERNEL_*` names mean to us.
 #[derive(Debug)]
 pub struct Wishes {
     id: Uuid,
@@ -197,11 +166,19 @@ pub struct Wishes {
 }
 
 impl Wishes {
-    /// Reads the environment of a request, of which only the names with `KERNEL_` count.
-    pub fn read(asked: &BTreeMap<String, String>) -> Result<Self, PlanError> {
+    /// Reads the environment of a request: of the names those with `KERNEL_` count and the `allowed` ones.
+    pub fn read(asked: &Variables, allowed: &[String]) -> Result<Self, PlanError> {
         let bad = |message: String| PlanError::BadRequest(message);
         let mut env = BTreeMap::new();
-        for (name, value) in asked.iter().filter(|(name, _)| name.starts_with("KERNEL_")) {
+        for (name, value) in asked {
+            if !environment::may_be_set(name, allowed) {
+                // As the other gateways do: clients send what they have.
+                tracing::debug!(
+                    name,
+                    "a client may not set this variable, it is passed over"
+                );
+                continue;
+            }
             if !is_sound_name(name) || value.contains('\0') {
                 return Err(bad(format!(
                     "the variable {name:?} cannot be in an environment"

@@ -261,9 +261,20 @@ async fn nothing_is_needed_and_a_second_start_installs_nothing_and_needs_no_netw
 async fn one_that_is_killed_leaves_its_kernels_to_the_next_and_nothing_else() {
     let folder = tempfile::tempdir().unwrap();
     let home = folder.path();
-    let data = [("NB_DATA_DIR", gateway::project("target/nb-data"))];
+    let data = [
+        ("NB_DATA_DIR", gateway::project("target/nb-data")),
+        ("IT_OF_ITS_USER", home.to_owned()),
+    ];
     let mut up = Up::start(home, &data).await;
     up.start_kernel(up.lab().0).await;
+    // What runs for its user alone has what its user has.
+    let kernel = of_home(home)
+        .into_iter()
+        .find(|(_, command)| command.contains("ipykernel_launcher"));
+    let (pid, _) = kernel.expect("no kernel runs");
+    let environ = fs::read_to_string(format!("/proc/{}/environ", pid.as_raw_nonzero())).unwrap();
+    assert!(environ.contains("IT_OF_ITS_USER="), "{environ}");
+    assert!(!environ.contains("NB_KERNELS_"), "{environ}");
     up.process.kill().await.unwrap();
     let of_kernel = |command: &String| command.contains("run/up/kernels/");
     let others_end = async {

@@ -19,6 +19,7 @@ use tokio::time::{Instant, sleep, timeout};
 use super::child::{self, Child};
 use super::http::{self, Peer};
 use super::slot::Slot;
+use crate::config;
 use crate::env::COMPANION_CLASS;
 use crate::error::Error;
 
@@ -34,6 +35,9 @@ const END: Duration = Duration::from_secs(5);
 const KERNELS_END: Duration = Duration::from_secs(10);
 /// How long Lab waits for a kernel's start, in seconds; its requests wait a little longer.
 const LAUNCH_SECONDS: u32 = 60;
+
+/// The setting of what kernels get of the gateway's environment.
+const ENV_INHERITED: &str = "kernels.env_inherited";
 
 /// The token of the gateway and of Lab.
 #[derive(Debug)]
@@ -83,6 +87,10 @@ impl Servers {
             .stdout(Stdio::piped());
         if let Some(file) = &token.file {
             command.arg("--token-file").arg(file);
+        }
+        // It runs for its user alone, whose kernels have what the user has.
+        if !config::load()?.say(ENV_INHERITED) {
+            command.env(config::variable(ENV_INHERITED), "*");
         }
         let mut gateway = Child::start("the gateway", &mut command, &log)?;
         let Some(stdout) = gateway.take_stdout() else {

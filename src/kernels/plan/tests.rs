@@ -31,7 +31,8 @@ fn plan(planner: &Planner, asked: &Asked) -> Result<Start, PlanError> {
         owner: "me".to_owned(),
         started_by: "me".to_owned(),
     };
-    planner.plan(asked, Wishes::read(&asked.env)?, whose)
+    let allowed = &planner.config.kernels.env_allowed;
+    planner.plan(asked, Wishes::read(&asked.env, allowed)?, whose)
 }
 
 fn env(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
@@ -197,17 +198,26 @@ fn the_working_directory_is_the_asked_one_or_a_note_says_so() {
 }
 
 #[test]
-fn no_secret_of_ours_is_inherited() {
-    let environment = [
-        "NB_TOKEN",
-        "JPY_PARENT_PID",
-        "NB_SERVER_PORT",
-        "KERNEL_ID",
-        "PATH",
-        "NB_USER",
+fn what_clients_are_allowed_to_set_wins_over_the_spec_and_the_rest_is_passed_over() {
+    let root = tempfile::tempdir().unwrap();
+    let mut planner = planner(root.path());
+    planner.config.kernels.env_allowed = vec!["PATH".to_owned(), "MY_*".to_owned()];
+    let pairs = [
+        ("PATH", "/mine"),
+        ("MY_A", "$PATH"),
+        ("OTHER", "x"),
+        ("KERNEL_ID", ID),
     ];
-    let pairs = environment.map(|name| (name.into(), "x".into()));
-    assert_eq!(inherited(pairs), env(&[("NB_USER", "x"), ("PATH", "x")]));
+    let start = plan(&planner, &asked(&pairs)).unwrap();
+    let expected = [
+        ("PATH", "/mine"),
+        ("MY_A", "$PATH"),
+        ("KERNEL_A", "spec"),
+        ("KERNEL_ID", ID),
+    ];
+    assert_eq!(start.env, env(&expected));
+    let error = plan(&planner, &asked(&[("MY_B", "nul\0")])).unwrap_err();
+    assert!(matches!(error, PlanError::BadRequest(_)), "{error:?}");
 }
 
 #[test]
