@@ -123,9 +123,9 @@ impl Launch {
         let start =
             Wishes::read(&asked.env, &[]).and_then(|wishes| planner.plan(&asked, wishes, whose));
         let mut start = start.map_err(|error| match error {
-            PlanError::BadRequest(message) | PlanError::UnknownSpec(message) => {
-                Error::user(message)
-            }
+            PlanError::BadRequest(message)
+            | PlanError::UnknownSpec(message)
+            | PlanError::NotImplemented(message) => Error::user(message),
         })?;
         start.linger_ms = Some(linger_ms);
         Ok(Machine {

@@ -125,6 +125,9 @@ impl Gateway {
             .map_err(|error| match error {
                 Refusal::BadRequest(message) => ApiError::bad_request(message),
                 Refusal::Forbidden(message) => ApiError::forbidden(message),
+                Refusal::NotImplemented(message) => {
+                    ApiError::user(StatusCode::NOT_IMPLEMENTED, "not implemented", message)
+                }
                 Refusal::UnknownSpec(message) => {
                     ApiError::user(unknown_spec, "unknown kernelspec", message)
                 }

@@ -13,6 +13,7 @@ use crate::kernels::plan::{Asked, PlanError, Planner, Whose, Wishes};
 pub(crate) enum Refusal {
     BadRequest(String),
     UnknownSpec(String),
+    NotImplemented(String),
     Forbidden(String),
 }
 
@@ -21,6 +22,7 @@ impl From<PlanError> for Refusal {
         match error {
             PlanError::BadRequest(message) => Self::BadRequest(message),
             PlanError::UnknownSpec(message) => Self::UnknownSpec(message),
+            PlanError::NotImplemented(message) => Self::NotImplemented(message),
         }
     }
 }

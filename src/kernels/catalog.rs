@@ -33,7 +33,7 @@ pub struct Listed {
 pub struct Specs {
     pub by_name: BTreeMap<String, Listed>,
     /// What is wrong with those that cannot.
-    broken: BTreeMap<String, String>,
+    pub broken: BTreeMap<String, String>,
 }
 
 impl Catalog {
@@ -134,8 +134,10 @@ impl Listed {
 impl Specs {
     /// The name of the spec of whoever names none.
     pub fn default_name(&self) -> &str {
-        match self.by_name.keys().next() {
-            Some(first) if !self.by_name.contains_key(DEFAULT) => first,
+        let startable = |listed: &Listed| listed.spec.foreign_launcher().is_none();
+        let mut specs = self.by_name.iter();
+        match specs.find(|(_, listed)| startable(listed)) {
+            Some((first, _)) if !self.by_name.contains_key(DEFAULT) => first,
             _ => DEFAULT,
         }
     }

@@ -52,6 +52,8 @@ pub struct Whose {
 pub enum PlanError {
     BadRequest(String),
     UnknownSpec(String),
+    /// The kernel is to run where nb cannot start any.
+    NotImplemented(String),
 }
 
 /// Makes starts out of requests.
@@ -72,6 +74,12 @@ impl Planner {
         let (name, listed) = specs
             .find(asked.spec.as_deref())
             .map_err(PlanError::UnknownSpec)?;
+        if let Some(launcher) = listed.spec.foreign_launcher() {
+            return Err(PlanError::NotImplemented(format!(
+                "the kernelspec {name:?} is to be started by {launcher}, which nb does not have: it starts \
+                 processes of this machine; without that entry in its metadata it is one"
+            )));
+        }
         let folder = wishes.folder.as_ref().map(PathBuf::from);
         let place = asked.place.as_ref().map(|place| self.folder_of(place));
         let asked_for: Vec<PathBuf> = folder.into_iter().chain(place).collect();

@@ -65,6 +65,32 @@ impl KernelSpec {
     }
 }
 
+/// What starts a kernel of jupyter_enterprise_gateway as a process of this machine, as nb does.
+const LOCAL_PROXY: &str =
+    "enterprise_gateway.services.processproxies.processproxy.LocalProcessProxy";
+
+/// The same of jupyter_client.
+const LOCAL_PROVISIONER: &str = "local-provisioner";
+
+impl KernelSpec {
+    /// The process proxy or provisioner that this kernel is to be started by, unless it is a process of
+    /// this machine: run as one, it would be a kernel in another place than its author meant.
+    ///
+    /// As for those who brought these keys, a proxy or provisioner without a name is the local one.
+    pub fn foreign_launcher(&self) -> Option<String> {
+        let named = |outer: &str, inner: &str, local: &str| {
+            let name = self.metadata.get(outer)?.get(inner)?;
+            match name.as_str() {
+                Some(name) if name == local => None,
+                Some(name) => Some(name.to_owned()),
+                None => Some(name.to_string()),
+            }
+        };
+        let proxy = named("process_proxy", "class_name", LOCAL_PROXY);
+        proxy.or_else(|| named("kernel_provisioner", "provisioner_name", LOCAL_PROVISIONER))
+    }
+}
+
 /// Whether this may be the name of a kernelspec: jupyter_client's rule, which also keeps a name
 /// from being a path (`..` and `.` are refused on top).
 pub fn is_valid_name(name: &str) -> bool {
@@ -79,6 +105,7 @@ pub fn is_valid_name(name: &str) -> bool {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+    use serde_json::json;
 
     #[test]
     fn a_spec_with_only_a_command_has_the_documented_defaults() {
@@ -97,6 +124,43 @@ mod tests {
             r#"{"argv":["k"],"env":{"A":1}}"#,
         ] {
             assert!(KernelSpec::decode(broken.as_bytes()).is_err(), "{broken}");
+        }
+    }
+
+    #[test]
+    fn a_kernel_that_is_to_run_elsewhere_is_known_by_the_class_that_would_start_it() {
+        let kubernetes = "enterprise_gateway.services.processproxies.k8s.KubernetesProcessProxy";
+        for (metadata, expected) in [
+            (json!({}), None),
+            (
+                json!({"process_proxy": {"class_name": kubernetes}}),
+                Some(kubernetes),
+            ),
+            (json!({"process_proxy": {"class_name": LOCAL_PROXY}}), None),
+            (json!({"process_proxy": {"config": {}}}), None),
+            (json!({"process_proxy": "x"}), None),
+            (
+                json!({"process_proxy": {"class_name": "LocalProcessProxy"}}),
+                Some("LocalProcessProxy"),
+            ),
+            (json!({"process_proxy": {"class_name": 1}}), Some("1")),
+            (
+                json!({"kernel_provisioner": {"provisioner_name": "local-provisioner"}}),
+                None,
+            ),
+            (
+                json!({"kernel_provisioner": {"provisioner_name": "yarn"}}),
+                Some("yarn"),
+            ),
+            (
+                json!({"process_proxy": {"class_name": LOCAL_PROXY},
+                    "kernel_provisioner": {"provisioner_name": "yarn"}}),
+                Some("yarn"),
+            ),
+        ] {
+            let spec = json!({"argv": ["k"], "metadata": metadata}).to_string();
+            let spec = KernelSpec::decode(spec.as_bytes()).unwrap();
+            assert_eq!(spec.foreign_launcher().as_deref(), expected, "{metadata}");
         }
     }
 

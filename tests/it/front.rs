@@ -331,6 +331,9 @@ async fn what_cannot_be_launched_is_told_in_a_sentence() {
     let home = Home::new(&[]).await;
     home.gateway
         .put_shell_spec("bad", "echo no luck >&2; exit 3");
+    let metadata = json!({"kernel_provisioner": {"provisioner_name": "yarn-provisioner"}});
+    let far = json!({"argv": ["/bin/sh", "-c", "exit 3"], "metadata": metadata});
+    home.gateway.put_spec("far", &far);
     let connection = json!({
         "transport": "ipc", "ip": home.root().join("k"), "shell_port": 1, "iopub_port": 2,
         "stdin_port": 3, "control_port": 4, "hb_port": 5, "key": "k",
@@ -339,6 +342,7 @@ async fn what_cannot_be_launched_is_told_in_a_sentence() {
     fs::write(home.root().join("c.json"), connection.to_string()).unwrap();
     for (arguments, told) in [
         (vec!["bad", "-f", "c.json"], "no luck"),
+        (vec!["far", "-f", "c.json"], "yarn-provisioner"),
         (
             vec!["none", "-f", "c.json"],
             "there is no kernelspec \"none\"",

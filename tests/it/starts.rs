@@ -36,6 +36,35 @@ async fn a_start_that_fails_says_why() {
     assert_eq!((status, kernels), (200, json!([])));
 }
 
+#[tokio::test]
+async fn a_kernelspec_for_a_cluster_is_listed_and_never_run_here() {
+    let gateway = Gateway::start("auto").await;
+    let ran = gateway.root().join("ran");
+    let class = "enterprise_gateway.services.processproxies.k8s.KubernetesProcessProxy";
+    let script = format!("touch {}", ran.display());
+    let spec = json!({"argv": ["/bin/sh", "-c", script], "language": "sh",
+        "metadata": {"process_proxy": {"class_name": class, "config": {"image_name": "x"}}}});
+    gateway.put_spec("far", &spec);
+    let (_, listed) = gateway.rest("GET", "/api/kernelspecs", "").await;
+    let metadata = &listed["kernelspecs"]["far"]["spec"]["metadata"];
+    assert_eq!(metadata["process_proxy"]["class_name"], class, "{listed}");
+    for (path, body) in [
+        ("/api/kernels", json!({"name": "far"})),
+        (
+            "/api/sessions",
+            json!({"path": "x.ipynb", "type": "notebook", "kernel": {"name": "far"}}),
+        ),
+    ] {
+        let (status, error) = gateway.rest("POST", path, &body.to_string()).await;
+        assert_eq!((status, &error["fault"]), (501, &json!("user")), "{error}");
+        let message = error["message"].as_str().unwrap();
+        assert!(message.contains(class), "{message}");
+    }
+    let (_, kernels) = gateway.rest("GET", "/api/kernels", "").await;
+    assert_eq!(kernels, json!([]));
+    assert!(!ran.exists());
+}
+
 /// What a running kernel works with: its environment as the operating system has it.
 async fn environment(gateway: &Gateway, kernel: &str) -> BTreeMap<String, String> {
     let pid = &gateway.model(kernel).await["nb"]["kernel_pid"];

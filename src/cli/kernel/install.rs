@@ -57,8 +57,10 @@ impl Install {
         let specs = Catalog::new(search, default_python(&places.data)).read();
         let chosen: Vec<(String, &Listed)> = match self.specs.is_empty() {
             true => {
+                let startable = |listed: &Listed| listed.spec.foreign_launcher().is_none();
                 let own = |(name, listed): (&String, _)| (name.clone(), listed);
-                specs.by_name.iter().map(own).collect()
+                let all = specs.by_name.iter().map(own);
+                all.filter(|(_, listed)| startable(listed)).collect()
             }
             false => {
                 let find = |name: &String| specs.find(Some(name)).map_err(Error::user);

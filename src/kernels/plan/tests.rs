@@ -106,6 +106,32 @@ fn what_cannot_be_is_refused() {
 }
 
 #[test]
+fn a_kernel_that_is_to_run_elsewhere_is_not_run_here() {
+    let root = tempfile::tempdir().unwrap();
+    let planner = planner(root.path());
+    let folder = root.path().join("data/kernels/far");
+    fs::create_dir_all(&folder).unwrap();
+    let json =
+        r#"{"argv":["x"],"metadata":{"kernel_provisioner":{"provisioner_name":"far-away"}}}"#;
+    fs::write(folder.join("kernel.json"), json).unwrap();
+    let asked = Asked {
+        spec: Some("far".to_owned()),
+        ..Asked::default()
+    };
+    match plan(&planner, &asked) {
+        Err(PlanError::NotImplemented(message)) => assert!(message.contains("far-away")),
+        other => panic!("{other:?}"),
+    }
+    // Whoever names none gets one that can be started.
+    fs::remove_dir_all(root.path().join("data/kernels/echo")).unwrap();
+    fs::rename(&folder, root.path().join("data/kernels/a")).unwrap();
+    let near = root.path().join("data/kernels/b");
+    fs::create_dir_all(&near).unwrap();
+    fs::write(near.join("kernel.json"), r#"{"argv":["x"]}"#).unwrap();
+    assert_eq!(plan(&planner, &Asked::default()).unwrap().spec, "b");
+}
+
+#[test]
 fn launch_timeouts_are_seconds_within_the_servers_bound() {
     assert_eq!(milliseconds("40"), Some(40_000));
     assert_eq!(milliseconds(" 0.5 "), Some(500));
