@@ -8,7 +8,7 @@ use std::process::ExitCode;
 )]
 fn main() -> ExitCode {
     match nb::cli::run() {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => {
             eprintln!("nb: {error}");
             ExitCode::FAILURE

@@ -1,6 +1,7 @@
 //! The command line. Each subcommand is one thin file: arguments in, an outcome out.
 
 mod config;
+mod doctor;
 mod kernel;
 mod launch;
 mod output;
@@ -9,6 +10,8 @@ mod supervise;
 mod table;
 mod token;
 mod up;
+
+use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use tokio::runtime::{Builder, Runtime};
@@ -28,6 +31,7 @@ enum Command {
     Up(up::Up),
     Serve(serve::Serve),
     Config(config::Config),
+    Doctor(doctor::Doctor),
     Launch(launch::Launch),
     #[command(visible_alias = "kernels")]
     Kernel(kernel::Kernel),
@@ -37,9 +41,11 @@ enum Command {
     Supervise(supervise::Supervise),
 }
 
-/// Runs what the command line asks for.
-pub fn run() -> Result<(), Error> {
-    match Cli::parse().command {
+/// Runs what the command line asks for; some commands tell more with their exit code than whether they
+/// failed.
+pub fn run() -> Result<ExitCode, Error> {
+    let done = match Cli::parse().command {
+        Command::Doctor(doctor) => return doctor.run(),
         Command::Serve(serve) => serve.run(),
         Command::Up(up) => up.run(),
         Command::Config(config) => config.run(),
@@ -47,7 +53,8 @@ pub fn run() -> Result<(), Error> {
         Command::Kernel(kernel) => kernel.run(),
         Command::Token(token) => token.run(),
         Command::Supervise(supervise) => supervise.run(),
-    }
+    };
+    done.map(|()| ExitCode::SUCCESS)
 }
 
 /// What commands that wait run on.

@@ -20,11 +20,17 @@ pub(super) fn find(
     if let Some(named) = path("NB_CONFIG") {
         return read(named).map(Some);
     }
-    let home = path("XDG_CONFIG_HOME").or_else(|| Some(path("HOME")?.join(".config")));
-    let own = home.map(|home| home.join("nb/nb.toml"));
+    let own = own_folder(&var).map(|folder| folder.join("nb.toml"));
     let places = own.into_iter().chain([PathBuf::from("/etc/nb/nb.toml")]);
     let found = places.into_iter().find(|place| place.exists());
     found.map(read).transpose()
+}
+
+/// The folder of the user's own file; it may not exist.
+pub(super) fn own_folder(var: impl Fn(&str) -> Option<OsString>) -> Option<PathBuf> {
+    let path = |name| var(name).map(PathBuf::from);
+    let home = path("XDG_CONFIG_HOME").or_else(|| Some(path("HOME")?.join(".config")));
+    home.map(|home| home.join("nb"))
 }
 
 /// Whoever may write the file decides what runs as us, so that has to be us or root.

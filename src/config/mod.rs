@@ -18,15 +18,26 @@ pub use settings::{
     Auth, Culling, Handover, Journal, Kernels, Limits, OfSpec, Server, Settings, Users,
 };
 
+use std::ffi::OsString;
+use std::path::PathBuf;
+
 use crate::error::Error;
+
+fn variable_set(name: &str) -> Option<OsString> {
+    std::env::var_os(name).filter(|value| !value.is_empty())
+}
+
+/// The folder of the user's own configuration file; it may not exist.
+pub fn own_folder() -> Option<PathBuf> {
+    file::own_folder(variable_set)
+}
 
 /// The layers of this process up to the environment; flags go on top.
 pub fn load() -> Result<Layers, Error> {
-    let var = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
     let mut layers = Layers::default();
-    if let Some((path, text)) = file::find(var)? {
+    if let Some((path, text)) = file::find(variable_set)? {
         layers.add_file(&path, &text)?;
     }
-    layers.add_environment(var)?;
+    layers.add_environment(variable_set)?;
     Ok(layers)
 }

@@ -48,10 +48,41 @@ pub fn install_companion(environment: &Environment) -> Result<(), Error> {
     Ok(())
 }
 
-/// The environment's `lib/python3.X/site-packages`.
+/// How a jupyter_server is equipped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CompanionState {
+    Missing,
+    /// There is one of another nb.
+    Other,
+    /// There is the one that this nb carries.
+    Same,
+}
+
+/// What of the companion is in the environment with this folder; nothing where there is no jupyter_server.
+pub fn companion_in(prefix: &Path) -> Option<CompanionState> {
+    let packages = packages_in(prefix).ok()?;
+    if !packages.join("jupyter_server").is_dir() {
+        return None;
+    }
+    let package = packages.join(PACKAGE);
+    let is_same = |(name, text): &(&str, &str)| {
+        fs::read(package.join(name)).is_ok_and(|found| found == text.as_bytes())
+    };
+    Some(match package.is_dir() {
+        false => CompanionState::Missing,
+        true if FILES.iter().all(is_same) => CompanionState::Same,
+        true => CompanionState::Other,
+    })
+}
+
 fn packages(environment: &Environment) -> io::Result<PathBuf> {
     let python = environment.python();
-    let lib = python.ancestors().nth(2).unwrap_or(&python).join("lib");
+    packages_in(python.ancestors().nth(2).unwrap_or(&python))
+}
+
+/// An environment's `lib/python3.X/site-packages`.
+fn packages_in(prefix: &Path) -> io::Result<PathBuf> {
+    let lib = prefix.join("lib");
     for entry in fs::read_dir(&lib)? {
         let packages = entry?.path().join("site-packages");
         if packages.is_dir() {
@@ -92,11 +123,16 @@ mod tests {
                 fs::metadata(path).unwrap().ino()
             })
         };
+        assert_eq!(companion_in(&root), None);
+        fs::create_dir(packages.join("jupyter_server")).unwrap();
+        assert_eq!(companion_in(&root), Some(CompanionState::Missing));
         install_companion(&environment).unwrap();
+        assert_eq!(companion_in(&root), Some(CompanionState::Same));
         let first = states();
         install_companion(&environment).unwrap();
         assert_eq!(states(), first);
         fs::write(packages.join(PACKAGE).join(FILES[1].0), "older").unwrap();
+        assert_eq!(companion_in(&root), Some(CompanionState::Other));
         install_companion(&environment).unwrap();
         states();
         let files = fs::read_dir(packages.join(PACKAGE)).unwrap();

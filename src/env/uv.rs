@@ -47,6 +47,16 @@ impl Uv {
         })
     }
 
+    /// The program that [`Self::find`] would find, if it had to install none.
+    pub async fn look(data: &Path) -> Option<PathBuf> {
+        let own = data.join("tools/uv/bin/uv");
+        let on_path = Self::that_works("uv".into()).await;
+        match on_path {
+            Some(uv) => Some(uv.program),
+            None => Self::that_works(own).await.map(|uv| uv.program),
+        }
+    }
+
     /// Runs it; an error is what it said last.
     pub(super) async fn run(&self, arguments: &[&str], say: Say<'_>) -> Result<(), String> {
         let mut command = tool::command(&self.program);

@@ -33,7 +33,14 @@ pub struct Listed {
 pub struct Specs {
     pub by_name: BTreeMap<String, Listed>,
     /// What is wrong with those that cannot.
-    pub broken: BTreeMap<String, String>,
+    pub broken: BTreeMap<String, Broken>,
+}
+
+/// A spec that cannot be started.
+#[derive(Clone, Debug)]
+pub struct Broken {
+    pub folder: PathBuf,
+    pub error: String,
 }
 
 impl Catalog {
@@ -62,9 +69,9 @@ impl Catalog {
                     specs.by_name.insert(name, Listed { folder, spec });
                 }
                 Err(error) => {
-                    let folder = found.folder.display();
-                    tracing::warn!(%folder, error, "a broken kernelspec is left out");
-                    specs.broken.insert(name, error);
+                    let folder = found.folder;
+                    tracing::warn!(folder = %folder.display(), error, "a broken kernelspec is left out");
+                    specs.broken.insert(name, Broken { folder, error });
                 }
             }
         }
@@ -148,7 +155,9 @@ impl Specs {
         let name = name.unwrap_or(self.default_name()).to_ascii_lowercase();
         match (self.by_name.get(&name), self.broken.get(&name)) {
             (Some(listed), _) => Ok((name, listed)),
-            (None, Some(error)) => Err(format!("the kernelspec {name:?} is broken: {error}")),
+            (None, Some(Broken { error, .. })) => {
+                Err(format!("the kernelspec {name:?} is broken: {error}"))
+            }
             (None, None) if name == DEFAULT => Err(format!(
                 "there is no kernelspec {name:?} and no default Python environment; \
                  make one with \"nb up\" or install ipykernel"

@@ -21,7 +21,8 @@ use tokio::time::timeout;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::contract::{
-    ATTACH_BYTES_MAX, ATTACH_PROTOCOL, ATTACH_READY, Attach, ErrorBody, Kernel, NotebookSession,
+    ATTACH_BYTES_MAX, ATTACH_PROTOCOL, ATTACH_READY, About, Attach, ErrorBody, Kernel,
+    NotebookSession,
 };
 
 /// An answer over this many bytes is refused.
@@ -74,6 +75,12 @@ impl Supervisor {
     /// The one that listens on `socket`, if any does.
     pub fn new(socket: PathBuf) -> Self {
         Self { socket }
+    }
+
+    /// What the supervisor itself is.
+    pub async fn about(&self, deadline: Duration) -> Result<About, CallError> {
+        let answer = self.call(Method::GET, "/v1/about", Bytes::new(), deadline);
+        decode(&answer.await?)
     }
 
     /// What the kernel is and does.

@@ -4,7 +4,7 @@
 //! One start's environment is made here from its own request and goes into its own `Start` alone;
 //! nothing is shared between starts and nothing is written back. Blocks on the file system.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
 
@@ -89,11 +89,12 @@ impl Planner {
         if let Some(Place::Notebook(path)) = &asked.place {
             env.insert("JPY_SESSION_NAME".to_owned(), path.clone());
         }
-        env.extend(wishes.env.clone());
+        let of_client: BTreeSet<String> = wishes.env.keys().cloned().collect();
+        env.extend(wishes.env);
         let spec_env: Vec<_> = (listed.spec.env.iter())
             .filter(|(name, _)| is_sound_name(name) && !environment::is_withheld(name))
             // What the client asks for wins over the spec.
-            .filter(|(name, _)| !wishes.env.contains_key(*name))
+            .filter(|(name, _)| !of_client.contains(*name))
             .map(|(name, value)| (name.clone(), substitute(value, &env)))
             .collect();
         env.extend(spec_env);

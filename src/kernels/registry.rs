@@ -55,17 +55,14 @@ impl Registry {
             .map_err(|error| Error::user(format!("{}: {error}", runtime.display())))?;
         let kernels = runtime.join("kernels");
         private_folder(&kernels)?;
-        let registry = Self { kernels };
-        let bytes = registry.socket(Uuid::nil()).as_os_str().len();
-        if bytes > SOCKET_PATH_BYTES_MAX {
-            return Err(Error::user(format!(
-                "the runtime folder {} has a name too long for sockets in it, by {} bytes; \
+        match socket_path_excess(&runtime) {
+            0 => Ok(Self { kernels }),
+            bytes => Err(Error::user(format!(
+                "the runtime folder {} has a name too long for sockets in it, by {bytes} bytes; \
                  choose a shorter one with --runtime-dir or NB_RUNTIME_DIR",
                 runtime.display(),
-                bytes - SOCKET_PATH_BYTES_MAX
-            )));
+            ))),
         }
-        Ok(registry)
     }
 
     /// A kernel's folder; it may not exist.
@@ -176,6 +173,16 @@ impl Registry {
         }
         fs::remove_dir_all(&folder)
     }
+}
+
+/// By how many bytes the sockets of kernels in this runtime folder have too long a path.
+pub fn socket_path_excess(runtime: &Path) -> usize {
+    let kernels = runtime.join("kernels");
+    let socket = Registry { kernels }.socket(Uuid::nil());
+    socket
+        .as_os_str()
+        .len()
+        .saturating_sub(SOCKET_PATH_BYTES_MAX)
 }
 
 /// Takes the lock that a supervisor holds for life; it is free again when the file is closed.

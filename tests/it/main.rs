@@ -6,6 +6,7 @@ mod clients;
 mod culling;
 mod cutter;
 mod deaths;
+mod doctor;
 mod front;
 mod gateway;
 mod headless;
