@@ -46,11 +46,11 @@ enum Command {
 pub fn run() -> Result<ExitCode, Error> {
     let done = match Cli::parse().command {
         Command::Doctor(doctor) => return doctor.run(),
+        Command::Kernel(kernel) => return kernel.run(),
         Command::Serve(serve) => serve.run(),
         Command::Up(up) => up.run(),
         Command::Config(config) => config.run(),
         Command::Launch(launch) => launch.run(),
-        Command::Kernel(kernel) => kernel.run(),
         Command::Token(token) => token.run(),
         Command::Supervise(supervise) => supervise.run(),
     };

@@ -8,6 +8,7 @@
 //! Owns the life of this process: bring-up, one line after the other, the end. The kernel is not its own:
 //! it outlives a front that is killed. Messages are signed anew and otherwise relayed as they are.
 
+mod client;
 mod ends;
 mod local;
 mod remote;
@@ -30,12 +31,12 @@ use uuid::{Builder, Uuid};
 use self::ends::Ends;
 use self::local::Local;
 use self::session::{End, Session};
-use self::upstream::{Line, Over};
 use crate::error::Error;
 use crate::protocol::connection_file::{self, ConnectionFile};
 
+pub use self::client::{Answer, Gateway, GatewayUrl};
 pub use self::local::Machine;
-pub use self::remote::{Answer, Gateway, GatewayUrl};
+pub use self::upstream::{FromKernel, Line, Over, Said, ToKernel};
 
 /// How long what a start has begun may take to be undone.
 const UNDO_WITHIN: Duration = Duration::from_secs(20);

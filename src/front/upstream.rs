@@ -37,7 +37,7 @@ const HOPELESS: [u16; 6] = [1002, 1003, 1007, 1008, 1009, 4401];
 
 /// What the kernel's side says.
 #[derive(Debug)]
-pub(super) enum Said {
+pub enum Said {
     Message(Channel, Message),
     /// To be answered once all before it was relayed.
     Ping(Bytes),
@@ -45,7 +45,7 @@ pub(super) enum Said {
 
 /// Why the line is over.
 #[derive(Debug)]
-pub(super) enum Over {
+pub enum Over {
     /// The kernel is dead or was ended.
     Gone,
     /// Worth another attempt.
@@ -54,7 +54,7 @@ pub(super) enum Over {
 }
 
 /// Both halves of a line.
-pub(super) type Line = (FromKernel, ToKernel);
+pub type Line = (FromKernel, ToKernel);
 
 /// A line on a stream that is past its handshake; `early` came with that.
 pub(super) fn line(
@@ -73,16 +73,22 @@ pub(super) fn line(
     (from, to)
 }
 
-/// What comes.
-pub(super) struct FromKernel {
+/// The half on which the kernel's side speaks.
+pub struct FromKernel {
     reader: Box<dyn AsyncRead + Unpin>,
     decoder: Decoder,
     input: BytesMut,
 }
 
+impl std::fmt::Debug for FromKernel {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("FromKernel")
+    }
+}
+
 impl FromKernel {
     /// The next thing said. Cancelling loses nothing.
-    pub(super) async fn next(&mut self) -> Result<Said, Over> {
+    pub async fn next(&mut self) -> Result<Said, Over> {
         loop {
             let event = self.decoder.decode(&mut self.input);
             match event.map_err(|error| Over::Hopeless(error.to_string()))? {
@@ -117,19 +123,26 @@ impl FromKernel {
     }
 }
 
-/// What goes.
-pub(super) struct ToKernel {
+/// The half on which we speak.
+pub struct ToKernel {
     writer: Box<dyn AsyncWrite + Unpin>,
 }
 
+impl std::fmt::Debug for ToKernel {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("ToKernel")
+    }
+}
+
 impl ToKernel {
-    pub(super) async fn send(&mut self, channel: Channel, message: &Message) -> io::Result<()> {
+    /// Sends a message, and waits until it is written.
+    pub async fn send(&mut self, channel: Channel, message: &Message) -> io::Result<()> {
         self.frame(Opcode::Binary, &v1::encode(channel, message))
             .await
     }
 
     /// Answers a ping.
-    pub(super) async fn pong(&mut self, payload: &[u8]) -> io::Result<()> {
+    pub async fn pong(&mut self, payload: &[u8]) -> io::Result<()> {
         self.frame(Opcode::Pong, payload).await
     }
 

@@ -16,7 +16,7 @@ use super::error::ApiError;
 use super::identity::Identity;
 use super::start::{self, Refusal};
 use crate::kernels::client::{CallError, Supervisor};
-use crate::kernels::contract::Kernel;
+use crate::kernels::contract::{Kernel, LogPiece};
 use crate::kernels::launch::{Launched, Quota};
 use crate::kernels::plan::Asked;
 use crate::kernels::registry::{Registry, Standing};
@@ -161,6 +161,20 @@ impl Gateway {
                 "the kernel did not restart in time",
                 format!("the kernel did not answer within {deadline:?} of its restart"),
             )),
+            Err(error) => Err(self.explain(id, error).await),
+        }
+    }
+
+    /// What a kernel's process wrote itself.
+    pub(crate) async fn log(
+        &self,
+        id: Uuid,
+        stream: &str,
+        after: Option<u64>,
+        bytes: Option<u64>,
+    ) -> Result<LogPiece, ApiError> {
+        match self.supervisor(id).log(stream, after, bytes).await {
+            Ok(piece) => Ok(piece),
             Err(error) => Err(self.explain(id, error).await),
         }
     }

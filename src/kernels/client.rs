@@ -21,7 +21,7 @@ use tokio::time::timeout;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::contract::{
-    ATTACH_BYTES_MAX, ATTACH_PROTOCOL, ATTACH_READY, About, Attach, ErrorBody, Kernel,
+    ATTACH_BYTES_MAX, ATTACH_PROTOCOL, ATTACH_READY, About, Attach, ErrorBody, Kernel, LogPiece,
     NotebookSession,
 };
 
@@ -86,6 +86,21 @@ impl Supervisor {
     /// What the kernel is and does.
     pub async fn kernel(&self, deadline: Duration) -> Result<Kernel, CallError> {
         let answer = self.call(Method::GET, "/v1/kernel", Bytes::new(), deadline);
+        decode(&answer.await?)
+    }
+
+    /// What the kernel's process wrote to `stdout` or `stderr`.
+    pub async fn log(
+        &self,
+        stream: &str,
+        after: Option<u64>,
+        bytes: Option<u64>,
+    ) -> Result<LogPiece, CallError> {
+        let parameter = |name, value: Option<u64>| value.map(|value| format!("{name}={value}"));
+        let parameters = [parameter("after", after), parameter("bytes", bytes)];
+        let query: Vec<String> = parameters.into_iter().flatten().collect();
+        let path = format!("/v1/logs/{stream}?{}", query.join("&"));
+        let answer = self.call(Method::GET, &path, Bytes::new(), RECORD_DEADLINE);
         decode(&answer.await?)
     }
 

@@ -27,6 +27,9 @@ pub mod file {
     pub const SOCKET: &str = "supervisor.sock";
     /// The kernel's connection file.
     pub const CONNECTION: &str = "connection.json";
+    /// What the kernel's process wrote itself, not by messages; of much the end alone is kept.
+    pub const STDOUT: &str = "stdout";
+    pub const STDERR: &str = "stderr";
     /// What the supervisor logs.
     pub const LOG: &str = "log";
 }
@@ -169,6 +172,19 @@ pub struct Kernel {
     /// Anything more: reason, pids, what was lost.
     #[serde(default)]
     pub nb: Map<String, Value>,
+}
+
+/// The body of `GET /v1/logs/{stdout|stderr}[?after=][&bytes=]`: what the kernel's process wrote, from the
+/// byte `after` on, or the last `bytes` when that is absent. At most `bytes` at once, 64 KiB unless said,
+/// 512 KiB in any case.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogPiece {
+    /// What is no UTF-8 is replaced.
+    pub text: String,
+    /// To be asked for next.
+    pub after: u64,
+    /// Bytes after the asked one that are not kept any more.
+    pub lost: u64,
 }
 
 /// The key in [`Kernel::nb`] of the supervisor's process as a `KeptPid`.

@@ -7,6 +7,7 @@ mod culling;
 mod cutter;
 mod deaths;
 mod doctor;
+mod exec;
 mod front;
 mod gateway;
 mod headless;

@@ -82,6 +82,7 @@ async fn a_kernel_is_there_for_its_owner_and_for_nobody_else() {
         ("GET", ""),
         ("DELETE", ""),
         ("POST", "/interrupt"),
+        ("GET", "/logs"),
         ("POST", "/restart"),
         ("GET", "/channels"),
     ] {

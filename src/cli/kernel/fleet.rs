@@ -20,7 +20,7 @@ const PREFIX_MIN: usize = 4;
 /// Which gateway, and how to answer.
 #[derive(Debug, clap::Args)]
 pub(super) struct Access {
-    /// The gateway's address
+    /// The gateway's address, or unix:PATH
     #[arg(
         long,
         env = "NB_GATEWAY_URL",
@@ -28,12 +28,15 @@ pub(super) struct Access {
         default_value = "http://127.0.0.1:8888"
     )]
     gateway: String,
+    /// The Unix socket that the gateway listens on, instead of an address
+    #[arg(long, value_name = "PATH", conflicts_with = "gateway")]
+    sock: Option<PathBuf>,
     /// A file that holds the gateway's token [default: NB_TOKEN, else the token that nb serve keeps here]
     #[arg(long, value_name = "FILE")]
     token_file: Option<PathBuf>,
     /// For programs: JSON
     #[arg(long)]
-    json: bool,
+    pub(super) json: bool,
 }
 
 /// Lists the kernels that the token may see
@@ -70,8 +73,11 @@ pub(super) enum Verb {
 }
 
 impl Access {
-    fn open(&self) -> Result<Gateway, Error> {
-        let url = GatewayUrl::parse(&self.gateway)?;
+    pub(super) fn open(&self) -> Result<Gateway, Error> {
+        let url = match &self.sock {
+            Some(sock) => GatewayUrl::of_sock(sock.clone()),
+            None => GatewayUrl::parse(&self.gateway)?,
+        };
         let state = Places::from_env()?.state;
         let variable = env::var("NB_TOKEN").ok();
         let file = self.token_file.as_deref();
@@ -110,7 +116,7 @@ impl One {
     pub(super) fn run(&self, verb: Verb) -> Result<(), Error> {
         let gateway = self.access.open()?;
         let (id, answer) = runtime()?.block_on(async {
-            let id = self.id(&gateway).await?;
+            let id = find_id(&gateway, &self.kernel).await?;
             let (method, more, done) = match verb {
                 Verb::Stop => (Method::DELETE, "", "stopped"),
                 Verb::Interrupt => (Method::POST, "/interrupt", "interrupted"),
@@ -126,31 +132,29 @@ impl One {
             false => output::line(&format!("{id} {answer}")),
         }
     }
+}
 
-    /// The id that is meant.
-    async fn id(&self, gateway: &Gateway) -> Result<String, Error> {
-        let named = &self.kernel;
-        if parse_id(named).is_some() {
-            return Ok(named.clone());
-        }
-        if named.len() < PREFIX_MIN {
-            let message =
-                format!("{named:?} is no id of a kernel, nor {PREFIX_MIN} characters of one");
-            return Err(Error::user(message));
-        }
-        let kernels = kernels(gateway).await?;
-        let ids = kernels.iter().map(|kernel| text(kernel, "id"));
-        let matching: Vec<_> = ids.filter(|id| id.starts_with(named.as_str())).collect();
-        match matching.as_slice() {
-            [id] => Ok((*id).to_owned()),
-            [] => Err(Error::user(format!(
-                "there is no kernel {named}; see `nb kernel list`"
-            ))),
-            several => Err(Error::user(format!(
-                "{} kernels have ids that begin with {named}; give more of it",
-                several.len()
-            ))),
-        }
+/// The id of the kernel that is named by it or by its beginning.
+pub(super) async fn find_id(gateway: &Gateway, named: &str) -> Result<String, Error> {
+    if parse_id(named).is_some() {
+        return Ok(named.to_owned());
+    }
+    if named.len() < PREFIX_MIN {
+        let message = format!("{named:?} is no id of a kernel, nor {PREFIX_MIN} characters of one");
+        return Err(Error::user(message));
+    }
+    let kernels = kernels(gateway).await?;
+    let ids = kernels.iter().map(|kernel| text(kernel, "id"));
+    let matching: Vec<_> = ids.filter(|id| id.starts_with(named)).collect();
+    match matching.as_slice() {
+        [id] => Ok((*id).to_owned()),
+        [] => Err(Error::user(format!(
+            "there is no kernel {named}; see `nb kernel list`"
+        ))),
+        several => Err(Error::user(format!(
+            "{} kernels have ids that begin with {named}; give more of it",
+            several.len()
+        ))),
     }
 }
 
@@ -169,6 +173,6 @@ fn row(kernel: &Value) -> [String; 5] {
     [id, name, state, connections.unwrap_or_default(), activity]
 }
 
-fn text<'a>(kernel: &'a Value, key: &str) -> &'a str {
+pub(super) fn text<'a>(kernel: &'a Value, key: &str) -> &'a str {
     kernel.get(key).and_then(Value::as_str).unwrap_or_default()
 }

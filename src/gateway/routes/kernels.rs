@@ -4,18 +4,19 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use axum::extract::State;
-use axum::http::StatusCode;
 use axum::http::header::LOCATION;
+use axum::http::{StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
 use serde::Deserialize;
 
-use crate::gateway::Gateway;
 use crate::gateway::audit::{Event, What};
 use crate::gateway::error::ApiError;
 use crate::gateway::extract::{Body, KernelId, check_texts};
 use crate::gateway::identity::Identity;
 use crate::gateway::models::KernelModel;
+use crate::gateway::{Gateway, query};
+use crate::kernels::contract::{LogPiece, file};
 use crate::kernels::plan::{Asked, Place};
 
 /// The body of a start.
@@ -89,4 +90,22 @@ pub(super) async fn restart(
     KernelId(id): KernelId,
 ) -> Result<Json<KernelModel>, ApiError> {
     Ok(Json(gateway.restart(id).await?.into()))
+}
+
+/// What the kernel's process wrote to its stdout or stderr.
+pub(super) async fn log(
+    State(gateway): State<Arc<Gateway>>,
+    KernelId(id): KernelId,
+    uri: Uri,
+) -> Result<Json<LogPiece>, ApiError> {
+    let given = |name| query::value(uri.query(), name).filter(|value| !value.is_empty());
+    let number = |name| given(name).map(|text| text.parse::<u64>()).transpose();
+    let (Ok(after), Ok(bytes)) = (number("after"), number("bytes")) else {
+        return Err(ApiError::bad_request("after and bytes are whole numbers"));
+    };
+    let stream = given("stream").unwrap_or_else(|| file::STDERR.to_owned());
+    if ![file::STDOUT, file::STDERR].contains(&&*stream) {
+        return Err(ApiError::bad_request("stream is stdout or stderr"));
+    }
+    Ok(Json(gateway.log(id, &stream, after, bytes).await?))
 }

@@ -14,6 +14,8 @@ use rustix::fs::{FallocateFlags, fallocate};
 use rustix::process::{Pid, Signal};
 use tokio::process::{Child, Command};
 
+use crate::kernels::contract::file;
+
 /// How much of the end of stderr is shown with a failure.
 const TAIL_BYTES: u64 = 4096;
 
@@ -55,7 +57,7 @@ impl KernelProcess {
             .argv
             .split_first()
             .ok_or(io::ErrorKind::InvalidInput)?;
-        let (stdout, stderr) = (launch.folder.join("stdout"), launch.folder.join("stderr"));
+        let [stdout, stderr] = [file::STDOUT, file::STDERR].map(|name| launch.folder.join(name));
         let errors = append_to(&stderr)?;
         let stderr_from = errors.metadata()?.len();
         let child = Command::new(program)

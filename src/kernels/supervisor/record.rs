@@ -5,7 +5,7 @@
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::fmt::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use jiff::Timestamp;
@@ -41,6 +41,11 @@ pub(super) struct Record {
 }
 
 impl Record {
+    /// The kernel's folder.
+    pub(super) fn folder(&self) -> &Path {
+        &self.folder
+    }
+
     /// The record of a kernel without notebook sessions.
     pub(super) fn new(
         start: &crate::kernels::contract::Start,

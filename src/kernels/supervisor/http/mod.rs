@@ -4,6 +4,7 @@
 //! record of notebook sessions. Only our own user (and root) gets past the accept.
 
 mod journal;
+mod logs;
 mod respond;
 
 use std::convert::Infallible;
@@ -154,6 +155,7 @@ async fn answer(api: Rc<Api>, request: Request<Incoming>) -> Result<Response, In
             }
         }
         (&Method::GET, ["v1", "journal"]) => journal::answer(&api, &query).await,
+        (&Method::GET, ["v1", "logs", stream]) => logs::answer(&api, stream, &query).await,
         (&Method::GET, ["v1", "metrics"]) => text(api.record.metrics()),
         _ => not_found("the supervisor has no such route"),
     };

@@ -1,0 +1,249 @@
+//! One cell through the WebSocket of a kernel, from its request to its reply and its idle.
+//!
+//! Knows the messaging protocol of one request; what is shown, and where, is its [`Viewer`]'s. A line that
+//! breaks is mended with the same session, and what comes twice is shown once.
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use serde::Deserialize;
+use serde_json::{Value, json};
+use tokio::time::{Instant, sleep};
+use uuid::Uuid;
+
+use crate::error::Error;
+use crate::front::{FromKernel, Gateway, Line, Over, Said, ToKernel};
+use crate::kernels::supervisor::compose::Composer;
+use crate::protocol::message::{Channel, HeaderPeek, Message};
+
+/// How long a gateway that went away is called.
+const MEND_WITHIN: Duration = Duration::from_secs(60);
+
+/// How often.
+const CALL_AGAIN: Duration = Duration::from_millis(250);
+
+/// Takes what is said of the cell.
+pub(super) trait Viewer {
+    /// Any message of the cell.
+    fn message(&mut self, channel: Channel, message: &Message) -> Result<(), Error>;
+    /// What the cell asks for is to be answered by a line.
+    async fn ask(&mut self, prompt: &str, password: bool) -> Result<String, Error>;
+}
+
+/// How a cell ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Outcome {
+    Done,
+    /// With an error, which was shown if the kernel said one.
+    Failed {
+        shown: bool,
+    },
+}
+
+/// A cell that runs.
+#[derive(Debug)]
+pub(super) struct Cell<'a> {
+    gateway: &'a Gateway,
+    kernel: String,
+    session: String,
+    composer: Composer,
+    request: String,
+    from: FromKernel,
+    to: ToKernel,
+    /// The ids that came since the ping before the last one: what may come again.
+    seen: [HashSet<String>; 2],
+    heard: bool,
+    idle: bool,
+    shown: bool,
+    reply: Option<Outcome>,
+}
+
+impl<'a> Cell<'a> {
+    /// Submits `code` to a kernel.
+    pub(super) async fn submit(
+        gateway: &'a Gateway,
+        kernel: &str,
+        code: &str,
+        allow_stdin: bool,
+    ) -> Result<Self, Error> {
+        let session = Uuid::new_v4().to_string();
+        let line = open(gateway, kernel, &session).await?;
+        let (from, mut to) = line;
+        let composer = Composer::new();
+        let content = json!({
+            "code": code, "silent": false, "store_history": true, "user_expressions": {},
+            "allow_stdin": allow_stdin, "stop_on_error": true,
+        });
+        let request = composer.orphan("execute_request", &content);
+        let id = HeaderPeek::read(&request.header).map(|peek| peek.msg_id.into_owned());
+        let sent = to.send(Channel::Shell, &request).await;
+        sent.map_err(|error| Error::nb(format!("the code could not be sent: {error}")))?;
+        Ok(Self {
+            gateway,
+            kernel: kernel.to_owned(),
+            session,
+            composer,
+            request: id.unwrap_or_default(),
+            from,
+            to,
+            seen: <[HashSet<String>; 2]>::default(),
+            heard: false,
+            idle: false,
+            shown: false,
+            reply: None,
+        })
+    }
+
+    /// Goes on until the cell has ended. Cancelling loses at most what is being shown.
+    pub(super) async fn run(&mut self, viewer: &mut impl Viewer) -> Result<Outcome, Error> {
+        loop {
+            if let (Some(outcome), true) = (self.reply, self.idle) {
+                return Ok(outcome);
+            }
+            match self.from.next().await {
+                Ok(Said::Message(channel, message)) => self.take(channel, &message, viewer).await?,
+                Ok(Said::Ping(payload)) => {
+                    // A line that is broken says so at the next read.
+                    if let Err(error) = self.to.pong(&payload).await {
+                        tracing::debug!(%error, "a pong was not sent");
+                    }
+                    self.seen.swap(0, 1);
+                    self.seen[0].clear();
+                }
+                Err(over) => self.mend(over).await?,
+            }
+        }
+    }
+
+    async fn take(
+        &mut self,
+        channel: Channel,
+        message: &Message,
+        viewer: &mut impl Viewer,
+    ) -> Result<(), Error> {
+        let parent = HeaderPeek::read(&message.parent_header).unwrap_or_default();
+        let Some(header) = HeaderPeek::read(&message.header) else {
+            return Ok(());
+        };
+        if parent.msg_id != self.request {
+            return Ok(());
+        }
+        let id = header.msg_id.into_owned();
+        if self.seen.iter().any(|seen| seen.contains(&id)) {
+            return Ok(());
+        }
+        self.seen[0].insert(id);
+        self.heard = true;
+        viewer.message(channel, message)?;
+        match (channel, &*header.msg_type) {
+            (Channel::Iopub, "status") => self.idle |= read::<Status>(message).is_idle(),
+            (Channel::Iopub, "error") => self.shown = true,
+            (Channel::Shell, "execute_reply") => {
+                let status = read::<Reply>(message).status;
+                self.reply = Some(match &*status {
+                    "ok" => Outcome::Done,
+                    _ => Outcome::Failed { shown: self.shown },
+                });
+            }
+            (Channel::Stdin, "input_request") => {
+                let asked: Asked = read(message);
+                let value = viewer.ask(&asked.prompt, asked.password).await?;
+                let content = json!({"value": value});
+                let header = message.header.clone();
+                let answer = self.composer.message("input_reply", header, &content);
+                let sent = self.to.send(Channel::Stdin, &answer).await;
+                sent.map_err(|error| Error::nb(format!("the answer was not sent: {error}")))?;
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// Another line with the same session, on which comes what was missed.
+    async fn mend(&mut self, over: Over) -> Result<(), Error> {
+        if !self.heard && !matches!(over, Over::Gone) {
+            return Err(Error::nb(format!(
+                "{}; it is not known whether the kernel has got the code",
+                why(over)
+            )));
+        }
+        let deadline = Instant::now() + MEND_WITHIN;
+        let mut over = over;
+        loop {
+            match over {
+                Over::Gone | Over::Hopeless(_) => return Err(self.dead(over).await),
+                Over::Cut(why) if Instant::now() >= deadline => return Err(Error::nb(why)),
+                Over::Cut(why) => tracing::debug!(why, "the line is mended"),
+            }
+            sleep(CALL_AGAIN).await;
+            match self.gateway.open(&self.kernel, &self.session).await {
+                Ok((from, to)) => {
+                    (self.from, self.to) = (from, to);
+                    return Ok(());
+                }
+                Err(again) => over = again,
+            }
+        }
+    }
+
+    /// Why the kernel is no more.
+    async fn dead(&self, over: Over) -> Error {
+        let path = format!("/api/kernels/{}", self.kernel);
+        let asked = self.gateway.ask(hyper::Method::GET, &path, &Value::Null);
+        let body = asked.await.and_then(crate::front::Answer::good);
+        let reason = body
+            .ok()
+            .and_then(|body| Some(body.get("reason")?.as_str()?.to_owned()));
+        match (over, reason) {
+            (Over::Hopeless(why), _) => Error::nb(why),
+            (_, Some(reason)) => Error::kernel(reason),
+            (_, None) => Error::kernel("the kernel was ended before the code was done"),
+        }
+    }
+}
+
+async fn open(gateway: &Gateway, kernel: &str, session: &str) -> Result<Line, Error> {
+    gateway
+        .open(kernel, session)
+        .await
+        .map_err(|over| match over {
+            Over::Gone => Error::user(format!("there is no kernel {kernel}, or it is dead")),
+            over => Error::user(why(over)),
+        })
+}
+
+fn why(over: Over) -> String {
+    match over {
+        Over::Gone => "the kernel is gone".to_owned(),
+        Over::Cut(why) | Over::Hopeless(why) => why,
+    }
+}
+
+fn read<'a, T: Deserialize<'a> + Default>(message: &'a Message) -> T {
+    serde_json::from_slice(&message.content).unwrap_or_default()
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Status {
+    execution_state: String,
+}
+
+impl Status {
+    fn is_idle(&self) -> bool {
+        self.execution_state == "idle"
+    }
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Reply {
+    status: String,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Asked {
+    prompt: String,
+    password: bool,
+}
