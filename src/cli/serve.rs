@@ -15,7 +15,7 @@ use super::output;
 use crate::config::{self, Handover, Places, Settled};
 use crate::env::default_python;
 use crate::error::Error;
-use crate::gateway::{self, Settings, TokenFile};
+use crate::gateway::{self, Listener, Settings, Sock, TokenFile};
 use crate::kernels::kernelspecs::SearchPath;
 use crate::kernels::launch::Launcher;
 use crate::kernels::registry::Registry;
@@ -41,6 +41,9 @@ pub(super) struct Serve {
     /// The port to listen on; 0 takes any that is free [env: NB_SERVER_PORT] [default: 8888]
     #[arg(long)]
     port: Option<u16>,
+    /// A Unix socket to listen on instead of an address, 0600 [env: NB_SERVER_SOCK]
+    #[arg(long, value_name = "PATH", conflicts_with_all = ["ip", "port"])]
+    sock: Option<String>,
     /// A file that holds the token [env: NB_AUTH_TOKEN_FILE]
     #[arg(long, value_name = "FILE")]
     token_file: Option<String>,
@@ -78,7 +81,10 @@ impl Serve {
         )?;
         let runtime_dir = config.server.runtime_dir.as_deref();
         let registry = Registry::open(runtime_dir.unwrap_or(&places.runtime))?;
-        let address = SocketAddr::new(config.server.ip, config.server.port);
+        let place = match &config.server.sock {
+            Some(sock) => Place::Sock(sock.clone()),
+            None => Place::Address(SocketAddr::new(config.server.ip, config.server.port)),
+        };
         let shown = is_ours.then(|| token.reveal().to_owned());
         let settings = Settings {
             token,
@@ -94,7 +100,7 @@ impl Serve {
             config,
         };
         let runtime = super::runtime()?;
-        let outcome = runtime.block_on(serve(address, settings, shown.as_deref()));
+        let outcome = runtime.block_on(serve(place, settings, shown.as_deref()));
         // What blocks on a file system must not keep us from ending.
         runtime.shutdown_background();
         outcome
@@ -105,6 +111,7 @@ impl Serve {
         let ip = self.ip.map(|ip| ip.to_string());
         layers.add_flag("server.ip", "ip", ip);
         layers.add_flag("server.port", "port", self.port.map(i64::from));
+        layers.add_flag("server.sock", "sock", self.sock.clone());
         layers.add_flag("auth.token_file", "token-file", self.token_file.clone());
         layers.add_flag(
             "server.runtime_dir",
@@ -121,19 +128,41 @@ impl Serve {
     }
 }
 
-async fn serve(
-    address: SocketAddr,
-    settings: Settings,
-    shown_token: Option<&str>,
-) -> Result<(), Error> {
-    let failed = |error: io::Error| {
-        Error::user(format!(
-            "{address} cannot be listened on: {error}; choose another with --ip and --port"
-        ))
-    };
+/// Where clients are to find the gateway.
+enum Place {
+    Address(SocketAddr),
+    Sock(PathBuf),
+}
+
+impl Place {
+    /// Listens there; with the address that a client here would use.
+    async fn listen(self) -> Result<(Listener, String), Error> {
+        let address = match self {
+            Self::Address(address) => address,
+            Self::Sock(path) => {
+                let sock = Sock::bind(&path)?;
+                let url = sock.url();
+                return Ok((sock.into(), url));
+            }
+        };
+        let failed = |error: io::Error| {
+            Error::user(format!(
+                "{address} cannot be listened on: {error}; choose another with --ip and --port"
+            ))
+        };
+        let listener = TcpListener::bind(address).await.map_err(failed)?;
+        let url = url(listener.local_addr().map_err(failed)?);
+        Ok((listener.into(), url))
+    }
+}
+
+async fn serve(place: Place, settings: Settings, shown_token: Option<&str>) -> Result<(), Error> {
     let mut signals = Signals::listen()?;
-    let listener = TcpListener::bind(address).await.map_err(failed)?;
-    let line = url(listener.local_addr().map_err(failed)?, shown_token);
+    let (listener, url) = place.listen().await?;
+    let line = match shown_token {
+        Some(token) => format!("{url}/?token={token}"),
+        None => format!("{url}/"),
+    };
     if let Err(error) = writeln!(io::stdout(), "{line}") {
         // Nobody reads it; that is no reason not to serve.
         tracing::debug!(%error, "the address was not printed");
@@ -178,17 +207,14 @@ impl Signals {
 }
 
 /// Where a client on this machine finds us.
-fn url(mut address: SocketAddr, token: Option<&str>) -> String {
+fn url(mut address: SocketAddr) -> String {
     if address.ip().is_unspecified() {
         address.set_ip(match address.ip() {
             IpAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
             IpAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
         });
     }
-    match token {
-        Some(token) => format!("http://{address}/?token={token}"),
-        None => format!("http://{address}/"),
-    }
+    format!("http://{address}")
 }
 
 fn root(given: Option<&Path>) -> Result<PathBuf, Error> {
@@ -210,11 +236,8 @@ mod tests {
     #[test]
     fn the_url_is_one_that_can_be_opened_here() {
         let address = |text: &str| text.parse().unwrap();
-        assert_eq!(url(address("0.0.0.0:80"), None), "http://127.0.0.1:80/");
-        assert_eq!(
-            url(address("[::]:80"), Some("t")),
-            "http://[::1]:80/?token=t"
-        );
-        assert_eq!(url(address("10.0.0.1:80"), None), "http://10.0.0.1:80/");
+        assert_eq!(url(address("0.0.0.0:80")), "http://127.0.0.1:80");
+        assert_eq!(url(address("[::]:80")), "http://[::1]:80");
+        assert_eq!(url(address("10.0.0.1:80")), "http://10.0.0.1:80");
     }
 }

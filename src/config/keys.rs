@@ -37,6 +37,11 @@ pub(super) const KEYS: &[Key] = &[
         "the port to listen on; 0 takes any that is free",
     ),
     key(
+        "server.sock",
+        Text,
+        "a Unix socket to listen on instead of address and port",
+    ),
+    key(
         "server.root",
         Text,
         "the folder that paths of clients are below of",

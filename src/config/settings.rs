@@ -25,6 +25,8 @@ pub struct Settings {
 pub struct Server {
     pub ip: IpAddr,
     pub port: u16,
+    /// A Unix socket to listen on instead.
+    pub sock: Option<PathBuf>,
     /// The current folder when absent.
     pub root: Option<PathBuf>,
     /// That of [`super::Places`] when absent.
@@ -43,6 +45,7 @@ impl Default for Server {
         Self {
             ip: IpAddr::V4(Ipv4Addr::LOCALHOST),
             port: 8888,
+            sock: None,
             root: None,
             runtime_dir: None,
             handover: Handover::default(),

@@ -6,7 +6,6 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::Write;
-use std::net::SocketAddr;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -18,15 +17,12 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use super::identity::Identity;
+use super::listen::Peer;
 use crate::error::Error;
 use crate::kernels::supervisor::compose::timestamp;
 
 /// Lines that wait for the disk.
 const WAITING_MAX: usize = 4096;
-
-/// Where a request comes from.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Peer(pub(crate) SocketAddr);
 
 /// What was done with a kernel; a handler puts it into its response.
 #[derive(Clone, Debug)]
@@ -65,7 +61,7 @@ struct Line<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     token: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    peer: Option<SocketAddr>,
+    peer: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     kernel: Option<&'a str>,
     /// What was asked for, for what was refused; without the query, which may hold a token.
@@ -125,7 +121,7 @@ impl Audit {
             event: what,
             user: identity.map(|identity| &*identity.name),
             token: identity.map(|identity| &*identity.credential),
-            peer: peer.map(|Peer(address)| address),
+            peer: peer.map(|peer| peer.to_string()),
             kernel: event.map(|event| event.kernel.as_str()),
             request: (what == What::Refuse).then(|| request.to_owned()),
             status: (what == What::Refuse).then(|| response.status().as_u16()),

@@ -12,9 +12,9 @@ use axum::http::header::AUTHORIZATION;
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
-use super::audit::Peer;
 use super::error::ApiError;
 use super::identity::Identity;
+use super::listen::Peer;
 use super::path_token::PathToken;
 use super::token::Token;
 use super::tokens::Tokens;

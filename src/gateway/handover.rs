@@ -8,15 +8,17 @@ use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
-use futures_util::future::Either;
+use futures_util::future::{self, select};
 use hyper::upgrade::{OnUpgrade, Parts};
 use hyper_util::rt::TokioIo;
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, BufReader, Interest, copy_buf};
-use tokio::net::{TcpStream, UnixStream};
+use tokio::net::UnixStream;
 use tokio::time::timeout;
+use tokio_util::either::Either;
 
 use super::drain::Drain;
+use super::listen::Stream;
 use crate::kernels::client::{Attachment, record};
 use crate::kernels::contract::{Attach, AttachMode, LEFT_BYTES_MAX};
 
@@ -47,8 +49,8 @@ pub(crate) async fn hand_over(
     })
     .await?;
     let Parts { io, read_buf, .. } = upgraded
-        .downcast::<TokioIo<TcpStream>>()
-        .map_err(|_| io::Error::other("the connection is no plain TCP stream"))?;
+        .downcast::<TokioIo<Stream>>()
+        .map_err(|_| io::Error::other("the connection is no plain stream"))?;
     if read_buf.len() > LEFT_BYTES_MAX {
         return Err(io::Error::other(
             "the client sent too much with its handshake",
@@ -59,7 +61,16 @@ pub(crate) async fn hand_over(
     let client = io.into_inner();
     match attach.mode {
         AttachMode::Fd => give(client, attachment.stream, &record, &read_buf).await,
-        AttachMode::Splice => splice(client, attachment, &record, &read_buf, drain).await,
+        AttachMode::Splice => match client {
+            Either::Left(client) => {
+                let client = client.into_split();
+                splice(client, attachment, &record, &read_buf, drain).await
+            }
+            Either::Right(client) => {
+                let client = client.into_split();
+                splice(client, attachment, &record, &read_buf, drain).await
+            }
+        },
     }
 }
 
@@ -67,13 +78,16 @@ pub(crate) async fn hand_over(
 ///
 /// Our copy is only dropped, never shut down: that would end the connection for all.
 async fn give(
-    client: TcpStream,
+    client: Stream,
     mut supervisor: UnixStream,
     record: &[u8],
     left: &[u8],
 ) -> io::Result<()> {
     // Out of our poll set before somebody else has it in theirs.
-    let client = OwnedFd::from(client.into_std()?);
+    let client = match client {
+        Either::Left(client) => OwnedFd::from(client.into_std()?),
+        Either::Right(client) => OwnedFd::from(client.into_std()?),
+    };
     within(STEP_DEADLINE, async {
         let sent = supervisor
             .async_io(Interest::WRITABLE, || {
@@ -103,13 +117,12 @@ async fn give(
 
 /// Carries the bytes both ways until one end is done, or the gateway ends.
 async fn splice(
-    client: TcpStream,
+    (from_client, mut to_client): (impl AsyncRead + Unpin, impl AsyncWrite + Unpin),
     attachment: Attachment,
     record: &[u8],
     left: &[u8],
     drain: &Drain,
 ) -> io::Result<()> {
-    let (from_client, mut to_client) = client.into_split();
     let (from_supervisor, mut to_supervisor) = attachment.stream.into_split();
     within(STEP_DEADLINE, async {
         to_supervisor.write_all(record).await?;
@@ -120,9 +133,9 @@ async fn splice(
     let up = std::pin::pin!(carry(from_client, to_supervisor));
     let down = std::pin::pin!(carry(from_supervisor, to_client));
     let both = async {
-        match futures_util::future::select(up, down).await {
-            Either::Left((outcome, down)) => outcome.and(linger(down).await),
-            Either::Right((outcome, up)) => outcome.and(linger(up).await),
+        match select(up, down).await {
+            future::Either::Left((outcome, down)) => outcome.and(linger(down).await),
+            future::Either::Right((outcome, up)) => outcome.and(linger(up).await),
         }
     };
     tokio::select! {

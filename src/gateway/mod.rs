@@ -20,6 +20,7 @@ mod fleet;
 mod handover;
 mod handshake;
 mod identity;
+mod listen;
 mod listing;
 mod metrics;
 mod models;
@@ -41,9 +42,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use tokio::net::TcpListener;
 use tokio::time::timeout;
 
+pub use listen::{Listener, Sock};
 pub use token::{Token, find as find_token};
 pub use tokens::{NamedToken, TokenFile};
 
@@ -128,16 +129,19 @@ impl Gateway {
 
 /// Serves on `listener` until `end`; returns when what was under way then is done, or was cut off.
 pub async fn serve(
-    listener: TcpListener,
+    listener: impl Into<Listener>,
     settings: Settings,
     end: impl Future<Output = ()>,
 ) -> Result<(), Error> {
     let gateway = Arc::new(Gateway::new(settings)?);
     let router = routes::router(&gateway);
+    let listener = listener.into();
     tokio::select! {
-        () = server::serve(listener, router, &gateway.drain) => {}
+        () = server::serve(&listener, router, &gateway.drain) => {}
         () = end => {}
     }
+    // Nobody is to find us any more.
+    drop(listener);
     let grace = Duration::from_millis(gateway.config.server.drain_ms);
     gateway.drain.run(grace).await;
     // The starts that were cut off.

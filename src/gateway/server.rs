@@ -16,11 +16,10 @@ use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use rustix::process::{Resource, getrlimit};
-use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 
-use super::audit::Peer;
 use super::drain::Drain;
+use super::listen::{Listener, Peer, Stream};
 use super::path_token;
 
 /// Connections at one time, those handed over not counted; fewer where there are not twice as many
@@ -38,7 +37,7 @@ const HEAD_BYTES_MAX: usize = 32 * 1024;
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// Serves until the future is dropped; connections that it has then go on until `drain` ends them.
-pub(crate) async fn serve(listener: TcpListener, router: Router, drain: &Drain) {
+pub(crate) async fn serve(listener: &Listener, router: Router, drain: &Drain) {
     let connections = Arc::new(Semaphore::new(connections_max()));
     // It is never closed.
     while let Ok(permit) = Arc::clone(&connections).acquire_owned().await {
@@ -46,7 +45,7 @@ pub(crate) async fn serve(listener: TcpListener, router: Router, drain: &Drain) 
             Ok((stream, peer)) => {
                 let (router, asked) = (router.clone(), drain.clone());
                 drain.spawn(async move {
-                    if let Err(error) = connection(stream, Peer(peer), router, &asked).await {
+                    if let Err(error) = connection(stream, peer, router, &asked).await {
                         tracing::debug!(%error, "a connection broke");
                     }
                     drop(permit);
@@ -67,13 +66,7 @@ fn connections_max() -> usize {
 }
 
 /// Serves one connection; a request that is under way when the end is asked for is the last one.
-async fn connection(
-    stream: TcpStream,
-    peer: Peer,
-    router: Router,
-    drain: &Drain,
-) -> io::Result<()> {
-    stream.set_nodelay(true)?;
+async fn connection(stream: Stream, peer: Peer, router: Router, drain: &Drain) -> io::Result<()> {
     let router = TowerToHyperService::new(router);
     let service = service_fn(move |mut request: Request<Incoming>| {
         request.extensions_mut().insert(peer);

@@ -28,7 +28,7 @@ async fn output(arguments: &[&str]) -> (bool, String, String) {
 }
 
 /// `nb serve` in a home of its own, and the line that it prints.
-async fn serve(
+pub(crate) async fn serve(
     home: &TempDir,
     arguments: &[&str],
     env: &[(&str, &str)],

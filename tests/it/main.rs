@@ -21,6 +21,7 @@ mod misbehaviour;
 mod notebooks;
 mod people;
 mod rest;
+mod sock;
 mod starting;
 mod starts;
 mod supervisor;

@@ -1,6 +1,5 @@
 //! What the doctor knows of a machine, as plain values: nothing here looks anything up or judges.
 
-use std::net::SocketAddr;
 use std::path::PathBuf;
 
 /// All of it.
@@ -10,7 +9,8 @@ pub(super) struct Facts {
     pub(super) configuration: Result<(), String>,
     /// The user that asks, and that everything of nb runs as.
     pub(super) uid: u32,
-    pub(super) address: SocketAddr,
+    /// The address or the socket that the gateway would listen on.
+    pub(super) address: String,
     pub(super) port: Port,
     pub(super) folders: Vec<Folder>,
     /// How many bytes the path of a kernel's socket is too long.

@@ -3,6 +3,7 @@
 use std::fs;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 
 use super::facts::Port;
@@ -13,6 +14,28 @@ pub(super) fn look(address: SocketAddr) -> Port {
         Ok(_) => Port::Free,
         Err(error) if error.kind() == io::ErrorKind::AddrInUse => taken(address.port()),
         Err(error) => Port::Unusable(error.to_string()),
+    }
+}
+
+/// The same for a Unix socket.
+pub(super) fn look_sock(path: &Path) -> Port {
+    use io::ErrorKind::{ConnectionRefused, NotFound};
+    let stream = match UnixStream::connect(path) {
+        Ok(stream) => stream,
+        // What a killed gateway has left is replaced.
+        Err(error) if [NotFound, ConnectionRefused].contains(&error.kind()) => return Port::Free,
+        Err(error) => return Port::Unusable(error.to_string()),
+    };
+    let Ok(peer) = rustix::net::sockopt::socket_peercred(&stream) else {
+        return Port::Taken(None);
+    };
+    let pid = peer.pid.as_raw_nonzero().get();
+    match u32::try_from(pid) {
+        Ok(pid) => by(
+            pid,
+            &fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default(),
+        ),
+        Err(_) => Port::Taken(None),
     }
 }
 
@@ -94,6 +117,21 @@ mod tests {
         assert_eq!(look(address), Port::Free);
         let elsewhere = "192.0.2.1:0".parse().unwrap();
         assert!(matches!(look(elsewhere), Port::Unusable(_)));
+    }
+
+    #[test]
+    fn the_holder_of_a_socket_is_found() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("s");
+        assert_eq!(look_sock(&path), Port::Free);
+        let listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
+        let by = format!("(pid {})", std::process::id());
+        match look_sock(&path) {
+            Port::Taken(Some(holder)) => assert!(holder.ends_with(&by), "{holder}"),
+            other => panic!("{other:?}"),
+        }
+        drop(listener);
+        assert_eq!(look_sock(&path), Port::Free);
     }
 
     #[test]

@@ -42,7 +42,13 @@ pub(super) async fn facts() -> Result<Facts, Error> {
         .runtime_dir
         .as_ref()
         .unwrap_or(&places.runtime);
-    let address = SocketAddr::new(settings.server.ip, settings.server.port);
+    let (address, port) = match &settings.server.sock {
+        Some(sock) => (sock.display().to_string(), ports::look_sock(sock)),
+        None => {
+            let address = SocketAddr::new(settings.server.ip, settings.server.port);
+            (address.to_string(), ports::look(address))
+        }
+    };
     let default_python = default_python(&places.data);
     let search = SearchPath::from_env().and_own(places.data.join("kernels"));
     let (supervisors, python, uv) =
@@ -51,7 +57,7 @@ pub(super) async fn facts() -> Result<Facts, Error> {
         configuration,
         uid: rustix::process::geteuid().as_raw(),
         address,
-        port: ports::look(address),
+        port,
         folders: folders(&places, runtime),
         socket_path_excess: socket_path_excess(runtime),
         default_environment: default_python.is_file(),

@@ -5,10 +5,14 @@
 use std::io::{self, IoSliceMut};
 use std::net::TcpStream as StdTcpStream;
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixStream as StdUnixStream;
 use std::time::{Duration, SystemTime};
 
 use bytes::{Bytes, BytesMut};
-use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, recvmsg};
+use rustix::net::sockopt::socket_domain;
+use rustix::net::{
+    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, recvmsg,
+};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, Interest};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::timeout;
@@ -55,11 +59,18 @@ pub(super) async fn serve(
             connection::serve(reader, writer, left, client, broker, common).await;
         }
         (AttachMode::Fd, Some(fd)) => {
+            drop(stream);
+            if socket_domain(&fd)? == AddressFamily::UNIX {
+                let socket = StdUnixStream::from(fd);
+                socket.set_nonblocking(true)?;
+                let (reader, writer) = UnixStream::from_std(socket)?.into_split();
+                connection::serve(reader, writer, left, client, broker, common).await;
+                return Ok(());
+            }
             let socket = StdTcpStream::from(fd);
             socket.set_nonblocking(true)?;
             let socket = TcpStream::from_std(socket)?;
             socket.set_nodelay(true)?;
-            drop(stream);
             let (reader, writer) = socket.into_split();
             connection::serve(reader, writer, left, client, broker, common).await;
         }

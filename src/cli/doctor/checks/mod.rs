@@ -122,7 +122,7 @@ fn configuration(facts: &Facts) -> Finding {
 }
 
 fn port(facts: &Facts) -> Finding {
-    let address = facts.address.to_string();
+    let address = facts.address.as_str();
     match &facts.port {
         Port::Free => well("port", address, "can be listened on"),
         Port::Nb { pid } => well(
@@ -137,13 +137,13 @@ fn port(facts: &Facts) -> Finding {
                 Some(by) => format!("is taken by {by}"),
                 None => "is taken by another user's process".to_owned(),
             },
-            "end that, or choose another with --port or server.port",
+            "end that, or choose another with --port (server.port) or --sock (server.sock)",
         ),
         Port::Unusable(error) => fault(
             "port",
             address,
             error,
-            "choose an address of this machine with --ip, and a port from 1024 on",
+            "choose an address of this machine with --ip and a port from 1024 on, or another --sock",
         ),
     }
 }

@@ -49,7 +49,7 @@ fn facts() -> Facts {
     Facts {
         configuration: Ok(()),
         uid: UID,
-        address: "127.0.0.1:8888".parse().unwrap(),
+        address: "127.0.0.1:8888".to_owned(),
         port: Port::Free,
         folders: vec![folder(ours())],
         socket_path_excess: 0,
