@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use jiff::{Span, SpanRelativeTo};
 
-use crate::config::{self, Places};
+use crate::config::{self, LogFormat, Places};
 use crate::env::default_python;
 use crate::error::Error;
 use crate::front::{self, Gateway, GatewayUrl, Machine, Place, Settings};
@@ -56,7 +56,7 @@ pub(super) struct Launch {
 impl Launch {
     /// Runs until the kernel or the client ends.
     pub(super) fn run(self) -> Result<(), Error> {
-        super::log_to_stderr("error");
+        super::log_to_stderr("error", LogFormat::Text);
         let place = match &self.gateway {
             Some(url) => self.behind(url)?,
             None => Place::Here(Box::new(self.here()?)),
@@ -104,6 +104,7 @@ impl Launch {
             max: config.kernels.max,
             max_per_user: config.kernels.max_per_user,
         };
+        let log_format = config.server.log_format;
         let planner = Planner {
             catalog: Catalog::new(search, default_python(&places.data)),
             root: here,
@@ -129,7 +130,7 @@ impl Launch {
         })?;
         start.linger_ms = Some(linger_ms);
         Ok(Machine {
-            launcher: Launcher::new(registry.clone()),
+            launcher: Launcher::new(registry.clone()).logging(log_format),
             registry,
             quota,
             start,

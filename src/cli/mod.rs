@@ -15,7 +15,9 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use tokio::runtime::{Builder, Runtime};
+use tracing_subscriber::EnvFilter;
 
+use crate::config::LogFormat;
 use crate::error::Error;
 
 /// A kernel gateway for Jupyter clients that loses nothing.
@@ -46,8 +48,8 @@ enum Command {
 pub fn run() -> Result<ExitCode, Error> {
     let done = match Cli::parse().command {
         Command::Doctor(doctor) => return doctor.run(),
+        Command::Serve(serve) => return serve.run(),
         Command::Kernel(kernel) => return kernel.run(),
-        Command::Serve(serve) => serve.run(),
         Command::Up(up) => up.run(),
         Command::Config(config) => config.run(),
         Command::Launch(launch) => launch.run(),
@@ -66,12 +68,24 @@ fn runtime() -> Result<Runtime, Error> {
 }
 
 /// Logs to stderr what `NB_LOG` asks for (the syntax of `RUST_LOG`), by default `level`.
-fn log_to_stderr(level: &str) {
-    let filter = tracing_subscriber::EnvFilter::try_from_env("NB_LOG")
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(level));
-    tracing_subscriber::fmt()
+fn log_to_stderr(level: &str, format: LogFormat) {
+    let filter = EnvFilter::try_from_env("NB_LOG").unwrap_or_else(|_| EnvFilter::new(level));
+    let log = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
-        .init();
+        .with_writer(std::io::stderr);
+    match format {
+        LogFormat::Text => {
+            let is_terminal = std::io::IsTerminal::is_terminal(&std::io::stderr());
+            log.with_ansi(is_terminal).init();
+        }
+        LogFormat::Json => {
+            log.json()
+                .flatten_event(true)
+                .with_current_span(false)
+                .with_span_list(false)
+                .init();
+            // Its own words would be no JSON.
+            std::panic::set_hook(Box::new(|panic| tracing::error!(%panic, "a bug of ours")));
+        }
+    }
 }

@@ -5,6 +5,7 @@ use std::io::{self, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::pin::pin;
+use std::process::ExitCode;
 
 use clap::ValueEnum as _;
 use tokio::net::TcpListener;
@@ -12,7 +13,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use super::output;
-use crate::config::{self, Handover, Places, Settled};
+use crate::config::{self, Handover, LogFormat, Places, Settled};
 use crate::env::default_python;
 use crate::error::Error;
 use crate::gateway::{self, Listener, Settings, Sock, TokenFile};
@@ -32,7 +33,8 @@ use crate::kernels::registry::Registry;
 /// and the next gateway finds them.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "NB_LOG sets what is logged to stderr: error, warn, info, debug, or as RUST_LOG."
+    after_help = "NB_LOG sets what is logged to stderr: error, warn, info, debug, or as RUST_LOG. \
+                  server.log_format = \"json\" makes each line an object."
 )]
 pub(super) struct Serve {
     /// The address to listen on [env: NB_SERVER_IP] [default: 127.0.0.1]
@@ -65,13 +67,25 @@ pub(super) struct Serve {
 
 impl Serve {
     /// Runs until it is told to end.
-    pub(super) fn run(self) -> Result<(), Error> {
+    pub(super) fn run(self) -> Result<ExitCode, Error> {
         let settled = self.settle()?;
         if self.print_config {
-            return output::text(&settled.to_toml());
+            return output::text(&settled.to_toml()).map(|()| ExitCode::SUCCESS);
         }
-        super::log_to_stderr("info");
-        let config = settled.settings;
+        let server = &settled.settings.server;
+        let format = server.log_format;
+        super::log_to_stderr(&server.log_level, format);
+        match self.run_with(settled.settings) {
+            Ok(()) => Ok(ExitCode::SUCCESS),
+            Err(error) if format == LogFormat::Json => {
+                tracing::error!("{error}");
+                Ok(ExitCode::FAILURE)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    fn run_with(self, config: config::Settings) -> Result<(), Error> {
         let places = Places::from_env()?;
         let variable = env::var("NB_TOKEN").ok();
         let (token, is_ours) = gateway::find_token(
@@ -90,7 +104,7 @@ impl Serve {
             token,
             user: config::user_name(),
             tokens: TokenFile::new(&places.state),
-            launcher: Launcher::new(registry.clone()),
+            launcher: Launcher::new(registry.clone()).logging(config.server.log_format),
             registry,
             specs: SearchPath::from_env().and_own(places.data.join("kernels")),
             default_python: default_python(&places.data),

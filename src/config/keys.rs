@@ -67,6 +67,16 @@ pub(super) const KEYS: &[Key] = &[
         "where each start, stop, connect and refusal is noted",
     ),
     key(
+        "server.log_format",
+        Text,
+        "text, or json: each line of the log is an object",
+    ),
+    key(
+        "server.log_level",
+        Text,
+        "what is logged: error, warn, info, debug, or as RUST_LOG; NB_LOG wins",
+    ),
+    key(
         "server.list_deadline_ms",
         Integer,
         "how long a listing waits for one kernel's supervisor",

@@ -362,6 +362,7 @@ mod tests {
         let samples = |key: &Key| match (key.name, key.kind) {
             ("server.ip", _) => "\"127.0.0.1\"",
             ("server.handover", _) => "\"never\"",
+            ("server.log_format", _) => "\"json\"",
             (_, Kind::Integer) => "3",
             (_, Kind::Boolean) => "true",
             (_, Kind::Text) => "\"/x\"",

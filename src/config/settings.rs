@@ -36,6 +36,9 @@ pub struct Server {
     pub origins: Vec<String>,
     /// The log when absent.
     pub audit_file: Option<PathBuf>,
+    pub log_format: LogFormat,
+    /// What is logged, as `tracing` filters have it; `NB_LOG` wins over it.
+    pub log_level: String,
     pub list_deadline_ms: u64,
     pub drain_ms: u64,
 }
@@ -51,8 +54,31 @@ impl Default for Server {
             handover: Handover::default(),
             origins: Vec::new(),
             audit_file: None,
+            log_format: LogFormat::default(),
+            log_level: "info".to_owned(),
             list_deadline_ms: 100,
             drain_ms: 5_000,
+        }
+    }
+}
+
+/// What lines of a log are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LogFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// An object each.
+    Json,
+}
+
+impl LogFormat {
+    /// As it is written.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Text => "text",
+            Self::Json => "json",
         }
     }
 }

@@ -79,7 +79,11 @@ impl GatewayUrl {
         let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
         let path = path.split(['?', '#']).next().unwrap_or_default();
         let sound = |c: char| c.is_ascii_graphic() && !matches!(c, '@' | '"' | '\\');
-        if authority.is_empty() || !authority.chars().all(sound) || !path.chars().all(sound) {
+        if authority.is_empty()
+            || authority == "unix:"
+            || !authority.chars().all(sound)
+            || !path.chars().all(sound)
+        {
             return Err(Error::user(format!(
                 "{text:?} is no address of a gateway; one looks like http://127.0.0.1:8888"
             )));

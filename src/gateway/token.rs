@@ -55,10 +55,17 @@ pub fn find(
         let token = token.ok_or_else(|| unusable(file, "it is empty"))?;
         return Ok((token, false));
     }
-    match variable.and_then(Token::new) {
-        Some(token) => Ok((token, false)),
-        None => Ok((kept(state)?, true)),
-    }
+    let Some(variable) = variable else {
+        return Ok((kept(state)?, true));
+    };
+    // Elsewhere an empty token lets everybody in. Whoever means that is told, on whatever address.
+    let token = Token::new(variable).ok_or_else(|| {
+        Error::user(
+            "NB_TOKEN is empty, and nb does not run without a token: a kernel can do all that its user can. \
+             Unset it, and a token is made and printed with the address",
+        )
+    })?;
+    Ok((token, false))
 }
 
 /// The token that was generated once, or a new one.
@@ -135,6 +142,13 @@ mod tests {
         assert_eq!((token.reveal(), ours), ("variable", false));
         assert!(!state.exists());
         assert!(find(Some(&state), None, &state).is_err());
+        for nothing in ["", " \n"] {
+            let error = find(None, Some(nothing), &state).unwrap_err().message;
+            assert!(error.contains("Unset it"), "{error}");
+            fs::write(&file, nothing).unwrap();
+            assert!(find(Some(&file), Some("variable"), &state).is_err());
+        }
+        assert!(!state.exists());
     }
 
     #[test]
@@ -161,7 +175,7 @@ mod tests {
     fn our_own_is_private_and_kept() {
         let folder = tempfile::tempdir().unwrap();
         let state = folder.path().join("state");
-        let (first, ours) = find(None, Some(" "), &state).unwrap();
+        let (first, ours) = find(None, None, &state).unwrap();
         let (second, _) = find(None, None, &state).unwrap();
         assert!(ours && first.reveal().len() == 64);
         assert_eq!(first.reveal(), second.reveal());

@@ -26,6 +26,10 @@ use uuid::Uuid;
 
 use super::contract::{self, Announcement, Start, StartFailure, StartFailureKind};
 use super::registry::{Registry, parse_id};
+use crate::config::{self, LogFormat};
+
+/// The setting by whose variable a supervisor is told how to log.
+pub const LOG_FORMAT: &str = "server.log_format";
 
 /// What a supervisor needs on top of the kernel's own start deadline.
 const SLACK: Duration = Duration::from_secs(10);
@@ -88,6 +92,7 @@ pub struct Launcher {
     /// The program whose `supervise FOLDER` is the supervisor.
     program: PathBuf,
     registry: Registry,
+    log_format: LogFormat,
     /// What starts and what is undone; both go on when their asker is gone.
     tasks: TaskTracker,
 }
@@ -148,8 +153,15 @@ impl Launcher {
         Self {
             program,
             registry,
+            log_format: LogFormat::default(),
             tasks: TaskTracker::new(),
         }
+    }
+
+    /// The same, with supervisors that log like this.
+    #[must_use]
+    pub fn logging(self, log_format: LogFormat) -> Self {
+        Self { log_format, ..self }
     }
 
     /// Starts a kernel and returns when it is ready.
@@ -281,6 +293,7 @@ impl Launcher {
             .arg(folder)
             .env_clear()
             .envs(env::vars_os().filter(|(name, _)| is_for_supervisors(name)))
+            .env(config::variable(LOG_FORMAT), self.log_format.name())
             .current_dir("/")
             .stdin(Stdio::null())
             .stdout(Stdio::piped())

@@ -147,6 +147,52 @@ async fn a_generated_token_is_printed_as_an_address_that_works_and_stays() {
 }
 
 #[tokio::test]
+async fn no_gateway_is_without_a_token_on_whatever_address() {
+    let home = tempfile::tempdir().unwrap();
+    for ip in ["127.0.0.1", "0.0.0.0"] {
+        // Nothing is said of a token: there is one all the same.
+        let (_serving, line) = serve(&home, &["--port", "0", "--ip", ip], &[]).await;
+        let (address, token) = line.split_once("?token=").expect(&line);
+        for path in ["api/kernels", "api/sessions", "api/me", "metrics"] {
+            for query in ["", "?token=", "?token=%20"] {
+                assert_eq!(get(&format!("{address}{path}{query}")).await, 401, "{path}");
+            }
+            assert_eq!(get(&format!("{address}{path}?token={token}")).await, 200);
+        }
+    }
+    let empty = home.path().join("empty");
+    fs::write(&empty, "\n").unwrap();
+    let empty = empty.display().to_string();
+    for ip in ["127.0.0.1", "0.0.0.0"] {
+        for (token, more, told) in [
+            (
+                Some(""),
+                vec![],
+                "NB_TOKEN is empty, and nb does not run without a token",
+            ),
+            (Some(" "), vec![], "Unset it"),
+            (None, vec!["--token-file", &empty], "it is empty"),
+            (None, vec!["--token", ""], "unexpected argument '--token'"),
+        ] {
+            let mut command = Command::new(env!("CARGO_BIN_EXE_nb"));
+            command
+                .args(["serve", "--port", "0", "--ip", ip])
+                .args(more);
+            command
+                .env_clear()
+                .env("HOME", home.path())
+                .kill_on_drop(true);
+            command.env("NB_RUNTIME_DIR", home.path().join("run"));
+            command.envs(token.map(|token| ("NB_TOKEN", token)));
+            let ended = timeout(LIMIT, command.output()).await;
+            let ended = ended.expect("it serves without a token").unwrap();
+            let stderr = String::from_utf8(ended.stderr).unwrap();
+            assert!(!ended.status.success() && stderr.contains(told), "{stderr}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn kernelspecs_of_jupyters_folders_and_of_nbs_own_are_found() {
     let home = tempfile::tempdir().unwrap();
     let path = |name: &str| home.path().join(name).display().to_string();

@@ -24,6 +24,7 @@ mod rest;
 mod sock;
 mod starting;
 mod starts;
+mod structured_logs;
 mod supervisor;
 mod survival;
 mod text_frames;
