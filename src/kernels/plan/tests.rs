@@ -13,7 +13,7 @@ fn planner(root: &Path) -> Planner {
     let json = r#"{"argv":["echo"],"metadata":{"nb":{"transport":"tcp"}},
         "env":{"PATH":"/own:${PATH}","KERNEL_A":"spec","NB_TOKEN":"x"}}"#;
     fs::write(folder.join("kernel.json"), json).unwrap();
-    let search = SearchPath::only(root.join("data/kernels"));
+    let search = SearchPath::of(vec![root.join("data/kernels")]);
     Planner {
         catalog: Catalog::new(search, root.join("none")),
         root: root.to_owned(),
