@@ -54,6 +54,10 @@ pub struct Start {
     #[serde(default)]
     pub cwd_note: Option<String>,
     pub transport: Transport,
+    /// Nobody has said that it must be that transport: a kernel that ends before it has bound a Unix socket is
+    /// started again over TCP.
+    #[serde(default)]
+    pub tcp_instead: bool,
     pub launch_timeout_ms: u64,
     pub journal_bytes_max: u64,
     /// A larger message of a client is refused.

@@ -131,6 +131,7 @@ impl Planner {
                 Some("tcp") => Transport::Tcp,
                 _ => Transport::Ipc,
             },
+            tcp_instead: !matches!(transport, Some("ipc" | "tcp")),
             launch_timeout_ms,
             journal_bytes_max: of_spec
                 .journal_bytes_max

@@ -1,11 +1,10 @@
-//! One start of the kernel process: connection file, process, link, introduction.
+//! One start of the kernel: endpoints, process, link, introduction; another process where the endpoints were at fault.
 //!
 //! Knows nothing of restarts; a start that is dropped half-way leaves no process.
 
 use std::collections::BTreeMap;
 use std::fs::OpenOptions;
 use std::io::{self, Write};
-use std::net::TcpListener;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -13,17 +12,18 @@ use std::time::{Duration, Instant};
 use serde::Deserialize;
 use serde_json::json;
 use tokio::sync::mpsc;
-use tokio::time::{sleep, timeout};
+use tokio::time::{sleep, timeout, timeout_at};
 use tracing::{debug, info, warn};
 
 use super::broker::{Broker, Outbox};
+use super::endpoints::Endpoints;
 use super::link::{self, LinkError, LinkReceiver, LinkSender};
 use super::process::{KernelProcess, Launch};
 use super::vitals::Vitals;
 use super::wakes::Wakes;
 use crate::kernels::contract::{Start, StartFailure, StartFailureKind, file};
 use crate::magics::helper::{EXPRESSION, registered};
-use crate::protocol::connection_file::{ConnectionFile, SignatureScheme, Transport};
+use crate::protocol::connection_file::{ConnectionFile, Transport};
 use crate::protocol::message::{Channel, HeaderPeek, Message};
 
 /// A kernel that has not answered is asked again after this time.
@@ -35,12 +35,14 @@ const SILENT_WITHIN: Duration = Duration::from_secs(2);
 /// How long a kernel may take to learn our magics.
 const HELPER_WITHIN: Duration = Duration::from_secs(5);
 
-/// The longest path of a Unix socket, less the suffix that kernels add.
-const SOCKET_PATH_MAX: usize = 105;
+/// So many times a kernel gets other ports when it has lost one.
+const OTHER_PORTS_MAX: u32 = 4;
 
 /// A kernel that has answered.
 pub(super) struct Running {
     pub process: KernelProcess,
+    /// How it is spoken to.
+    pub transport: Transport,
     pub sender: LinkSender,
     pub receiver: LinkReceiver,
     /// What clients ask of it.
@@ -50,6 +52,9 @@ pub(super) struct Running {
 }
 
 /// Starts the kernel and waits until it has answered and is heard.
+///
+/// A kernel that ends since another process has one of its ports is started again with others, and one that
+/// may know no Unix sockets over TCP; all within the one deadline.
 pub(super) async fn bring_up(
     start: &Start,
     helper: &str,
@@ -58,7 +63,47 @@ pub(super) async fn bring_up(
     broker: &Broker,
     vitals: &Vitals,
 ) -> Result<(Running, Outbox), StartFailure> {
-    let connection = connection(start, folder, epoch).map_err(|error| internal(&error))?;
+    let deadline = Instant::now() + Duration::from_millis(start.launch_timeout_ms);
+    let mut transport = start.transport;
+    let mut other_ports = 0;
+    loop {
+        let endpoints = Endpoints::new(transport, folder, epoch, &start.spec);
+        let endpoints = endpoints.map_err(|error| internal(&error))?;
+        let connection = &endpoints.connection;
+        let failure =
+            match attempt(start, helper, folder, connection, deadline, broker, vitals).await {
+                Ok(brought) => return Ok(brought),
+                Err(failure) if failure.kind != StartFailureKind::Died => return Err(failure),
+                Err(failure) => failure,
+            };
+        if transport == Transport::Ipc && start.tcp_instead && !endpoints.has_sockets() {
+            transport = Transport::Tcp;
+            info!(
+                reason = failure.message,
+                "it bound no Unix socket, it is started over TCP"
+            );
+        } else if other_ports < OTHER_PORTS_MAX && endpoints.were_taken() {
+            other_ports += 1;
+            warn!(
+                reason = failure.message,
+                "a port of it was taken, it is started with others"
+            );
+        } else {
+            return Err(failure);
+        }
+    }
+}
+
+/// One process at these endpoints.
+async fn attempt(
+    start: &Start,
+    helper: &str,
+    folder: &Path,
+    connection: &ConnectionFile,
+    deadline: Instant,
+    broker: &Broker,
+    vitals: &Vitals,
+) -> Result<(Running, Outbox), StartFailure> {
     let path = folder.join(file::CONNECTION);
     write_private(&path, connection.encode().as_bytes()).map_err(|error| internal(&error))?;
     let argv = fill_in(&start.argv, &path, &start.resource_dir);
@@ -76,9 +121,9 @@ pub(super) async fn bring_up(
     // Written down now: whoever finds our remains has to know what to end.
     vitals.kernel_pid.set(Some(process.pid()));
     vitals.changed.notify_one();
-    let limit = Duration::from_millis(start.launch_timeout_ms);
+    let introduced = introduce(start, helper, connection, broker, vitals);
     let introduced = tokio::select! {
-        introduced = timeout(limit, introduce(start, helper, &connection, broker, vitals)) => introduced,
+        introduced = timeout_at(deadline.into(), introduced) => introduced,
         cause = process.ended() => {
             let message = format!("the kernel {} {cause} before it was ready", start.spec);
             return Err(died(message, process.stderr_tail()));
@@ -88,6 +133,7 @@ pub(super) async fn bring_up(
         Ok(Ok(link)) => link,
         Ok(Err(error)) => return Err(died(error.to_string(), process.stderr_tail())),
         Err(_) => {
+            let limit = Duration::from_millis(start.launch_timeout_ms);
             return Err(StartFailure {
                 kind: StartFailureKind::Deadline,
                 message: format!(
@@ -102,6 +148,7 @@ pub(super) async fn bring_up(
     let (outbox, requests) = mpsc::unbounded_channel();
     let running = Running {
         process,
+        transport: connection.transport,
         sender,
         receiver,
         requests,
@@ -141,39 +188,6 @@ fn not_run(start: &Start, argv: &[String], error: &io::Error) -> String {
         _ => format!("{program} could not be run: {error}"),
     };
     format!("the kernel {} did not start: {what}", start.spec)
-}
-
-fn connection(start: &Start, folder: &Path, epoch: u32) -> io::Result<ConnectionFile> {
-    let key = uuid::Uuid::new_v4().to_string();
-    if start.transport == Transport::Ipc {
-        let prefix = folder.join(format!("k{epoch}")).display().to_string();
-        if prefix.len() > SOCKET_PATH_MAX {
-            let text =
-                format!("{prefix} is too long for a Unix socket: use a shorter runtime directory");
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
-        }
-        return Ok(ConnectionFile::ipc(prefix, key, start.spec.clone()));
-    }
-    let listeners: Vec<_> = (0..5)
-        .map(|_| TcpListener::bind(("127.0.0.1", 0)))
-        .collect::<Result<_, _>>()?;
-    let mut ports = [0; 5];
-    for (port, listener) in ports.iter_mut().zip(&listeners) {
-        *port = listener.local_addr()?.port();
-    }
-    let [shell_port, iopub_port, stdin_port, control_port, hb_port] = ports;
-    Ok(ConnectionFile {
-        transport: Transport::Tcp,
-        ip: "127.0.0.1".to_owned(),
-        shell_port,
-        iopub_port,
-        stdin_port,
-        control_port,
-        hb_port,
-        key,
-        signature_scheme: SignatureScheme::HmacSha256,
-        kernel_name: start.spec.clone(),
-    })
 }
 
 /// Writes a file of ours, 0600, whole: nobody sees half of it.

@@ -211,27 +211,29 @@ impl Lifecycle {
     /// Starts a kernel process, answering what is asked meanwhile.
     async fn bring_up(&mut self) -> Brought {
         self.epoch += 1;
-        let bringing = bring_up::bring_up(
-            &self.start,
-            &self.helper,
-            &self.folder,
-            self.epoch,
-            &self.broker,
-            &self.vitals,
-        );
-        tokio::pin!(bringing);
         let mut askers = Vec::new();
-        let brought = loop {
-            tokio::select! {
-                brought = &mut bringing => break brought,
-                Some(command) = self.commands.recv() => match command {
-                    Command::Interrupt(asker) => {
-                        let _gone = asker.send(());
-                    }
-                    Command::Restart(asker) => askers.push(asker),
-                    Command::Cull(_) => {}
-                    Command::Shutdown(asker) => return Brought::Shutdown(asker),
-                },
+        let brought = {
+            let bringing = bring_up::bring_up(
+                &self.start,
+                &self.helper,
+                &self.folder,
+                self.epoch,
+                &self.broker,
+                &self.vitals,
+            );
+            tokio::pin!(bringing);
+            loop {
+                tokio::select! {
+                    brought = &mut bringing => break brought,
+                    Some(command) = self.commands.recv() => match command {
+                        Command::Interrupt(asker) => {
+                            let _gone = asker.send(());
+                        }
+                        Command::Restart(asker) => askers.push(asker),
+                        Command::Cull(_) => {}
+                        Command::Shutdown(asker) => return Brought::Shutdown(asker),
+                    },
+                }
             }
         };
         for asker in askers {
@@ -244,6 +246,9 @@ impl Lifecycle {
                     epoch = self.epoch,
                     "the kernel is ready"
                 );
+                // What has worked once is not tried in another way.
+                self.start.transport = running.transport;
+                self.start.tcp_instead = false;
                 self.vitals.restarts.set(self.restarts.total());
                 self.vitals.kernel_started.set(Some(Timestamp::now()));
                 self.vitals.changed.notify_one();

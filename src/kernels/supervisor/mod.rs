@@ -13,6 +13,7 @@ mod bring_up;
 mod cells;
 mod connection;
 mod culling;
+mod endpoints;
 mod http;
 mod lifecycle;
 mod orphans;
