@@ -28,20 +28,29 @@ pub(crate) struct Home {
 }
 
 impl Home {
+    /// One without kernelspecs of nb.
+    pub(crate) async fn bare() -> Self {
+        Self {
+            gateway: Gateway::start("auto").await,
+        }
+    }
+
+    /// Installs a kernelspec of nb for one that there is.
+    pub(crate) async fn install_spec(&self, spec: &str) {
+        let mut install = self.command(env!("CARGO_BIN_EXE_nb"));
+        runs_to_end(install.args(["kernel", "install", spec])).await;
+    }
+
     /// One whose kernelspec has these arguments on top.
     async fn new(arguments: &[&str]) -> Self {
-        let home = Self {
-            gateway: Gateway::start("auto").await,
-        };
+        let home = Self::bare().await;
         home.install(arguments).await;
         home
     }
 
     /// One with the kernelspecs `books`, whose kernel has what clients have, and `nb-books`.
     pub(crate) async fn of_clients() -> Self {
-        let home = Self {
-            gateway: Gateway::start("auto").await,
-        };
+        let home = Self::bare().await;
         let argv = json!([
             clients_python(),
             "-m",
@@ -51,8 +60,7 @@ impl Home {
         ]);
         let spec = json!({"argv": argv, "language": "python", "display_name": "Books"});
         home.gateway.put_spec("books", &spec);
-        let mut install = home.command(env!("CARGO_BIN_EXE_nb"));
-        runs_to_end(install.args(["kernel", "install", "books"])).await;
+        home.install_spec("books").await;
         home
     }
 
@@ -96,6 +104,8 @@ impl Home {
             .env("NB_STATE_DIR", root.join("state"))
             .env("NB_TOKEN", TOKEN)
             .env("JUPYTER_DATA_DIR", root.join("jupyter"))
+            // Where others install theirs who know of no such variable.
+            .env("JUPYTER_PATH", root.join(".local/share/jupyter"))
             .env("JUPYTER_RUNTIME_DIR", root.join("jupyter-run"))
             .env("IT_KERNEL", KERNEL)
             .env("IT_GO_ON", root.join("go-on"))
@@ -104,7 +114,7 @@ impl Home {
             .kill_on_drop(true);
     }
 
-    fn python(&self) -> Command {
+    pub(crate) fn python(&self) -> Command {
         let python = project("target/clients-env/bin/python");
         assert!(python.exists(), "run cargo xtask setup");
         self.command(python)
@@ -140,7 +150,7 @@ impl Home {
         wait_for("no kernel is left", || is_empty().then_some(())).await;
     }
 
-    async fn kernels(&self) -> Vec<Value> {
+    pub(crate) async fn kernels(&self) -> Vec<Value> {
         let (status, kernels) = self.gateway.rest("GET", "/api/kernels", "").await;
         assert_eq!(status, 200, "{kernels}");
         kernels.as_array().unwrap().clone()

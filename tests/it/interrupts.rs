@@ -21,7 +21,12 @@ async fn interrupt(gateway: &Gateway, kernel: &str) -> u16 {
 
 /// Interrupts a cell: its reply. Python loses a signal that comes just before it begins to sleep, so it is
 /// sent again, as people do.
-async fn interrupted(gateway: &Gateway, kernel: &str, client: &mut Client, cell: &str) -> Value {
+pub(crate) async fn interrupted(
+    gateway: &Gateway,
+    kernel: &str,
+    client: &mut Client,
+    cell: &str,
+) -> Value {
     let deadline = Instant::now() + LIMIT;
     while Instant::now() < deadline {
         assert_eq!(interrupt(gateway, kernel).await, 204);

@@ -19,7 +19,7 @@ fn put_peer_with(gateway: &Gateway, more: &Value) {
 }
 
 /// What the kernel's connection file says.
-fn transport(gateway: &Gateway, kernel: &str) -> Value {
+pub(crate) fn transport(gateway: &Gateway, kernel: &str) -> Value {
     let folder = gateway.root().join("run/kernels").join(kernel);
     let connection = fs::read(folder.join("connection.json")).unwrap();
     let connection: Value = serde_json::from_slice(&connection).unwrap();

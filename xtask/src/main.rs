@@ -16,6 +16,9 @@ const PYTHONS: [(&str, &str); 3] = [
 /// The packages of the client suites.
 const NPM_LOCK: &str = "tests/js/package-lock.json";
 
+/// The kernelspec of R's kernel, as Debian installs it.
+const R_KERNEL: &str = "/usr/share/jupyter/kernels/ir/kernel.json";
+
 /// The steps of `cargo xtask test`, cheapest first so that a fault is found early.
 const STEPS: [&[&str]; 5] = [
     &["fmt", "--all", "--check"],
@@ -141,15 +144,16 @@ fn setup() -> Result<(), String> {
     clients()
 }
 
-/// Node, Chromium, the packages of the client suites and what else is not on every machine.
+/// Node, Chromium, R's kernel, the packages of the client suites and what else is not on every machine.
 fn clients() -> Result<(), String> {
-    for (program, packages) in [
-        ("npm", &["nodejs", "npm"][..]),
-        ("chromium", &["chromium"][..]),
+    for (there, packages) in [
+        (is_there("npm"), &["nodejs", "npm"][..]),
+        (is_there("chromium"), &["chromium"][..]),
         // For a start without a network.
-        ("ip", &["iproute2"][..]),
+        (is_there("ip"), &["iproute2"][..]),
+        (Path::new(R_KERNEL).exists(), &["r-cran-irkernel"][..]),
     ] {
-        if !is_there(program) {
+        if !there {
             let install = ["install", "-y", "--no-install-recommends"];
             run("apt-get", &["update"])?;
             run("apt-get", &[&install[..], packages].concat())?;
