@@ -37,6 +37,13 @@ const SLACK: Duration = Duration::from_secs(10);
 /// How long a supervisor that was asked to end may take until it is killed: it ends its kernel first.
 const END_WITHIN: Duration = Duration::from_secs(15);
 
+/// glibc gives what a large message took back to the system. By itself it raises the first bound to the largest
+/// block that was ever freed, 32 MiB at most, and keeps twice as much.
+const MEMORY: [(&str, &str); 2] = [
+    ("MALLOC_MMAP_THRESHOLD_", "1048576"),
+    ("MALLOC_TRIM_THRESHOLD_", "4194304"),
+];
+
 /// A longer announcement is refused.
 const ANNOUNCEMENT_BYTES_MAX: u64 = 64 * 1024;
 
@@ -294,6 +301,7 @@ impl Launcher {
             .env_clear()
             .envs(env::vars_os().filter(|(name, _)| is_for_supervisors(name)))
             .env(config::variable(LOG_FORMAT), self.log_format.name())
+            .envs(MEMORY)
             .current_dir("/")
             .stdin(Stdio::null())
             .stdout(Stdio::piped())

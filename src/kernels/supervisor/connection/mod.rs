@@ -38,6 +38,9 @@ const NORMAL: u16 = 1000;
 /// Room for what is read at once.
 const READ_BYTES: usize = 64 * 1024;
 
+/// More room than this is given back once what needed it has been taken out.
+const READ_BYTES_KEPT: usize = 1024 * 1024;
+
 /// A connection is pinged that often, so that whatever lies in between does not take it for dead.
 const KEEP_ALIVE: Duration = Duration::from_secs(20);
 
@@ -191,6 +194,7 @@ async fn read<R: AsyncRead + Unpin>(
 ) -> io::Result<Option<u16>> {
     let mut decoder = Decoder::new(bytes_max);
     let mut input = BytesMut::from(left);
+    let mut is_large = false;
     loop {
         match decoder.decode(&mut input) {
             Ok(Some(Event::Close(code))) => return Ok(Some(code.unwrap_or(NORMAL))),
@@ -199,14 +203,22 @@ async fn read<R: AsyncRead + Unpin>(
                 act(shared, event).await;
             }
             Ok(None) => {
+                if is_large && input.is_empty() {
+                    // Else the room for a large message is used again, and stays as long as the connection.
+                    input = BytesMut::new();
+                    is_large = false;
+                }
                 input.reserve(READ_BYTES);
+                is_large |= input.capacity() > READ_BYTES_KEPT;
                 if reader.read_buf(&mut input).await? == 0 {
                     return Ok(None);
                 }
             }
             Err(error) => {
                 warn!(session = %shared.session, %error, "the client broke the protocol");
-                shared.line.close((error.close_code(), "protocol error"));
+                shared
+                    .line
+                    .close((error.close_code(), "protocol error"));
                 return future::pending().await;
             }
         }
