@@ -53,6 +53,14 @@ impl DecodeError {
             Self::Protocol(_) => 1002,
         }
     }
+
+    /// What the peer is told beside the code.
+    pub fn close_reason(&self) -> &'static str {
+        match self {
+            Self::TooLarge(_) => "a message is larger than limits.message_bytes_max allows",
+            Self::Protocol(what) => what,
+        }
+    }
 }
 
 /// Takes messages out of the bytes of one connection.
@@ -200,6 +208,9 @@ impl Decoder {
                 self.partial = partial;
                 let payload = payload.freeze();
                 return match control {
+                    0x8 if payload.len() == 1 => {
+                        Err(DecodeError::Protocol("a close frame with half a code"))
+                    }
                     0x8 => Ok(Some(Event::Close(
                         payload.first_chunk().map(|code| u16::from_be_bytes(*code)),
                     ))),

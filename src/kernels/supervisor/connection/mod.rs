@@ -218,7 +218,7 @@ async fn read<R: AsyncRead + Unpin>(
                 warn!(session = %shared.session, %error, "the client broke the protocol");
                 shared
                     .line
-                    .close((error.close_code(), "protocol error"));
+                    .close((error.close_code(), error.close_reason()));
                 return future::pending().await;
             }
         }
