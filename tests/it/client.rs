@@ -27,6 +27,7 @@ pub(crate) struct Said {
     /// The id of the request that it answers.
     pub(crate) parent: String,
     pub(crate) content: Value,
+    pub(crate) buffers: Vec<Bytes>,
 }
 
 /// What came of a cell.
@@ -78,6 +79,17 @@ impl Client {
         msg_type: &str,
         content: Value,
     ) -> String {
+        self.send_with(channel, msg_type, content, Vec::new()).await
+    }
+
+    /// The same with buffers.
+    pub(crate) async fn send_with(
+        &mut self,
+        channel: Channel,
+        msg_type: &str,
+        content: Value,
+        buffers: Vec<Bytes>,
+    ) -> String {
         self.count += 1;
         let id = format!("{}-{}-{}", self.session, self.local_port(), self.count);
         let header = json!({
@@ -87,6 +99,7 @@ impl Client {
         let message = Message {
             header: header.to_string().into(),
             content: content.to_string().into(),
+            buffers,
             ..Message::empty()
         };
         let payload: Bytes = v1::encode(channel, &message);
@@ -121,6 +134,7 @@ impl Client {
                         msg_type: header["msg_type"].as_str().unwrap().to_owned(),
                         parent: parent["msg_id"].as_str().unwrap_or_default().to_owned(),
                         content: serde_json::from_slice(&message.content).unwrap(),
+                        buffers: message.buffers,
                     });
                 }
                 Frame::Close(close) => return Err(close.map_or(0, |close| close.code.into())),

@@ -1,17 +1,12 @@
 //! Kernels that are ended by themselves, in the real supervisor.
 
-use std::fs;
-
 use crate::gateway::Gateway;
 
 /// A gateway with these settings, and the kernelspec `instant`.
 async fn gateway(settings: &str) -> Gateway {
     let mut gateway = Gateway::start("auto").await;
     gateway.put_peer_spec("instant");
-    let config = gateway.root().join(".config/nb");
-    fs::create_dir_all(&config).unwrap();
-    fs::write(config.join("nb.toml"), settings).unwrap();
-    gateway.replace().await;
+    gateway.replace_set(settings).await;
     gateway
 }
 

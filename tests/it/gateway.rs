@@ -68,6 +68,14 @@ impl Gateway {
         self.replace_with(None).await;
     }
 
+    /// The same, with these settings.
+    pub(crate) async fn replace_set(&mut self, settings: &str) {
+        let config = self.root().join(".config/nb");
+        fs::create_dir_all(&config).unwrap();
+        fs::write(config.join("nb.toml"), settings).unwrap();
+        self.replace().await;
+    }
+
     /// The same, with all that it logs in the file that is returned.
     pub(crate) async fn replace_and_log(&mut self, level: &str) -> PathBuf {
         let log = self.folder.path().join("log");
@@ -114,6 +122,21 @@ impl Gateway {
         let rss = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
         let kib = rss.unwrap().trim().trim_end_matches(" kB");
         kib.parse().unwrap()
+    }
+
+    /// Waits until a supervisor holds less than this.
+    pub(crate) async fn wait_for_kib(&self, kernel: &str, bound: u64, after: &str) {
+        let deadline = Instant::now() + LIMIT;
+        loop {
+            let held = self.supervisor_kib(kernel).await;
+            if held < bound {
+                return;
+            }
+            let handover = self.handover;
+            let late = Instant::now() > deadline;
+            assert!(!late, "{held} KiB of {bound} after {after}, {handover}");
+            sleep(Duration::from_millis(5)).await;
+        }
     }
 
     /// The kernelspec `plain`, of a kernel that is not IPython.
