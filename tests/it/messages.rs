@@ -301,3 +301,38 @@ async fn a_password_is_asked_for_as_such_and_what_is_typed_is_nowhere() {
         assert!(!content.contains("hunter2"), "{:?}", file.path());
     }
 }
+
+/// ipykernel 7 greets whoever subscribes to iopub, which is nb, once for each process: a client that is there
+/// hears of it before the state and goes on, one that comes later never does.
+#[tokio::test]
+async fn the_greeting_of_a_kernel_disturbs_no_client() {
+    let (gateway, kernel, mut client) = python().await;
+    assert_eq!(client.run("print('first')").await.text, "first\n");
+    let restart = format!("/api/kernels/{kernel}/restart");
+    assert_eq!(gateway.rest("POST", &restart, "").await.0, 200);
+    let (mut greetings, mut states) = (0, Vec::new());
+    while states.last() != Some(&json!("idle")) {
+        let said = client.next().await.unwrap();
+        match said.msg_type.as_str() {
+            "iopub_welcome" => greetings += 1,
+            "status" => states.push(said.content["execution_state"].clone()),
+            _ => {}
+        }
+    }
+    assert_eq!(
+        (greetings, states),
+        (1, vec![json!("starting"), json!("idle")])
+    );
+    let mut late = gateway.connect(&kernel, "late").await;
+    assert_eq!(late.next().await.unwrap().msg_type, "status");
+    let request = late.submit("print('second')").await;
+    for client in [&mut late, &mut client] {
+        loop {
+            let said = client.next().await.unwrap();
+            assert_ne!(said.msg_type, "iopub_welcome");
+            if said.parent == request && said.content["execution_state"] == "idle" {
+                break;
+            }
+        }
+    }
+}
