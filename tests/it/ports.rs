@@ -83,8 +83,7 @@ async fn a_kernel_without_unix_sockets_is_started_over_tcp_unless_its_spec_forbi
 async fn a_kernel_whose_port_is_taken_before_it_binds_gets_others() {
     for name in ["shell_port", "hb_port"] {
         let gateway = Gateway::start("auto").await;
-        let script =
-            "if test $(wc -l < starts) = 1; then until test -e go; do sleep 0.01; done; fi";
+        let script = "if test $(wc -l < starts) = 1; then until test -e go; do test -e starts || exit; sleep 0.01; done; fi";
         put_script(
             &gateway,
             "late",
@@ -113,7 +112,7 @@ async fn a_kernel_whose_port_is_taken_before_it_binds_gets_others() {
 async fn kernels_that_are_started_at_once_over_tcp_have_ports_of_their_own() {
     const STARTS: usize = 12;
     let gateway = Gateway::start("auto").await;
-    let script = "until test -e go; do sleep 0.01; done";
+    let script = "until test -e go; do test -e starts || exit; sleep 0.01; done";
     put_script(
         &gateway,
         "gated",
