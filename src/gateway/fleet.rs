@@ -181,7 +181,7 @@ impl Gateway {
 
     /// Ends a kernel, or removes what is left of one.
     pub(crate) async fn delete(&self, id: Uuid) -> Result<(), ApiError> {
-        let error = match self.supervisor(id).shutdown().await {
+        let error = match self.shut_down(id).await? {
             Ok(()) => {
                 tracing::info!(kernel = %id, "ended");
                 return Ok(());
@@ -189,8 +189,7 @@ impl Gateway {
             Err(error) => error,
         };
         match error {
-            // Somebody else may be ending it.
-            CallError::Gone => drop(self.is_let_go(id).await?),
+            CallError::Gone => {}
             CallError::Deadline(_) if self.kill_supervisor(id).await? => {}
             error => return Err(error.into()),
         }
@@ -209,6 +208,22 @@ impl Gateway {
         }
     }
 
+    /// Asks the supervisor to end. While one holds the kernel and does not listen, it has only just begun, or
+    /// somebody else is ending it.
+    async fn shut_down(&self, id: Uuid) -> Result<Result<(), CallError>, ApiError> {
+        let deadline = Instant::now() + KILLED_WITHIN;
+        loop {
+            match self.supervisor(id).shutdown().await {
+                Err(CallError::Gone) if Instant::now() < deadline => {}
+                outcome => return Ok(outcome),
+            }
+            if self.blocking(move |registry| registry.standing(id)).await? != Standing::Held {
+                return Ok(Err(CallError::Gone));
+            }
+            tokio::time::sleep(LOOK_AGAIN).await;
+        }
+    }
+
     /// Ends a supervisor that hangs, so that its kernel can be removed; false when it cannot be ended.
     async fn kill_supervisor(&self, id: Uuid) -> Result<bool, ApiError> {
         if !self
@@ -218,11 +233,6 @@ impl Gateway {
             return Ok(false);
         }
         tracing::warn!(kernel = %id, "killed a supervisor that did not answer");
-        self.is_let_go(id).await
-    }
-
-    /// Whether no supervisor holds the kernel any more, after some time.
-    async fn is_let_go(&self, id: Uuid) -> Result<bool, ApiError> {
         let is_gone = async {
             while self.blocking(move |registry| registry.standing(id)).await? == Standing::Held {
                 tokio::time::sleep(LOOK_AGAIN).await;
