@@ -131,12 +131,16 @@ print(open("note.txt").read())
 #%% run
 %%writefile module.py
 print("run", __name__); value = 6 * 7
-def boom(): raise RuntimeError("from a file")
 #%
 %run module.py
 #%
 value
 #%
+%%writefile trouble.py
+def boom():
+    raise RuntimeError("from a file")
+#%
+%run trouble.py
 boom()
 #%
 %load_ext autoreload
@@ -329,10 +333,7 @@ import multiprocessing as mp
 def square(n): return n * n
 with mp.get_context("fork").Pool(2) as pool: print(pool.map(square, range(5)))
 #%
-import os
-_ = os.system("echo from the file descriptor")
-#%
-subprocess.check_call(["sh", "-c", "echo out; echo more"]);
+subprocess.check_output(["sh", "-c", "echo out; echo more"])
 
 #%% logging
 import logging
