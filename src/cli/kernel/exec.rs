@@ -1,6 +1,5 @@
 //! `nb kernel exec`: code in a kernel, and what comes of it on this terminal.
 
-use std::future::Future;
 use std::io::{self, IsTerminal, Read};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -232,12 +231,10 @@ fn code(outcome: Outcome) -> u8 {
     }
 }
 
-fn after(limit: Option<Duration>) -> impl Future<Output = ()> {
-    async move {
-        match limit {
-            Some(limit) => sleep(limit).await,
-            None => std::future::pending().await,
-        }
+async fn after(limit: Option<Duration>) {
+    match limit {
+        Some(limit) => sleep(limit).await,
+        None => std::future::pending().await,
     }
 }
 
