@@ -1,6 +1,7 @@
 //! Logs for programs: every line of a gateway and of a supervisor is JSON, and none has a secret.
 
 use std::fs::{self, File};
+use std::path::PathBuf;
 use std::process::Stdio;
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -14,6 +15,15 @@ use crate::gateway::{LIMIT, TOKEN, end_kernels, page, peer, wait_for};
 
 const SECRET: &str = "hush-hush";
 
+/// Ends the kernels of a runtime folder, also when the test fails.
+struct Kernels(PathBuf);
+
+impl Drop for Kernels {
+    fn drop(&mut self) {
+        end_kernels(&self.0);
+    }
+}
+
 fn lines(log: &str) -> Vec<Value> {
     let line = |line: &str| {
         serde_json::from_str::<Value>(line).unwrap_or_else(|error| panic!("{error}: {line}"))
@@ -25,6 +35,7 @@ fn lines(log: &str) -> Vec<Value> {
 async fn every_line_of_a_session_is_json_and_none_has_a_secret() {
     let home = tempfile::tempdir().unwrap();
     let path = |name: &str| home.path().join(name);
+    let _kernels = Kernels(path("run"));
     for (name, json) in [
         (
             "peer",
@@ -132,7 +143,6 @@ async fn every_line_of_a_session_is_json_and_none_has_a_secret() {
         kernels.next().is_none().then_some(())
     })
     .await;
-    end_kernels(&path("run"));
 
     let gateway = fs::read_to_string(path("log")).unwrap();
     for (log, least) in [(&gateway, 10), (&supervisor, 2)] {
