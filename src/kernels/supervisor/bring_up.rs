@@ -73,8 +73,14 @@ pub(super) async fn bring_up(
         let failure =
             match attempt(start, helper, folder, connection, deadline, broker, vitals).await {
                 Ok(brought) => return Ok(brought),
-                Err(failure) if failure.kind != StartFailureKind::Died => return Err(failure),
-                Err(failure) => failure,
+                Err(Failed {
+                    by_itself: false,
+                    failure,
+                }) => return Err(failure),
+                Err(Failed {
+                    by_itself: true,
+                    failure,
+                }) => failure,
             };
         if transport == Transport::Ipc && start.tcp_instead && !endpoints.has_sockets() {
             transport = Transport::Tcp;
@@ -94,6 +100,22 @@ pub(super) async fn bring_up(
     }
 }
 
+/// A start that came to nothing.
+struct Failed {
+    failure: StartFailure,
+    /// The kernel ran and gave up, nobody killed it: its endpoints may be why.
+    by_itself: bool,
+}
+
+impl From<StartFailure> for Failed {
+    fn from(failure: StartFailure) -> Self {
+        Self {
+            failure,
+            by_itself: false,
+        }
+    }
+}
+
 /// One process at these endpoints.
 async fn attempt(
     start: &Start,
@@ -103,7 +125,7 @@ async fn attempt(
     deadline: Instant,
     broker: &Broker,
     vitals: &Vitals,
-) -> Result<(Running, Outbox), StartFailure> {
+) -> Result<(Running, Outbox), Failed> {
     let path = folder.join(file::CONNECTION);
     write_private(&path, connection.encode().as_bytes()).map_err(|error| internal(&error))?;
     let argv = fill_in(&start.argv, &path, &start.resource_dir);
@@ -126,12 +148,19 @@ async fn attempt(
         introduced = timeout_at(deadline.into(), introduced) => introduced,
         cause = process.ended() => {
             let message = format!("the kernel {} {cause} before it was ready", start.spec);
-            return Err(died(message, process.stderr_tail()));
+            let failure = died(message, process.stderr_tail());
+            return Err(Failed { failure, by_itself: !process.was_killed() });
         }
     };
     let (sender, receiver) = match introduced {
         Ok(Ok(link)) => link,
-        Ok(Err(error)) => return Err(died(error.to_string(), process.stderr_tail())),
+        Ok(Err(error)) => {
+            let failure = died(error.to_string(), process.stderr_tail());
+            return Err(Failed {
+                failure,
+                by_itself: true,
+            });
+        }
         Err(_) => {
             let limit = Duration::from_millis(start.launch_timeout_ms);
             return Err(StartFailure {
@@ -142,7 +171,8 @@ async fn attempt(
                     limit.as_secs_f32()
                 ),
                 stderr_tail: process.stderr_tail(),
-            });
+            }
+            .into());
         }
     };
     let (outbox, requests) = mpsc::unbounded_channel();

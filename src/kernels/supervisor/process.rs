@@ -25,6 +25,9 @@ const FILE_BYTES_MAX: u64 = 1024 * 1024;
 /// How much of the end is left then.
 const KEPT_BYTES: u64 = 256 * 1024;
 
+/// What others send to end a process.
+const FROM_OUTSIDE: [Signal; 4] = [Signal::KILL, Signal::TERM, Signal::INT, Signal::HUP];
+
 /// How a process is started.
 #[derive(Debug)]
 pub struct Launch<'a> {
@@ -102,6 +105,13 @@ impl KernelProcess {
             Ok(status) => describe(status),
             Err(error) => format!("was lost: {error}"),
         }
+    }
+
+    /// Whether a signal from outside ended it; crashes are its own.
+    pub fn was_killed(&mut self) -> bool {
+        let status = self.child.try_wait().ok().flatten();
+        let signal = status.and_then(|status| status.signal());
+        signal.is_some_and(|signal| FROM_OUTSIDE.map(Signal::as_raw).contains(&signal))
     }
 
     /// Frees the disk that the beginning of its output takes, where there is much of it.
@@ -199,6 +209,7 @@ mod tests {
         // The next one is not blamed for it.
         let mut process = launch(folder.path(), "exit 4");
         assert_eq!(process.ended().await, "exited with code 4");
+        assert!(!process.was_killed());
         assert_eq!(process.stderr_tail(), "");
     }
 
@@ -208,6 +219,7 @@ mod tests {
         let mut process = launch(folder.path(), "sleep 1000 & wait");
         process.signal(Signal::KILL);
         assert_eq!(process.ended().await, "was killed (SIGKILL)");
+        assert!(process.was_killed());
     }
 
     #[tokio::test]
