@@ -66,8 +66,9 @@ pub async fn run(folder: &Path) -> Result<(), Error> {
         Rc::clone(&vitals),
     );
     let record = Rc::new(record);
-    record.save();
+    // Whoever finds the record can ask.
     let listener = listen(&folder.join(file::SOCKET))?;
+    record.save();
     let (commands, asked) = mpsc::channel(COMMANDS_MAX);
     let (tasks, clients) = (TaskTracker::new(), TaskTracker::new());
     let cells = Rc::new(Cells::new(&start, folder, Rc::clone(&record)));
