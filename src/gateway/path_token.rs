@@ -17,18 +17,18 @@ const PREFIX: &str = "t/";
 #[derive(Clone, Debug)]
 pub(crate) struct PathToken(pub(crate) Token);
 
-/// Moves a token from the path, if one is there, to the request's extensions.
+/// Moves a token from the path, if one is there, to the request's extensions. A client that joins its base URL
+/// and a path that has the prefix already says it twice: the last one counts, and none is left in the path.
 pub(crate) fn take<B>(request: &mut Request<B>) {
-    let Some((token, rest)) = split(request.uri()) else {
-        return;
-    };
-    let mut parts = std::mem::take(request.uri_mut()).into_parts();
-    // What is left of a path and query is one.
-    parts.path_and_query = Some(rest.parse().unwrap_or(PathAndQuery::from_static("/")));
-    *request.uri_mut() = Uri::from_parts(parts).unwrap_or_default();
-    // A blank one is as good as none.
-    if let Some(token) = Token::new(&token) {
-        request.extensions_mut().insert(PathToken(token));
+    while let Some((token, rest)) = split(request.uri()) {
+        let mut parts = std::mem::take(request.uri_mut()).into_parts();
+        // What is left of a path and query is one.
+        parts.path_and_query = Some(rest.parse().unwrap_or(PathAndQuery::from_static("/")));
+        *request.uri_mut() = Uri::from_parts(parts).unwrap_or_default();
+        // A blank one is as good as none.
+        if let Some(token) = Token::new(&token) {
+            request.extensions_mut().insert(PathToken(token));
+        }
     }
 }
 
@@ -74,6 +74,7 @@ mod tests {
             ("/t/a%2Fb+c%zz/api", Some("a/b+c%zz"), "/api"),
             ("/t/s3cret", Some("s3cret"), "/"),
             ("/t/s3cret?x", Some("s3cret"), "/?x"),
+            ("/t/one/t/two/api", Some("two"), "/api"),
             ("/t/%20/api", None, "/api"),
             ("/t//api", None, "/api"),
             ("/t", None, "/t"),
