@@ -12,8 +12,9 @@ use serde_json::{Value, json};
 use tokio::sync::{Notify, mpsc, oneshot};
 use tracing::debug;
 
+use super::requests::Request;
 use super::state::field;
-use super::{Broker, Request, State};
+use super::{Broker, State};
 use crate::kernels::supervisor::journal::{Mark, RequestKey, Route};
 use crate::magics::{Claim, Failure};
 use crate::protocol::message::{Channel, HeaderPeek, Message};

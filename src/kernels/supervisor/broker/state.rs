@@ -1,18 +1,15 @@
-//! What the broker's methods do to its state: routing of replies, the pending requests, what a connection is told first.
+//! What all of the broker does to its state: the journal grows, requests are answered in place of the kernel.
 //!
 //! Synchronous, and called with the state already borrowed: nothing here may call back into the handle.
 
 use std::rc::Rc;
 
 use bytes::Bytes;
-use jiff::Timestamp;
 use serde_json::{Value, json};
-use tracing::debug;
 
-use super::{PENDING_BYTES_MAX, PENDING_MAX, Pending, Phase, Request, State};
+use super::{Phase, State};
 use crate::kernels::supervisor::catch_up::CatchUp;
 use crate::kernels::supervisor::journal::{Entry, Mark, RequestKey, Route, request_key};
-use crate::kernels::supervisor::queue::{Action, CellQueue};
 use crate::protocol::message::{Channel, HeaderPeek, Message};
 
 impl State {
@@ -41,182 +38,6 @@ impl State {
             Phase::Running if self.activity.running().is_some() => "busy",
             Phase::Running => "idle",
         }
-    }
-
-    pub(super) fn remember(&mut self, key: RequestKey, mut pending: Pending) {
-        self.pending_bytes += pending.bytes;
-        self.pending_order.push_back(RequestKey::clone(&key));
-        // The kernel has both before it.
-        pending.bytes += self.pending.get(&key).map_or(0, |twice| twice.bytes);
-        self.pending.insert(key, pending);
-        if self.pending.len() > PENDING_MAX {
-            let done = |key: &&RequestKey| self.pending.get(*key).is_some_and(|p| p.idle_seen);
-            let done: Vec<_> = self.pending_order.iter().filter(done).cloned().collect();
-            done.iter().for_each(|key| self.forget(key));
-        }
-    }
-
-    /// Whether the kernel may be asked more.
-    pub(super) fn has_room(&self) -> bool {
-        self.pending_bytes <= PENDING_BYTES_MAX && self.pending.len() <= PENDING_MAX
-    }
-
-    pub(super) fn forget(&mut self, key: &str) {
-        if let Some(pending) = self.pending.remove(key) {
-            self.pending_bytes -= pending.bytes;
-        }
-        // Answers come mostly in order, so the front is cleared as they come.
-        while let Some(front) = self.pending_order.front()
-            && !self.pending.contains_key(front)
-        {
-            self.pending_order.pop_front();
-        }
-    }
-
-    pub(super) fn act(&mut self, actions: Vec<Action<Request>>) {
-        for action in actions {
-            match action {
-                Action::Forward(request) => self.send(request.channel, request.message),
-                Action::Run(request) => self.run_ours(request),
-                Action::Abort(request) => {
-                    if let Some(pending) = self.pending.get(&request.key) {
-                        let (session, header) =
-                            (Rc::clone(&pending.session), pending.header.clone());
-                        let content = json!({"status": "aborted"});
-                        self.forget(&request.key);
-                        self.answer(
-                            &session,
-                            Channel::Shell,
-                            "execute_request",
-                            &header,
-                            &content,
-                        );
-                    }
-                }
-            }
-        }
-    }
-
-    /// Subshells come and go, and a client can name any.
-    pub(super) fn forget_queue(&mut self, subshell: &Option<String>) {
-        if self.queues.get(subshell).is_some_and(CellQueue::is_empty) {
-            self.queues.remove(subshell);
-        }
-    }
-
-    pub(super) fn send(&mut self, channel: Channel, message: Message) {
-        match &self.outbox {
-            Some(outbox) => {
-                if outbox.send((channel, message)).is_err() {
-                    debug!("the kernel is gone, its requests are answered when this is noticed");
-                }
-            }
-            None => self.waiting.push((channel, message)),
-        }
-    }
-
-    pub(super) fn published(&mut self, message: Message) {
-        let mut mark = Mark::Plain;
-        let mut note = None;
-        let parent = HeaderPeek::read(&message.parent_header);
-        if let Some(parent) = &parent
-            && self.composer.owns(&parent.session)
-        {
-            let id = parent.msg_id.clone().into_owned();
-            return self.hidden_said(&id, &message);
-        }
-        if let Some(parent) = &parent
-            && HeaderPeek::read(&message.header).is_some_and(|peek| peek.msg_type == "status")
-            && let Some(state) = execution_state(&message.content)
-        {
-            let (key, now) = (request_key(parent), Timestamp::now());
-            match state.as_str() {
-                "busy" => {
-                    let header = &message.parent_header;
-                    self.activity.busy(&key, &parent.msg_type, header, now);
-                    let silent = |pending: &Pending| pending.silent;
-                    let is_shown = !self.pending.get(&key).is_some_and(silent);
-                    if parent.msg_type == "execute_request" && is_shown {
-                        note = self.cell_note.take();
-                    }
-                }
-                "idle" => {
-                    self.activity.idle(&key, now);
-                    self.idle(&key);
-                    mark = Mark::Idle(key);
-                }
-                _ => {}
-            }
-        }
-        let parent_header = message.parent_header.clone();
-        self.append(Channel::Iopub, message, Route::Everyone, mark);
-        if let Some(text) = note {
-            let content = json!({"name": "stderr", "text": format!("{text}\n")});
-            let message = self.composer.message("stream", parent_header, &content);
-            self.append(Channel::Iopub, message, Route::Everyone, Mark::Plain);
-        }
-    }
-
-    fn idle(&mut self, key: &RequestKey) {
-        let Some(pending) = self.pending.get_mut(key) else {
-            return;
-        };
-        pending.idle_seen = true;
-        // Comm messages, and whatever else is no request, are not answered.
-        if !pending.msg_type.ends_with("_request") {
-            self.forget(key);
-        }
-    }
-
-    pub(super) fn replied(&mut self, channel: Channel, message: Message) {
-        let Some(parent) = HeaderPeek::read(&message.parent_header) else {
-            return debug!(channel = channel.name(), "dropped a reply to nothing");
-        };
-        if self.composer.owns(&parent.session) {
-            let id = parent.msg_id.clone().into_owned();
-            return self.hidden_said(&id, &message);
-        }
-        let key = request_key(&parent);
-        let subshell = parent.subshell_id.as_deref().map(str::to_owned);
-        let Some(pending) = self.pending.get(&key) else {
-            if channel == Channel::Stdin {
-                self.questions.ask_nobody();
-            }
-            let queue = self.queues.get_mut(&subshell);
-            let actions = queue.map(|queue| queue.finished(&key, false));
-            self.act(actions.unwrap_or_default());
-            return match self.sessions.get(&parent.session) {
-                Some(session) => {
-                    self.append(channel, message, Route::Session(session), Mark::Plain)
-                }
-                None => debug!(
-                    channel = channel.name(),
-                    "dropped a reply that nobody waits for"
-                ),
-            };
-        };
-        let route = Route::Session(Rc::clone(&pending.session));
-        if channel == Channel::Stdin {
-            self.questions.ask(&key, &message, &pending.session);
-            return self.append(channel, message, route, Mark::Plain);
-        }
-        self.questions.over(&key);
-        let mark = if pending.idle_seen {
-            Mark::Plain
-        } else {
-            Mark::EarlyReply(RequestKey::clone(&key))
-        };
-        let is_cell = pending.msg_type == "execute_request";
-        let stops = pending.stop_on_error;
-        let queue = self.queues.get_mut(&subshell).filter(|_| is_cell);
-        let actions = queue.map(|queue| {
-            let stops = stops && queue.has_waiting() && is_error(&message.content);
-            queue.finished(&key, stops)
-        });
-        self.append(channel, message, route, mark);
-        self.forget(&key);
-        self.act(actions.unwrap_or_default());
-        self.forget_queue(&subshell);
     }
 
     /// Answers a request in place of the kernel, with the idle that completes it; a cell shows its error.
@@ -300,7 +121,7 @@ pub(super) fn plain(message: Message) -> Rc<Entry> {
 }
 
 /// What a reply says that tells of an error.
-pub(in crate::kernels::supervisor) fn error_content(ename: &str, reason: &str) -> Value {
+pub(super) fn error_content(ename: &str, reason: &str) -> Value {
     // The traceback is what most clients show.
     let traceback = [format!("{ename}: {reason}")];
     json!({
@@ -316,21 +137,6 @@ pub(super) fn field(content: &[u8], name: &str) -> Option<Value> {
         .map(Value::take)
 }
 
-fn execution_state(content: &[u8]) -> Option<String> {
-    match field(content, "execution_state")? {
-        Value::String(state) => Some(state),
-        _ => None,
-    }
-}
-
-pub(super) fn stops_on_error(content: &[u8]) -> bool {
-    field(content, "stop_on_error") != Some(Value::Bool(false))
-}
-
 pub(super) fn is_silent(content: &[u8]) -> bool {
     field(content, "silent") == Some(Value::Bool(true))
-}
-
-fn is_error(content: &[u8]) -> bool {
-    field(content, "status").is_some_and(|status| status == "error")
 }

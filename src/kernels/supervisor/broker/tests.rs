@@ -372,7 +372,7 @@ async fn a_cell_of_ours_that_ends_lets_those_who_wait_for_room_go_on() {
     let cell = Message {
         content: json!({"code": "%nb"}).to_string().into(),
         // Never touched, so no memory stands behind it.
-        buffers: vec![vec![0; 1 + super::PENDING_BYTES_MAX].into()],
+        buffers: vec![vec![0; 1 + super::requests::PENDING_BYTES_MAX].into()],
         ..request("a", "1", "execute_request")
     };
     broker.submit(&a, Channel::Shell, cell);
@@ -391,7 +391,7 @@ fn requests_with_one_id_fill_the_room_as_others_do() {
     let (broker, _requests) = running();
     let a = "a".into();
     broker.join(&a, &me());
-    let half: Bytes = vec![0; 1 + super::PENDING_BYTES_MAX / 2].into();
+    let half: Bytes = vec![0; 1 + super::requests::PENDING_BYTES_MAX / 2].into();
     for _ in 0..2 {
         let cell = Message {
             buffers: vec![half.clone()],
@@ -415,7 +415,7 @@ fn requests_fill_the_room_by_number_but_for_those_that_the_kernel_is_done_with()
     broker.join(&a, &me());
     let odd = request("a", "odd", "odd_request");
     broker.submit(&a, Channel::Shell, odd.clone());
-    for n in 0..super::PENDING_MAX {
+    for n in 0..super::requests::PENDING_MAX {
         let inspect = request("a", &n.to_string(), "inspect_request");
         broker.submit(&a, Channel::Shell, inspect);
     }

@@ -1,0 +1,181 @@
+//! Client sessions and their connections: who is there, what each is told first, what each has.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use serde_json::json;
+use tokio::time::timeout;
+
+use super::line::{Line, Ticket};
+use super::state::plain;
+use super::{Broker, Phase, State, now};
+use crate::kernels::supervisor::journal::{Entry, Read, Seq};
+use crate::kernels::supervisor::sessions::{Access, ClientSession, ConnectionId, Holder, Joined};
+
+impl Broker {
+    /// A connection for a client session. Replaces the one that the session had, whatever the kernel
+    /// is doing.
+    pub fn join(&self, session: &Rc<str>, holder: &Holder) -> Ticket {
+        self.enter(session, holder, false)
+    }
+
+    /// As [`Broker::join`], for a client that looks for the cell that an earlier session of its user was
+    /// watching, also when that has ended since.
+    pub fn resume(&self, session: &Rc<str>, holder: &Holder) -> Ticket {
+        self.enter(session, holder, true)
+    }
+
+    fn enter(&self, session: &Rc<str>, holder: &Holder, resumes: bool) -> Ticket {
+        let mut state = self.state.borrow_mut();
+        state.connections_made += 1;
+        let id = state.connections_made;
+        let last = state.journal.last();
+        let catch_up = {
+            let State {
+                sessions, activity, ..
+            } = &*state;
+            sessions.catch_up(holder, resumes, |request| activity.is_running(request))
+        };
+        let Joined {
+            share,
+            after,
+            written,
+            replaces,
+        } = state
+            .sessions
+            .join(session, holder, id, last, catch_up, now());
+        if let Some(line) = replaces.and_then(|old| state.lines.remove(&old)) {
+            line.close((4000, "replaced by a newer connection of this session"));
+        }
+        let line = Rc::new(Line::default());
+        state.lines.insert(id, Rc::clone(&line));
+        self.crowd.notify_waiters();
+        let first = state.true_state(share.catch_up());
+        if let Phase::Dead(_) = state.phase {
+            line.close((1000, "the kernel is dead"));
+        }
+        Ticket {
+            id,
+            line,
+            share,
+            after,
+            written,
+            replay_until: last,
+            first,
+        }
+    }
+
+    /// The connection is gone; its session stays for whoever comes back.
+    pub fn leave(&self, session: &str, connection: ConnectionId) {
+        let mut state = self.state.borrow_mut();
+        state.lines.remove(&connection);
+        self.crowd.notify_waiters();
+        state.sessions.leave(session, connection, now());
+        state.release();
+    }
+
+    /// Nobody comes back for this session.
+    pub fn forget(&self, session: &str) {
+        let mut state = self.state.borrow_mut();
+        state.sessions.forget(session);
+        state.release();
+    }
+
+    /// The client was sent everything up to `seq`.
+    pub fn wrote(&self, session: &str, connection: ConnectionId, seq: Seq) {
+        let mut state = self.state.borrow_mut();
+        state.sessions.wrote(session, connection, seq);
+    }
+
+    /// The client has everything up to `seq`.
+    pub fn acknowledge(&self, session: &str, connection: ConnectionId, seq: Seq) {
+        let mut state = self.state.borrow_mut();
+        state.sessions.acknowledge(session, connection, seq);
+        state.release();
+    }
+
+    /// What follows `after` in the journal, for all sessions.
+    pub fn read(&self, after: Seq, bytes_max: usize) -> Read {
+        self.state.borrow_mut().journal.read(after, bytes_max)
+    }
+
+    /// Says of a request that it runs; not part of the journal.
+    pub fn busy_with(&self, header: Bytes) -> Rc<Entry> {
+        let content = json!({"execution_state": "busy"});
+        plain(
+            self.state
+                .borrow()
+                .composer
+                .message("status", header, &content),
+        )
+    }
+
+    /// A note for a session that missed something for good, if it has.
+    pub fn take_loss_note(&self, session: &str) -> Option<Rc<Entry>> {
+        let mut state = self.state.borrow_mut();
+        let loss = state.sessions.take_loss(session)?;
+        let text = format!(
+            "[nb] {} messages ({} bytes) were dropped: the journal of this kernel was full\n",
+            loss.messages, loss.bytes
+        );
+        let parent = state.activity.running().map(|(_, header)| header.clone());
+        let parent = parent.unwrap_or(Bytes::from_static(b"{}"));
+        drop(state);
+        Some(self.note(parent, &text))
+    }
+
+    /// A word on stderr of the cell with this header; not part of the journal.
+    pub fn note(&self, parent_header: Bytes, text: &str) -> Rc<Entry> {
+        let content = json!({"name": "stderr", "text": text});
+        let state = self.state.borrow();
+        plain(state.composer.message("stream", parent_header, &content))
+    }
+
+    /// All client sessions, connected or away.
+    pub fn client_sessions(&self) -> Vec<ClientSession> {
+        self.state.borrow().sessions.list()
+    }
+
+    /// Ends sessions whose access has ended; their connections are closed.
+    pub fn end_access(&self, access: Access<'_>) -> usize {
+        let mut state = self.state.borrow_mut();
+        let connections = state.sessions.end_access(access);
+        for connection in &connections {
+            if let Some(line) = state.lines.remove(connection) {
+                line.close((4401, "access has ended"));
+            }
+        }
+        state.release();
+        connections.len()
+    }
+
+    /// Whether any client has ever been connected.
+    pub fn was_joined(&self) -> bool {
+        self.state.borrow().connections_made > 0
+    }
+
+    /// Waits until somebody has ever connected.
+    pub async fn joined(&self) {
+        loop {
+            let crowd = self.crowd.notified();
+            if self.was_joined() {
+                return;
+            }
+            crowd.await;
+        }
+    }
+
+    /// Waits until nobody has been connected for this long.
+    pub async fn alone_for(&self, limit: Duration) {
+        loop {
+            let crowd = self.crowd.notified();
+            let is_alone = self.state.borrow().lines.is_empty();
+            if !is_alone {
+                crowd.await;
+            } else if limit.is_zero() || timeout(limit, crowd).await.is_err() {
+                return;
+            }
+        }
+    }
+}
