@@ -120,6 +120,14 @@ impl Registry {
         }
     }
 
+    /// Whether what stands at the cursor is ours to complete and explain. In an IPython kernel only `%nb` is for
+    /// certain: the user may have taken a spelling over.
+    pub fn knows(&self, source: &str, cursor: usize, front: Front) -> bool {
+        call::at(source, cursor).is_some_and(|at| {
+            (front == Front::Plain || at.call.magic == NB) && self.find(&at.call).is_some()
+        })
+    }
+
     /// What may stand at the cursor, counted in characters; nothing when that is not in a call of ours.
     pub async fn complete(
         &self,
@@ -440,6 +448,21 @@ mod tests {
         assert_eq!(complete("%%nb say\nab", 11).await.unwrap().matches, ["ab"]);
         assert_eq!(complete("%nb ", 4).await.unwrap().matches.len(), 3);
         assert_eq!(complete("%ls a", 5).await, None);
+        for (source, plain, ipython) in [
+            ("%nb st", true, true),
+            ("x = %nb ", true, true),
+            ("%say --", true, false),
+            ("%ls a", false, false),
+            ("%nb", false, false),
+        ] {
+            let knows = |front| registry.knows(source, usize::MAX, front);
+            let expected = (plain, ipython);
+            assert_eq!(
+                (knows(Front::Plain), knows(Front::IPython)),
+                expected,
+                "{source}"
+            );
+        }
     }
 
     #[test]

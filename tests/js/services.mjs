@@ -82,6 +82,12 @@ await step('names are completed', async () => {
   const { content } = await kernel.requestComplete({ code: '%pw', cursor_pos: 3 });
   equal(content.matches, ['%pwd'], 'the names');
 });
+await step('our magic is completed and explained', async () => {
+  const { content } = await kernel.requestComplete({ code: '%nb sta', cursor_pos: 7 });
+  equal(content.matches, ['status'], 'the names');
+  const { content: said } = await kernel.requestInspect({ code: '%nb status', cursor_pos: 8, detail_level: 0 });
+  equal(said.data['text/plain'].startsWith('%nb status: '), true, 'the word of it');
+});
 await step('our magic is a value', async () =>
   equal((await run(kernel, 'x = %nb status\nprint("kernel" in str(x))')).text, 'True\n', 'the status'));
 await step('an interrupt ends a cell', async () => {

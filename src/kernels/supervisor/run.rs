@@ -17,8 +17,8 @@ use tokio::time::{sleep, timeout};
 use tokio_util::task::TaskTracker;
 use tracing::{debug, info, warn};
 
-use super::broker::{Broker, Claims};
-use super::cells::{Cells, queue_door};
+use super::broker::Broker;
+use super::cells::{Cells, ForKernel, queue_door};
 use super::connection::Common;
 use super::culling;
 use super::http::{self, Api};
@@ -29,7 +29,6 @@ use super::record::Record;
 use super::vitals::Vitals;
 use crate::error::Error;
 use crate::kernels::contract::{API, Announcement, Start, file};
-use crate::magics::Front;
 use crate::magics::helper::injection;
 
 /// Commands that wait for the lifecycle.
@@ -83,7 +82,11 @@ pub async fn run(folder: &Path) -> Result<(), Error> {
         clients: clients.clone(),
     });
     let (runner, ours) = mpsc::unbounded_channel();
-    broker.take_over(claims(&cells, &vitals), runner);
+    let takeover = ForKernel {
+        cells: Rc::clone(&cells),
+        vitals: Rc::clone(&vitals),
+    };
+    broker.take_over(Box::new(takeover), runner);
     let our_cells = queue_door::serve(cells, broker.clone(), ours, clients.clone());
     let cull = start.cull.clone();
     let linger = start.linger_ms.map(Duration::from_millis);
@@ -204,18 +207,6 @@ fn say(announcement: &Announcement) -> io::Result<()> {
     let null = File::options().write(true).open("/dev/null")?;
     rustix::stdio::dup2_stdout(null)?;
     said
-}
-
-/// What the queue takes from this kernel.
-fn claims(cells: &Rc<Cells>, vitals: &Rc<Vitals>) -> Claims {
-    let (cells, vitals) = (Rc::clone(cells), Rc::clone(vitals));
-    Box::new(move |source| {
-        let front = match vitals.has_helper.get() {
-            true => Front::IPython,
-            false => Front::Plain,
-        };
-        cells.registry.claim(source, front)
-    })
 }
 
 /// `state.json` names the kernel process that runs now.

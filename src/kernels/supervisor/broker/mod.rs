@@ -6,12 +6,13 @@
 //! ```
 //!
 //! `requests` has the first of these lines, `kernel` the second, `clients` who they are, `state` what all of
-//! them do to the journal; `ours` are the cells that the magics run, `questions` what was asked on stdin.
+//! them do to the journal; `ours` are the cells that the magics run, `hints` what they complete and explain, `questions` what was asked on stdin.
 //!
 //! All methods are synchronous and short, so nothing is ever borrowed across an await. Knows nothing
 //! of sockets, processes or framings.
 
 mod clients;
+mod hints;
 mod kernel;
 mod line;
 mod ours;
@@ -32,9 +33,10 @@ use super::compose::Composer;
 use super::journal::{Journal, RequestKey};
 use super::sessions::{ConnectionId, Loss, Sessions};
 use crate::protocol::message::{Channel, Message};
+pub use hints::{Hint, Wants};
 pub use line::{Closing, Line, Ticket};
 use ours::Ours;
-pub use ours::{Claims, Interrupt, OurCell};
+pub use ours::{Interrupt, OurCell, Takeover, Work};
 use questions::Questions;
 use requests::{Pending, Queues};
 

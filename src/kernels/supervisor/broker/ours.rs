@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use tokio::sync::{Notify, mpsc, oneshot};
 use tracing::debug;
 
+use super::hints::Hint;
 use super::requests::Request;
 use super::state::field;
 use super::{Broker, State};
@@ -19,8 +20,21 @@ use crate::kernels::supervisor::journal::{Mark, RequestKey, Route};
 use crate::magics::{Claim, Failure};
 use crate::protocol::message::{Channel, HeaderPeek, Message};
 
-/// Whether a source is ours.
-pub type Claims = Box<dyn Fn(&str) -> Option<Claim>>;
+/// What the magics say of a source.
+pub trait Takeover {
+    /// Whether this cell is ours.
+    fn claim(&self, source: &str) -> Option<Claim>;
+
+    /// Whether what stands at this cursor, counted in characters, is ours to complete and explain.
+    fn knows(&self, source: &str, cursor: usize) -> bool;
+}
+
+/// What the magics are to do in the kernel's place.
+#[derive(Debug)]
+pub enum Work {
+    Cell(Box<OurCell>),
+    Hint(Hint),
+}
 
 /// A cell that is to be run instead of the kernel.
 #[derive(Debug)]
@@ -69,7 +83,7 @@ struct Hidden {
 /// What the state keeps of our cells.
 #[derive(Default)]
 pub(super) struct Ours {
-    takeover: Option<(Claims, mpsc::UnboundedSender<OurCell>)>,
+    pub(super) takeover: Option<(Box<dyn Takeover>, mpsc::UnboundedSender<Work>)>,
     running: Vec<(RequestKey, Rc<Interrupt>)>,
     questions: Vec<(Rc<str>, oneshot::Sender<String>)>,
     hidden: HashMap<String, Hidden>,
@@ -92,16 +106,16 @@ impl Ours {
 }
 
 impl Broker {
-    /// From now on what `claims` says is ours is given to `runner`.
-    pub fn take_over(&self, claims: Claims, runner: mpsc::UnboundedSender<OurCell>) {
-        self.state.borrow_mut().ours.takeover = Some((claims, runner));
+    /// From now on what `takeover` says is ours is given to `runner`.
+    pub fn take_over(&self, takeover: Box<dyn Takeover>, runner: mpsc::UnboundedSender<Work>) {
+        self.state.borrow_mut().ours.takeover = Some((takeover, runner));
     }
 
     /// Whether this source is ours.
     pub fn claim(&self, source: &str) -> Option<Claim> {
         let state = self.state.borrow();
-        let (claims, _) = state.ours.takeover.as_ref()?;
-        claims(source)
+        let (takeover, _) = state.ours.takeover.as_ref()?;
+        takeover.claim(source)
     }
 
     /// Interrupts our cells that run; false when none does.
@@ -217,10 +231,10 @@ impl Broker {
 impl State {
     /// Whether this execute_request is ours.
     pub(super) fn claim(&self, content: &[u8]) -> Option<Claim> {
-        let (claims, _) = self.ours.takeover.as_ref()?;
+        let (takeover, _) = self.ours.takeover.as_ref()?;
         // Every magic has one: most cells need not be looked at further.
         content.contains(&b'%').then_some(())?;
-        claims(field(content, "code")?.as_str()?)
+        takeover.claim(field(content, "code")?.as_str()?)
     }
 
     pub(super) fn run_ours(&mut self, request: Request) {
@@ -252,7 +266,7 @@ impl State {
             message: request.message,
         };
         if let Some((_, runner)) = &self.ours.takeover
-            && runner.send(cell).is_err()
+            && runner.send(Work::Cell(Box::new(cell))).is_err()
         {
             debug!("our cells are not run any more: the supervisor ends");
         }

@@ -93,10 +93,11 @@ impl Broker {
                 Farewell::End
             });
         }
+        let msg_type = peek.msg_type.into_owned();
         let pending = Pending {
             session: Rc::clone(session),
             channel,
-            msg_type: peek.msg_type.into_owned(),
+            msg_type: msg_type.clone(),
             header: Bytes::copy_from_slice(&message.header),
             bytes: message.bytes(),
             idle_seen: false,
@@ -110,6 +111,9 @@ impl Broker {
         state.remember(RequestKey::clone(&key), pending);
         if channel == Channel::Control {
             return state.send(channel, message);
+        }
+        if kind == Kind::Passing && state.hinted(&key, &msg_type, &message) {
+            return;
         }
         let claim = match kind {
             Kind::Execute => state.claim(&message.content),

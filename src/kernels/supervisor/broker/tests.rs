@@ -5,13 +5,13 @@ use std::rc::Rc;
 use bytes::Bytes;
 use futures_util::FutureExt;
 use serde_json::{Value, json};
-use tokio::sync::mpsc;
+use tokio::sync::mpsc::{self, error::TryRecvError};
 
-use super::{Broker, OurCell, Phase};
+use super::{Broker, OurCell, Phase, Takeover, Wants, Work};
 use crate::kernels::supervisor::journal::memory::MemoryJournal;
 use crate::kernels::supervisor::journal::{Entry, Mark, Read, Seq};
 use crate::kernels::supervisor::sessions::{Access, Holder};
-use crate::magics::{Failure, Front, Registry};
+use crate::magics::{Claim, Failure, Front, Registry};
 use crate::protocol::message::{Channel, Message};
 
 type Requests = mpsc::UnboundedReceiver<(Channel, Message)>;
@@ -61,13 +61,32 @@ fn running() -> (Broker, Requests) {
     (broker, requests)
 }
 
-/// The cells of ours in a kernel that is not IPython.
-fn taken_over(broker: &Broker) -> mpsc::UnboundedReceiver<OurCell> {
-    let registry = Registry::standard();
+/// A kernel that is not IPython.
+struct Plain(Registry);
+
+impl Takeover for Plain {
+    fn claim(&self, source: &str) -> Option<Claim> {
+        self.0.claim(source, Front::Plain)
+    }
+
+    fn knows(&self, source: &str, cursor: usize) -> bool {
+        self.0.knows(source, cursor, Front::Plain)
+    }
+}
+
+/// What is ours in it.
+fn taken_over(broker: &Broker) -> mpsc::UnboundedReceiver<Work> {
     let (runner, ours) = mpsc::unbounded_channel();
-    let claims = move |source: &str| registry.claim(source, Front::Plain);
-    broker.take_over(Box::new(claims), runner);
+    broker.take_over(Box::new(Plain(Registry::standard())), runner);
     ours
+}
+
+/// The next cell of ours.
+fn next_cell(ours: &mut mpsc::UnboundedReceiver<Work>) -> Result<OurCell, TryRecvError> {
+    match ours.try_recv()? {
+        Work::Cell(cell) => Ok(*cell),
+        Work::Hint(hint) => panic!("{hint:?}"),
+    }
 }
 
 fn entries(broker: &Broker, session: &str, after: Seq) -> Vec<Rc<Entry>> {
@@ -272,14 +291,64 @@ fn ended_access_closes_the_connections_of_that_identity_only() {
 }
 
 #[test]
+fn what_is_ours_at_a_cursor_is_answered_here_though_a_cell_of_ours_runs() {
+    let (broker, mut requests) = running();
+    let mut ours = taken_over(&broker);
+    let ticket = broker.join(&"a".into(), &me());
+    let ask = |id, msg_type, content: Value| {
+        let mut question = request("a", id, msg_type);
+        question.content = content.to_string().into();
+        broker.submit(&"a".into(), Channel::Shell, question);
+    };
+    ask("1", "execute_request", json!({"code": "%nb status"}));
+    let cell = next_cell(&mut ours).unwrap();
+    ask(
+        "2",
+        "complete_request",
+        json!({"code": "%nb st", "cursor_pos": 6}),
+    );
+    let Ok(Work::Hint(hint)) = ours.try_recv() else {
+        panic!("it is not ours");
+    };
+    assert_eq!((hint.wants, hint.cursor), (Wants::Completion, 6));
+    broker.hint(&hint, &json!({"status": "ok", "matches": ["status"]}));
+    // It is answered once.
+    broker.hint(&hint, &json!({"status": "ok"}));
+    broker.our_cell_ends(&cell, Ok(()));
+    let heard = [
+        "status busy",
+        "execute_input ",
+        "status busy",
+        "complete_reply ok",
+        "status idle",
+        "execute_reply ok",
+        "status idle",
+    ];
+    assert_eq!(read(&broker, "a", ticket.after), heard);
+    // The kernel's own, and what nobody can read.
+    ask(
+        "3",
+        "complete_request",
+        json!({"code": "pri", "cursor_pos": 3}),
+    );
+    ask(
+        "4",
+        "complete_request",
+        json!({"code": "%ls ", "cursor_pos": 3}),
+    );
+    ask(
+        "5",
+        "inspect_request",
+        json!({"code": 5, "cursor_pos": "%"}),
+    );
+    assert_eq!(std::iter::from_fn(|| requests.try_recv().ok()).count(), 3);
+    assert!(ours.try_recv().is_err());
+}
+
+#[test]
 fn a_cell_of_ours_is_run_here_and_its_failure_aborts_those_behind_it() {
     let (broker, mut requests) = running();
-    let (runner, mut ours) = mpsc::unbounded_channel();
-    let registry = Registry::standard();
-    broker.take_over(
-        Box::new(move |source| registry.claim(source, Front::Plain)),
-        runner,
-    );
+    let mut ours = taken_over(&broker);
     let ticket = broker.join(&"a".into(), &me());
     for (id, code) in [("1", "%nb status"), ("2", "x"), ("3", "y")] {
         let mut cell = request("a", id, "execute_request");
@@ -288,7 +357,7 @@ fn a_cell_of_ours_is_run_here_and_its_failure_aborts_those_behind_it() {
             .into();
         broker.submit(&"a".into(), Channel::Shell, cell);
     }
-    let cell = ours.try_recv().unwrap();
+    let cell = next_cell(&mut ours).unwrap();
     assert!(requests.try_recv().is_err());
     assert_eq!(broker.snapshot().execution_state, "busy");
     let mut answer = broker.ask(&cell, "name?", false);
@@ -376,7 +445,7 @@ async fn a_cell_of_ours_that_ends_lets_those_who_wait_for_room_go_on() {
         ..request("a", "1", "execute_request")
     };
     broker.submit(&a, Channel::Shell, cell);
-    let cell = ours.try_recv().unwrap();
+    let cell = next_cell(&mut ours).unwrap();
     let mut room = std::pin::pin!(broker.room());
     assert!(futures_util::poll!(&mut room).is_pending());
     broker.our_cell_ends(&cell, Ok(()));
@@ -443,11 +512,11 @@ fn a_late_reply_to_a_forgotten_cell_still_lets_ours_run() {
         ..request("a", "2", "execute_request")
     };
     broker.submit(&a, Channel::Shell, magic);
-    assert!(ours.try_recv().is_err());
+    assert!(next_cell(&mut ours).is_err());
     broker.state.borrow_mut().forget("a\n1");
     let reply = from_kernel("execute_reply", &cell, &json!({}));
     broker.kernel_said(Channel::Shell, reply);
-    assert!(ours.try_recv().is_ok());
+    assert!(next_cell(&mut ours).is_ok());
 }
 
 /// A kernel that does not read takes one answer, not as many as a client likes to send.

@@ -3,6 +3,7 @@
 //! Owns the questions that wait for an answer. Knows nothing of HTTP.
 
 pub(super) mod helper_door;
+mod hints;
 pub(super) mod queue_door;
 
 use std::cell::{Cell, RefCell};
@@ -12,10 +13,12 @@ use std::rc::Rc;
 
 use tokio::sync::oneshot;
 
+use super::broker::Takeover;
 use super::record::Record;
+use super::vitals::Vitals;
 use crate::kernels::contract::Start;
 use crate::magics::wire::Reply;
-use crate::magics::{Facts, Place, Registry};
+use crate::magics::{Claim, Facts, Front, Place, Registry};
 
 /// The magics of one kernel.
 pub(super) struct Cells {
@@ -62,5 +65,30 @@ impl Cells {
 
     fn facts(&self) -> Facts {
         self.record.facts(self.journal_bytes_max)
+    }
+}
+
+/// What the broker takes from the kernel that runs now.
+pub(super) struct ForKernel {
+    pub(super) cells: Rc<Cells>,
+    pub(super) vitals: Rc<Vitals>,
+}
+
+impl ForKernel {
+    fn front(&self) -> Front {
+        match self.vitals.has_helper.get() {
+            true => Front::IPython,
+            false => Front::Plain,
+        }
+    }
+}
+
+impl Takeover for ForKernel {
+    fn claim(&self, source: &str) -> Option<Claim> {
+        self.cells.registry.claim(source, self.front())
+    }
+
+    fn knows(&self, source: &str, cursor: usize) -> bool {
+        self.cells.registry.knows(source, cursor, self.front())
     }
 }

@@ -1,5 +1,5 @@
 //! The door of kernels that are not IPython: the cell queue gives us the cell, and we speak in the
-//! kernel's place under its header.
+//! kernel's place under its header. Hints come by it from every kernel.
 
 use std::rc::Rc;
 
@@ -9,8 +9,8 @@ use serde_json::json;
 use tokio::sync::mpsc;
 use tokio_util::task::TaskTracker;
 
-use super::Cells;
-use crate::kernels::supervisor::broker::{Broker, OurCell};
+use super::{Cells, hints};
+use crate::kernels::supervisor::broker::{Broker, OurCell, Work};
 use crate::magics::{Cell, Facts, Failure, Output, Place, Question};
 
 struct QueueCell<'a> {
@@ -19,16 +19,21 @@ struct QueueCell<'a> {
     cell: &'a OurCell,
 }
 
-/// Runs the cells that come, for as long as it is polled.
+/// Does the work that comes, for as long as it is polled.
 pub(in crate::kernels::supervisor) async fn serve(
     cells: Rc<Cells>,
     broker: Broker,
-    mut ours: mpsc::UnboundedReceiver<OurCell>,
+    mut ours: mpsc::UnboundedReceiver<Work>,
     tasks: TaskTracker,
 ) {
-    while let Some(cell) = ours.recv().await {
+    while let Some(work) = ours.recv().await {
         let (cells, broker) = (Rc::clone(&cells), broker.clone());
-        tasks.spawn_local(async move { run(&cells, &broker, &cell).await });
+        tasks.spawn_local(async move {
+            match work {
+                Work::Cell(cell) => run(&cells, &broker, &cell).await,
+                Work::Hint(hint) => hints::answer(&cells, &broker, &hint).await,
+            }
+        });
     }
     future::pending().await
 }
