@@ -137,7 +137,7 @@ pub async fn serve(
     let router = routes::router(&gateway);
     let listener = listener.into();
     tokio::select! {
-        () = server::serve(&listener, router, &gateway.drain) => {}
+        () = server::serve(&listener, router, gateway.config.server.handover, &gateway.drain) => {}
         () = end => {}
     }
     // Nobody is to find us any more.

@@ -16,11 +16,12 @@ use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use rustix::process::{Resource, getrlimit};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::drain::Drain;
 use super::listen::{Listener, Peer, Stream};
 use super::path_token;
+use crate::config::Handover;
 
 /// Connections at one time, those handed over not counted; fewer where there are not twice as many
 /// descriptors, since requests need some of their own: without, no kernel could be found or started.
@@ -36,19 +37,27 @@ const HEAD_BYTES_MAX: usize = 32 * 1024;
 /// What is waited after a failed accept: there may be no descriptor left for now.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
+/// A connection's place among those that there may be, for whoever carries it on.
+#[derive(Clone, Debug)]
+pub(crate) struct Place {
+    _permit: Arc<OwnedSemaphorePermit>,
+}
+
 /// Serves until the future is dropped; connections that it has then go on until `drain` ends them.
-pub(crate) async fn serve(listener: &Listener, router: Router, drain: &Drain) {
-    let connections = Arc::new(Semaphore::new(connections_max()));
+pub(crate) async fn serve(listener: &Listener, router: Router, handover: Handover, drain: &Drain) {
+    let connections = Arc::new(Semaphore::new(connections_max(handover)));
     // It is never closed.
     while let Ok(permit) = Arc::clone(&connections).acquire_owned().await {
         match listener.accept().await {
             Ok((stream, peer)) => {
                 let (router, asked) = (router.clone(), drain.clone());
+                let place = Place {
+                    _permit: Arc::new(permit),
+                };
                 drain.spawn(async move {
-                    if let Err(error) = connection(stream, peer, router, &asked).await {
+                    if let Err(error) = connection(stream, peer, place, router, &asked).await {
                         tracing::debug!(%error, "a connection broke");
                     }
-                    drop(permit);
                 });
             }
             Err(error) => {
@@ -59,17 +68,29 @@ pub(crate) async fn serve(listener: &Listener, router: Router, drain: &Drain) {
     }
 }
 
-fn connections_max() -> usize {
+/// A spliced connection has a second descriptor, to its supervisor. As many as all of them take are left.
+fn connections_max(handover: Handover) -> usize {
+    let taken = match handover {
+        Handover::Auto => 2,
+        Handover::Never => 4,
+    };
     let descriptors = getrlimit(Resource::Nofile).current;
-    let half = descriptors.and_then(|descriptors| usize::try_from(descriptors / 2).ok());
-    half.map_or(CONNECTIONS_MAX, |half| half.clamp(1, CONNECTIONS_MAX))
+    let most = descriptors.and_then(|descriptors| usize::try_from(descriptors / taken).ok());
+    most.map_or(CONNECTIONS_MAX, |most| most.clamp(1, CONNECTIONS_MAX))
 }
 
 /// Serves one connection; a request that is under way when the end is asked for is the last one.
-async fn connection(stream: Stream, peer: Peer, router: Router, drain: &Drain) -> io::Result<()> {
+async fn connection(
+    stream: Stream,
+    peer: Peer,
+    place: Place,
+    router: Router,
+    drain: &Drain,
+) -> io::Result<()> {
     let router = TowerToHyperService::new(router);
     let service = service_fn(move |mut request: Request<Incoming>| {
         request.extensions_mut().insert(peer);
+        request.extensions_mut().insert(place.clone());
         path_token::take(&mut request);
         router.call(request)
     });

@@ -21,6 +21,7 @@ use crate::gateway::extract::KernelId;
 use crate::gateway::handover::hand_over;
 use crate::gateway::handshake::{ACK_CLIENT, Handshake, NB_ACK, V1};
 use crate::gateway::identity::Identity;
+use crate::gateway::server::Place;
 use crate::gateway::{Gateway, origin, query};
 use crate::kernels::contract::{Acknowledges, Attach, AttachMode, Framing};
 
@@ -75,6 +76,8 @@ pub(super) async fn open(
         Err(error) => return Err(gateway.explain(id, error).await),
     };
 
+    // One that is spliced stays a connection of ours.
+    let place = request.extensions_mut().remove::<Place>();
     let upgrade = hyper::upgrade::on(&mut request);
     let drain = gateway.drain.clone();
     gateway.drain.spawn(async move {
@@ -82,6 +85,7 @@ pub(super) async fn open(
             // There is no status left to answer with: the client sees the connection end.
             tracing::debug!(kernel = %id, %error, "a client's connection ended");
         }
+        drop(place);
     });
     let mut response = answer(&handshake)?;
     let event = Event::new(What::Connect, &id);

@@ -333,3 +333,44 @@ async fn more_connections_than_there_are_descriptors_break_no_request() {
     drop(others);
     assert_eq!(ask(&gateway, "GET", "/api/me", "").await.status, 200);
 }
+
+#[tokio::test]
+async fn more_spliced_connections_than_there_are_descriptors_break_no_request() {
+    let gateway = Gateway::start_with("never", 128).await;
+    gateway.put_peer_spec("instant");
+    let kernel = gateway.kernel(r#"{"name":"instant"}"#).await;
+    let mut own = TcpStream::connect(("127.0.0.1", gateway.port))
+        .await
+        .unwrap();
+    let mut asked = async |method: &str, path: &str, body: &str| {
+        let request = format!(
+            "{method} {path} HTTP/1.1\r\nHost: x\r\nAuthorization: token {TOKEN}\r\n\
+             Content-Length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        own.write_all(request.as_bytes()).await.unwrap();
+        let reply = timeout(LIMIT, receive(&mut own)).await;
+        reply.expect("the gateway hangs")
+    };
+    assert_eq!(asked("GET", "/readyz", "").await.status, 200);
+    let mut clients = Vec::new();
+    while clients.len() < 100 {
+        let session = clients.len().to_string();
+        let connected = gateway.connect(&kernel, &session);
+        match timeout(Duration::from_secs(2), connected).await {
+            Ok(client) => clients.push(client),
+            // It waits for its place.
+            Err(_) => break,
+        }
+    }
+    assert!((20..100).contains(&clients.len()), "{}", clients.len());
+    for client in &mut clients[..3] {
+        assert_eq!(client.run("here").await.text, "here");
+    }
+    let started = asked("POST", "/api/kernels", r#"{"name":"instant"}"#).await;
+    assert_eq!(started.status, 201, "{started:?}");
+    // A place that is free again is given to the next.
+    drop(clients);
+    let mut client = gateway.connect(&kernel, "next").await;
+    assert_eq!(client.run("here").await.text, "here");
+}
