@@ -3,13 +3,17 @@
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use std::rc::Rc;
+use std::time::Duration;
 use tracing::debug;
 
 use super::requests::Pending;
 use super::state::{error_content, field};
-use super::{Broker, Farewell, Outbox, Phase, State};
+use super::{Broker, Farewell, Outbox, Phase, State, now};
 use crate::kernels::supervisor::journal::{Mark, RequestKey, Route, request_key};
 use crate::protocol::message::{Channel, HeaderPeek, Message};
+
+/// How long a kernel may take to do what a `shutdown_request` asks.
+const LEAVES_WITHIN: Duration = Duration::from_secs(60);
 
 impl Broker {
     /// The kernel said something.
@@ -96,9 +100,11 @@ impl Broker {
         state.append(Channel::Iopub, message, Route::Everyone, Mark::Plain);
     }
 
-    /// Why the kernel process has ended, when a client had asked it to.
+    /// Why the kernel process has ended, when a client had asked it to a while ago. One that ignored it and
+    /// ends later has died.
     pub fn farewell(&self) -> Option<Farewell> {
-        self.state.borrow().farewell
+        let (farewell, asked) = self.state.borrow().farewell?;
+        (now().duration_since(asked) < LEAVES_WITHIN).then_some(farewell)
     }
 
     /// Says `text` on stderr of the next cell that is shown, once.

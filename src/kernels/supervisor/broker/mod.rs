@@ -74,7 +74,7 @@ struct State {
     questions: Questions,
     activity: Activity,
     /// A client has asked the kernel process to end, and whether another is to follow.
-    farewell: Option<Farewell>,
+    farewell: Option<(Farewell, Instant)>,
     phase: Phase,
     /// The kernel process of this epoch; without one requests wait.
     outbox: Option<Outbox>,

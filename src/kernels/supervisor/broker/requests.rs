@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use tracing::{debug, warn};
 
 use super::state::{error_content, field, is_silent};
-use super::{Broker, Farewell, Phase, State};
+use super::{Broker, Farewell, Phase, State, now};
 use crate::kernels::supervisor::journal::{RequestKey, request_key};
 use crate::kernels::supervisor::queue::{Action, CellQueue, Kind};
 use crate::magics::Claim;
@@ -87,11 +87,12 @@ impl Broker {
         }
         if &*peek.msg_type == "shutdown_request" {
             let restart = field(&message.content, "restart") == Some(Value::Bool(true));
-            state.farewell = Some(if restart {
+            let farewell = if restart {
                 Farewell::Restart
             } else {
                 Farewell::End
-            });
+            };
+            state.farewell = Some((farewell, now()));
         }
         let msg_type = peek.msg_type.into_owned();
         let pending = Pending {

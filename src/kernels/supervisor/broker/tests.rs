@@ -7,7 +7,7 @@ use futures_util::FutureExt;
 use serde_json::{Value, json};
 use tokio::sync::mpsc::{self, error::TryRecvError};
 
-use super::{Broker, OurCell, Phase, Takeover, Wants, Work};
+use super::{Broker, Farewell, OurCell, Phase, Takeover, Wants, Work};
 use crate::kernels::supervisor::journal::memory::MemoryJournal;
 use crate::kernels::supervisor::journal::{Entry, Mark, Read, Seq};
 use crate::kernels::supervisor::sessions::{Access, Holder};
@@ -582,4 +582,15 @@ async fn a_question_whose_asker_is_away_goes_to_the_same_users_other_clients() {
     assert_eq!(requests.try_recv().unwrap(), (Channel::Stdin, answer));
     broker.submit(&asker, Channel::Stdin, request("asker", "3", "input_reply"));
     assert!(requests.try_recv().is_err());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_kernel_that_ignores_a_shutdown_request_dies_later_by_itself() {
+    let (broker, _requests) = running();
+    let mut goodbye = request("a", "1", "shutdown_request");
+    goodbye.content = json!({"restart": false}).to_string().into();
+    broker.submit(&"a".into(), Channel::Control, goodbye);
+    assert_eq!(broker.farewell(), Some(Farewell::End));
+    tokio::time::advance(std::time::Duration::from_secs(120)).await;
+    assert_eq!(broker.farewell(), None);
 }
