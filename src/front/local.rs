@@ -41,6 +41,9 @@ pub struct Machine {
 pub(super) struct Local {
     supervisor: Supervisor,
     owner: String,
+    id: Uuid,
+    registry: Registry,
+    launcher: Launcher,
 }
 
 impl Local {
@@ -52,6 +55,9 @@ impl Local {
         let local = Self {
             supervisor: Supervisor::new(machine.registry.socket(id)),
             owner: start.owner.clone(),
+            id,
+            registry: machine.registry.clone(),
+            launcher: machine.launcher.clone(),
         };
         let deadline = Instant::now() + OLD_GOES_WITHIN;
         loop {
@@ -84,7 +90,7 @@ impl Local {
             Err(CallError::Gone) => {
                 let registry = machine.registry.clone();
                 let removed = spawn_blocking(move || match registry.standing(id) {
-                    Standing::Abandoned => registry.remove(id),
+                    Standing::Abandoned | Standing::Orphaned => registry.remove(id),
                     Standing::Missing | Standing::Starting | Standing::Held => Ok(()),
                 });
                 tracing::debug!(removed = ?removed.await, "what is left of a kernel");
@@ -96,11 +102,11 @@ impl Local {
 
     /// A line to it.
     pub(super) async fn attach(&self, session: &str) -> Result<Line, Over> {
-        let attached = self.supervisor.attach(ANSWER_WITHIN).await;
-        let mut attachment = attached.map_err(|error| match error {
-            CallError::Gone => Over::Gone,
-            error => Over::Cut(error.to_string()),
-        })?;
+        let mut attachment = match self.supervisor.attach(ANSWER_WITHIN).await {
+            Ok(attachment) => attachment,
+            Err(CallError::Gone) => return Err(self.gone().await),
+            Err(error) => return Err(Over::Cut(error.to_string())),
+        };
         let attach = Attach {
             session_id: session.to_owned(),
             framing: Framing::V1,
@@ -119,6 +125,23 @@ impl Local {
         attachment.stream.write_all(&record).await.map_err(cut)?;
         let (reader, writer) = attachment.stream.into_split();
         Ok(upstream::line(reader, writer, &attachment.early))
+    }
+
+    /// What it means that no supervisor is there. One that has died is given a successor: there may be no gateway
+    /// that does.
+    async fn gone(&self) -> Over {
+        let (registry, id) = (self.registry.clone(), self.id);
+        let standing = spawn_blocking(move || registry.standing(id)).await;
+        match standing {
+            Ok(Standing::Held) => Over::Cut("its supervisor begins".to_owned()),
+            Ok(Standing::Orphaned) => match self.launcher.adopt(self.id).await {
+                Ok(()) => {
+                    Over::Cut("its supervisor has died, another one has taken over".to_owned())
+                }
+                Err(error) => Over::Cut(error.to_string()),
+            },
+            Ok(Standing::Missing | Standing::Starting | Standing::Abandoned) | Err(_) => Over::Gone,
+        }
     }
 
     pub(super) async fn interrupt(&self) -> Result<(), String> {

@@ -15,7 +15,7 @@ use super::Gateway;
 use super::error::ApiError;
 use super::identity::Identity;
 use super::start::{self, Refusal};
-use crate::kernels::client::{CallError, Supervisor};
+use crate::kernels::client::{Attachment, CallError, Supervisor};
 use crate::kernels::contract::{Kernel, LogPiece};
 use crate::kernels::launch::{Launched, Quota};
 use crate::kernels::plan::Asked;
@@ -23,6 +23,9 @@ use crate::kernels::registry::{Registry, Standing};
 
 /// How long a question waits that something depends on.
 const GET_DEADLINE: Duration = Duration::from_secs(2);
+
+/// How long a supervisor may take to agree to a client, and another one to be there if it has died.
+const ATTACH_DEADLINE: Duration = Duration::from_secs(5);
 
 /// How long a supervisor that was killed takes to be gone.
 const KILLED_WITHIN: Duration = Duration::from_secs(2);
@@ -179,6 +182,24 @@ impl Gateway {
         }
     }
 
+    /// Opens the stream for a client. One that comes back since the supervisor died waits for the next one.
+    pub(crate) async fn attach(&self, id: Uuid) -> Result<Attachment, ApiError> {
+        let deadline = Instant::now() + ATTACH_DEADLINE;
+        loop {
+            let error = match self.supervisor(id).attach(ATTACH_DEADLINE).await {
+                Ok(attachment) => return Ok(attachment),
+                Err(error) => error,
+            };
+            let standing = self.blocking(move |registry| registry.standing(id)).await?;
+            let comes = matches!(standing, Standing::Held | Standing::Orphaned);
+            let gone = matches!(error, CallError::Gone | CallError::Lost(_));
+            if !(comes && gone && Instant::now() < deadline) {
+                return Err(self.explain(id, error).await);
+            }
+            tokio::time::sleep(LOOK_AGAIN).await;
+        }
+    }
+
     /// Ends a kernel, or removes what is left of one.
     pub(crate) async fn delete(&self, id: Uuid) -> Result<(), ApiError> {
         let error = match self.shut_down(id).await? {
@@ -195,7 +216,7 @@ impl Gateway {
         }
         let removed = self
             .blocking(move |registry| match registry.standing(id) {
-                Standing::Abandoned => registry.remove(id).map(|()| true),
+                Standing::Abandoned | Standing::Orphaned => registry.remove(id).map(|()| true),
                 Standing::Missing | Standing::Starting | Standing::Held => Ok(false),
             })
             .await?;
@@ -250,7 +271,7 @@ impl Gateway {
         match self.blocking(move |registry| registry.standing(id)).await {
             // One that its supervisor has not taken yet is not listed either.
             Ok(Standing::Missing | Standing::Starting) => ApiError::no_such_kernel(id),
-            Ok(Standing::Held | Standing::Abandoned) => error.into(),
+            Ok(Standing::Held | Standing::Abandoned | Standing::Orphaned) => error.into(),
             Err(error) => error,
         }
     }

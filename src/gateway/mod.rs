@@ -50,6 +50,7 @@ pub use tokens::{NamedToken, TokenFile};
 
 use crate::config;
 use crate::error::Error;
+use crate::kernels::adopter;
 use crate::kernels::catalog::Catalog;
 use crate::kernels::contract::Kernel;
 use crate::kernels::environment;
@@ -138,6 +139,7 @@ pub async fn serve(
     let listener = listener.into();
     tokio::select! {
         () = server::serve(&listener, router, gateway.config.server.handover, &gateway.drain) => {}
+        () = adopter::look_after(&gateway.registry, &gateway.launcher) => {}
         () = end => {}
     }
     // Nobody is to find us any more.

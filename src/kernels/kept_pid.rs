@@ -3,8 +3,10 @@
 //! Knows nothing of what the process is.
 
 use std::fs;
+use std::io;
+use std::os::fd::OwnedFd;
 
-use rustix::process::{Pid, Signal, kill_process_group};
+use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open};
 use serde::{Deserialize, Serialize};
 
 /// A pid and when its process started, in clock ticks since the machine did (`proc_pid_stat(5)`,
@@ -23,6 +25,28 @@ impl KeptPid {
         let (_, fields) = stat.rsplit_once(')')?;
         let start_ticks = fields.split_whitespace().nth(19)?.parse().ok()?;
         Some(Self { pid, start_ticks })
+    }
+
+    /// Whether it is still the same process, and has not ended.
+    pub fn is_alive(self) -> bool {
+        Self::of(self.pid) == Some(self) && !self.is_zombie()
+    }
+
+    /// Readable once the process has ended.
+    pub fn watch(self) -> io::Result<OwnedFd> {
+        let pid = Pid::from_raw(self.pid).ok_or(io::ErrorKind::NotFound)?;
+        let watched = pidfd_open(pid, PidfdFlags::NONBLOCK)?;
+        // It could have been another's by then.
+        match Self::of(self.pid) == Some(self) {
+            true => Ok(watched),
+            false => Err(io::ErrorKind::NotFound.into()),
+        }
+    }
+
+    fn is_zombie(self) -> bool {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.pid)).unwrap_or_default();
+        stat.rsplit_once(") ")
+            .is_none_or(|(_, fields)| fields.starts_with('Z'))
     }
 
     /// Ends the process group that this process leads, if it is still the same process.
@@ -54,8 +78,11 @@ mod tests {
         };
         assert!(!earlier.kill_group());
         assert!(child.try_wait().unwrap().is_none());
+        assert!(kept.is_alive() && kept.watch().is_ok());
+        assert!(!earlier.is_alive() && earlier.watch().is_err());
         assert!(kept.kill_group());
         child.wait().unwrap();
+        assert!(!kept.is_alive());
         assert!(!kept.kill_group());
         assert!(!KeptPid { pid: 0, ..kept }.kill_group());
     }

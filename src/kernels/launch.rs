@@ -25,7 +25,7 @@ use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
 use super::contract::{self, Announcement, Start, StartFailure, StartFailureKind};
-use super::registry::{Registry, parse_id};
+use super::registry::{Registry, Standing, parse_id};
 use crate::config::{self, LogFormat};
 
 /// The setting by whose variable a supervisor is told how to log.
@@ -190,6 +190,26 @@ impl Launcher {
     pub async fn settled(&self) {
         self.tasks.close();
         self.tasks.wait().await;
+    }
+
+    /// Starts a supervisor for a kernel whose own has died, and waits until it has taken it over. Another gateway
+    /// may have started one too: one of them gets the kernel.
+    pub async fn adopt(&self, id: Uuid) -> Result<(), LaunchError> {
+        let machine =
+            |error| LaunchError::Machine(format!("no supervisor could be started: {error}"));
+        let (child, stdout) = self.spawn(&self.registry.folder(id)).map_err(machine)?;
+        let announced = timeout(SLACK, announcement(stdout)).await;
+        reap(child, id);
+        match announced {
+            Ok(Some(Announcement::Ready | Announcement::Ended)) => Ok(()),
+            Ok(Some(Announcement::Failed(failure))) => Err(LaunchError::Failed(failure)),
+            // The lock was another's.
+            Ok(None) if self.registry.standing(id) == Standing::Held => Ok(()),
+            Ok(None) | Err(_) => {
+                let message = "the supervisor ended, or did not take it over in time".to_owned();
+                Err(LaunchError::Machine(message))
+            }
+        }
     }
 
     async fn launch_unless(

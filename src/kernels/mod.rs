@@ -1,5 +1,6 @@
 //! A kernel's life: which kernels there are to start, their start and their supervision.
 
+pub mod adopter;
 pub mod catalog;
 pub mod client;
 pub mod contract;

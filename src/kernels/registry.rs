@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use rustix::fs::FlockOperation;
 use serde::Deserialize;
+use serde_json::Value;
 use uuid::Uuid;
 
 use super::contract::{self, Kernel};
@@ -42,8 +43,10 @@ pub enum Standing {
     Starting,
     /// A living process holds it.
     Held,
-    /// Its supervisor is gone.
+    /// Its supervisor is gone, and its kernel was never ready: nobody can have it any more.
     Abandoned,
+    /// Its supervisor is gone, and another one is to take the kernel over.
+    Orphaned,
 }
 
 impl Registry {
@@ -145,10 +148,36 @@ impl Registry {
             }
         }
         match lock(&folder) {
+            Ok(_free) if self.was_ready(id) => Standing::Orphaned,
             Ok(_free) => Standing::Abandoned,
             Err(error) if error.kind() == io::ErrorKind::NotFound => Standing::Missing,
             Err(_) => Standing::Held,
         }
+    }
+
+    /// Whether somebody can have been told of the kernel.
+    fn was_ready(&self, id: Uuid) -> bool {
+        self.last_known(id).is_some_and(|kernel| {
+            let is = |key: &str, test: fn(&Value) -> bool| kernel.nb.get(key).is_some_and(test);
+            // Releases before these keys wrote their state down once the kernel was ready.
+            is("kernel_started", |started| !started.is_null())
+                || is("epoch", |epoch| {
+                    epoch.as_u64().is_some_and(|epoch| epoch > 1)
+                })
+                || matches!(kernel.execution_state.as_str(), "idle" | "busy")
+        })
+    }
+
+    /// Kernels whose supervisor has died and that another one is to take over.
+    ///
+    /// A lock is tried only where the process that held it is gone.
+    pub fn orphaned(&self) -> io::Result<Vec<Uuid>> {
+        let is_orphaned = |id: &Uuid| {
+            let process = self.process(*id, contract::SUPERVISOR_PROCESS);
+            process.is_some_and(|process| !process.is_alive())
+                && self.standing(*id) == Standing::Orphaned
+        };
+        Ok(self.ids()?.into_iter().filter(is_orphaned).collect())
     }
 
     /// Kills a kernel's supervisor, which does not answer; false when it is not known who that is.

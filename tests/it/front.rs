@@ -264,6 +264,11 @@ async fn a_kernel_that_dies_is_started_again_until_it_is_dead_for_good() {
 }
 
 #[tokio::test]
+async fn a_kernel_whose_supervisor_dies_goes_on() {
+    Home::new(&[]).await.passes("orphaned").await;
+}
+
+#[tokio::test]
 async fn a_kernel_outlives_a_client_that_is_killed_by_its_linger() {
     let home = Home::new(&["--linger", "4s"]).await;
     let (mut client, _stdout, known) = home.starts("kept").await;

@@ -88,6 +88,16 @@ impl Gateway {
         (self.child, self.port) = spawn(folder, self.handover, self.descriptors, log).await;
     }
 
+    /// `kill -9`, and nobody in its place yet.
+    pub(crate) async fn kill(&mut self) {
+        self.child.kill().await.unwrap();
+    }
+
+    /// Another gateway beside this one, on the same folders; it goes when it is dropped.
+    pub(crate) async fn beside(&self) -> (Child, u16) {
+        spawn(self.folder.path(), self.handover, self.descriptors, None).await
+    }
+
     pub(crate) fn pid(&self) -> u32 {
         self.child.id().unwrap()
     }

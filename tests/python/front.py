@@ -231,6 +231,24 @@ def deaths():
     wait_gone(front)
 
 
+def orphaned():
+    """A kernel whose supervisor dies keeps its variables and what runs, behind the same sockets."""
+    km, kc = start_new_kernel(kernel_name=KERNEL, startup_timeout=LIMIT)
+    try:
+        run(kc, "x = 41; import time")
+        front, supervisor = front_pid(km), int(value(kc, "__import__('os').getppid()"))
+        started = kc.execute("print('on', flush=True); time.sleep(1); x += 1")
+        wait_busy(kc, "on")
+        os.kill(supervisor, signal.SIGKILL)
+        assert reply_to(kc, started)["status"] == "ok"
+        assert value(kc, "x") == "42"
+        assert front_pid(km) == front
+    finally:
+        kc.stop_channels()
+        km.shutdown_kernel()
+    wait_gone(front)
+
+
 def long():
     """Prints for as long as the file that the environment names is there, and counts what comes."""
     km, kc = start_new_kernel(kernel_name=KERNEL, startup_timeout=LIMIT)

@@ -222,7 +222,7 @@ async fn supervisors(runtime: &Path) -> Vec<Supervisor> {
             let state = match registry.standing(id) {
                 Standing::Missing => return None,
                 Standing::Starting => SupervisorState::Starting,
-                Standing::Abandoned => SupervisorState::Dead,
+                Standing::Abandoned | Standing::Orphaned => SupervisorState::Dead,
                 Standing::Held => {
                     let supervisor = client::Supervisor::new(registry.socket(id));
                     match supervisor.about(ANSWER_WITHIN).await {

@@ -1,7 +1,6 @@
 //! `/api/kernels/{id}/channels`: the handshake of a WebSocket, then its handover.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::Extension;
 use axum::body::Body;
@@ -24,9 +23,6 @@ use crate::gateway::identity::Identity;
 use crate::gateway::server::Place;
 use crate::gateway::{Gateway, origin, query};
 use crate::kernels::contract::{Acknowledges, Attach, AttachMode, Framing};
-
-/// How long a supervisor may take to agree.
-const ATTACH_DEADLINE: Duration = Duration::from_secs(5);
 
 /// A longer session id is refused, and one with control characters.
 const SESSION_ID_BYTES_MAX: usize = 256;
@@ -71,10 +67,7 @@ pub(super) async fn open(
         acknowledges: handshake.acknowledges,
         resumes: handshake.framing == Framing::V1 && is_vs_code(&request),
     };
-    let attachment = match gateway.supervisor(id).attach(ATTACH_DEADLINE).await {
-        Ok(attachment) => attachment,
-        Err(error) => return Err(gateway.explain(id, error).await),
-    };
+    let attachment = gateway.attach(id).await?;
 
     // One that is spliced stays a connection of ours.
     let place = request.extensions_mut().remove::<Place>();

@@ -8,6 +8,7 @@
 //!
 //! One thread, no locks: state is shared through `Rc` and never borrowed across an await.
 
+mod adoption;
 mod attach;
 mod bring_up;
 mod cells;
@@ -28,6 +29,7 @@ pub mod broker;
 pub mod catch_up;
 pub mod compose;
 pub mod journal;
+pub mod ledger;
 pub mod link;
 pub mod process;
 pub mod queue;

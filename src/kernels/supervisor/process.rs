@@ -9,12 +9,16 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
+use std::thread;
 
+use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::{FallocateFlags, fallocate};
 use rustix::process::{Pid, Signal};
 use tokio::process::{Child, Command};
+use tokio::sync::oneshot;
 
 use crate::kernels::contract::file;
+use crate::kernels::kept_pid::KeptPid;
 
 /// How much of the end of stderr is shown with a failure.
 const TAIL_BYTES: u64 = 4096;
@@ -43,7 +47,7 @@ pub struct Launch<'a> {
 /// A running kernel process, the leader of a process group of its own.
 #[derive(Debug)]
 pub struct KernelProcess {
-    child: Child,
+    life: Life,
     pid: Pid,
     stdout: PathBuf,
     stderr: PathBuf,
@@ -51,7 +55,26 @@ pub struct KernelProcess {
     stderr_from: u64,
 }
 
+#[derive(Debug)]
+enum Life {
+    Child(Child),
+    /// An earlier supervisor's: how it ends is told to nobody.
+    Adopted(KeptPid, Option<oneshot::Receiver<()>>),
+}
+
 impl KernelProcess {
+    /// Takes over a process that is somebody else's child.
+    pub fn adopt(process: KeptPid, folder: &Path) -> io::Result<Self> {
+        let stderr = folder.join(file::STDERR);
+        Ok(Self {
+            life: Life::Adopted(process, Some(end_of(process)?)),
+            pid: Pid::from_raw(process.pid).ok_or(io::ErrorKind::NotFound)?,
+            stdout: folder.join(file::STDOUT),
+            stderr_from: 0,
+            stderr,
+        })
+    }
+
     /// Starts the process.
     ///
     /// Its output goes to files opened for appending, so our own death breaks no pipe of its.
@@ -79,7 +102,7 @@ impl KernelProcess {
             .and_then(Pid::from_raw);
         let pid = pid.ok_or(io::ErrorKind::NotFound)?;
         Ok(Self {
-            child,
+            life: Life::Child(child),
             pid,
             stdout,
             stderr,
@@ -94,6 +117,11 @@ impl KernelProcess {
 
     /// Sends a signal to the whole group; it may be gone already.
     pub fn signal(&self, signal: Signal) {
+        if let Life::Adopted(process, _) = &self.life
+            && KeptPid::of(process.pid).is_some_and(|other| other != *process)
+        {
+            return;
+        }
         if let Err(error) = rustix::process::kill_process_group(self.pid, signal) {
             tracing::debug!(%error, ?signal, "the kernel's process group could not be signalled");
         }
@@ -101,7 +129,17 @@ impl KernelProcess {
 
     /// Waits for the end and says how it came. Cancelling loses nothing.
     pub async fn ended(&mut self) -> String {
-        match self.child.wait().await {
+        let status = match &mut self.life {
+            Life::Child(child) => child.wait().await,
+            Life::Adopted(_, end) => {
+                if let Some(end) = end {
+                    let _ended = end.await;
+                }
+                *end = None;
+                return "ended; how is not known, since it was taken over".to_owned();
+            }
+        };
+        match status {
             Ok(status) => describe(status),
             Err(error) => format!("was lost: {error}"),
         }
@@ -109,7 +147,10 @@ impl KernelProcess {
 
     /// Whether a signal from outside ended it; crashes are its own.
     pub fn was_killed(&mut self) -> bool {
-        let status = self.child.try_wait().ok().flatten();
+        let Life::Child(child) = &mut self.life else {
+            return false;
+        };
+        let status = child.try_wait().ok().flatten();
         let signal = status.and_then(|status| status.signal());
         signal.is_some_and(|signal| FROM_OUTSIDE.map(Signal::as_raw).contains(&signal))
     }
@@ -134,6 +175,20 @@ impl Drop for KernelProcess {
     fn drop(&mut self) {
         self.signal(Signal::KILL);
     }
+}
+
+/// Comes when the process has ended. A thread waits for it: there is one such process in ours.
+fn end_of(process: KeptPid) -> io::Result<oneshot::Receiver<()>> {
+    let watched = process.watch()?;
+    let (ended, end) = oneshot::channel();
+    thread::Builder::new()
+        .name("kernel".to_owned())
+        .spawn(move || {
+            let mut polled = [PollFd::new(&watched, PollFlags::IN)];
+            while poll(&mut polled, None).is_err() {}
+            let _gone = ended.send(());
+        })?;
+    Ok(end)
 }
 
 fn append_to(path: &Path) -> io::Result<File> {

@@ -96,6 +96,11 @@ impl<R> CellQueue<R> {
         self.advance()
     }
 
+    /// The kernel has this cell already.
+    pub fn adopt(&mut self, key: &RequestKey) {
+        self.in_kernel.push(RequestKey::clone(key));
+    }
+
     /// Whether nothing is known here of any cell.
     pub fn is_empty(&self) -> bool {
         self.in_kernel.is_empty() && self.running.is_none() && self.waiting.is_empty()

@@ -12,12 +12,13 @@ use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 use tracing::warn;
 
+use super::adoption::Found;
 use super::bring_up::write_private;
 use super::broker::Broker;
 use super::compose::timestamp;
 use super::vitals::Vitals;
 use crate::kernels::contract::{
-    API, KERNEL_PROCESS, Kernel, NotebookSession, SUPERVISOR_PROCESS, file,
+    API, KERNEL_PROCESS, Kernel, NotebookSession, SUPERVISOR_PROCESS, Start, file,
 };
 use crate::kernels::kept_pid::KeptPid;
 use crate::magics::Facts;
@@ -35,6 +36,8 @@ pub(super) struct Record {
     folder: PathBuf,
     /// Our own.
     process: Option<KeptPid>,
+    /// When each supervisor but the first took over.
+    takeovers: Vec<Timestamp>,
     broker: Broker,
     vitals: Rc<Vitals>,
     sessions: RefCell<BTreeMap<String, NotebookSession>>,
@@ -46,24 +49,36 @@ impl Record {
         &self.folder
     }
 
-    /// The record of a kernel without notebook sessions.
+    /// The record of a new kernel, or of one that was found.
     pub(super) fn new(
-        start: &crate::kernels::contract::Start,
+        start: &Start,
         folder: PathBuf,
         broker: Broker,
         vitals: Rc<Vitals>,
+        found: Option<&Found>,
     ) -> Self {
+        let sessions = found
+            .into_iter()
+            .flat_map(|found| found.notebook_sessions.clone());
+        let started = found.and_then(|found| found.started.clone());
         Self {
             kernel_id: start.kernel_id.clone(),
             spec: start.spec.clone(),
             owner: start.owner.clone(),
             started_by: start.started_by.clone(),
-            started: timestamp(Timestamp::now()),
+            started: started.unwrap_or_else(|| timestamp(Timestamp::now())),
             folder,
             process: i32::try_from(std::process::id()).ok().and_then(KeptPid::of),
             broker,
             vitals,
-            sessions: RefCell::default(),
+            takeovers: found
+                .map(|found| found.takeovers.clone())
+                .unwrap_or_default(),
+            sessions: RefCell::new(
+                sessions
+                    .map(|session| (session.id.clone(), session))
+                    .collect(),
+            ),
         }
     }
 
@@ -89,6 +104,16 @@ impl Record {
         put(KERNEL_PROCESS, json!(kernel_pid.and_then(KeptPid::of)));
         put(SUPERVISOR_PROCESS, json!(self.process));
         put("restarts", json!(self.vitals.restarts.get()));
+        put("epoch", json!(self.vitals.epoch.get()));
+        put("kernel_started", json!(self.vitals.kernel_started.get()));
+        put("magics", json!(self.vitals.has_helper.get()));
+        put(
+            "implementation",
+            json!(*self.vitals.implementation.borrow()),
+        );
+        if !self.takeovers.is_empty() {
+            put("takeovers", json!(self.takeovers));
+        }
         put("language", json!(*self.vitals.language.borrow()));
         put("away", json!(snapshot.away));
         put("journal_bytes", json!(snapshot.journal_bytes));

@@ -27,6 +27,11 @@ impl Restarts {
         again
     }
 
+    /// So many restarts there were before an earlier supervisor died.
+    pub(super) fn resume(&mut self, total: u32) {
+        self.total = total;
+    }
+
     /// Somebody asked for a restart: a fresh count.
     pub(super) fn asked(&mut self) {
         self.in_a_row = 0;

@@ -17,13 +17,15 @@ use tokio::time::{sleep, timeout};
 use tokio_util::task::TaskTracker;
 use tracing::{debug, info, warn};
 
+use super::adoption;
 use super::broker::Broker;
 use super::cells::{Cells, ForKernel, queue_door};
 use super::connection::Common;
 use super::culling;
 use super::http::{self, Api};
 use super::journal::memory::MemoryJournal;
-use super::lifecycle::{Command, Lifecycle};
+use super::ledger::Ledger;
+use super::lifecycle::{Adopted, Command, Lifecycle};
 use super::orphans;
 use super::record::Record;
 use super::vitals::Vitals;
@@ -38,6 +40,10 @@ const COMMANDS_MAX: usize = 64;
 /// after this time.
 const JOINED_WITHIN: Duration = Duration::from_secs(120);
 
+/// How often the lock is tried, and after which time again.
+const LOCK_ATTEMPTS: u32 = 20;
+const LOCK_AGAIN: Duration = Duration::from_millis(10);
+
 /// The folder is tried again after this time.
 const REMOVE_AGAIN: Duration = Duration::from_millis(5);
 
@@ -46,7 +52,7 @@ const GOODBYE_WITHIN: Duration = Duration::from_secs(2);
 
 /// Runs the supervisor of the kernel whose folder this is; the folder goes with it.
 pub async fn run(folder: &Path) -> Result<(), Error> {
-    let lock = take_lock(folder)?;
+    let lock = take_lock(folder).await?;
     // From here on it ends in order.
     let listen_for = |kind| {
         signal(kind).map_err(|error| Error::nb(format!("signals cannot be received: {error}")))
@@ -57,12 +63,19 @@ pub async fn run(folder: &Path) -> Result<(), Error> {
     harden();
     let journal_bytes_max = usize::try_from(start.journal_bytes_max).unwrap_or(usize::MAX);
     let broker = Broker::new(Box::new(MemoryJournal::new(journal_bytes_max)));
+    let found = adoption::look(folder);
+    let (ledger, left) = Ledger::open(&folder.join(file::REQUESTS))
+        .inspect_err(|error| warn!(%error, "requests are not written down"))
+        .unwrap_or_default();
+    broker.keep(ledger);
     let vitals = Rc::new(Vitals::default());
+    found.iter().for_each(|found| found.recall(&vitals));
     let record = Record::new(
         &start,
         folder.to_owned(),
         broker.clone(),
         Rc::clone(&vitals),
+        found.as_ref(),
     );
     let record = Rc::new(record);
     // Whoever finds the record can ask.
@@ -97,6 +110,7 @@ pub async fn run(folder: &Path) -> Result<(), Error> {
         broker.clone(),
         Rc::clone(&vitals),
         asked,
+        found.map(|found| Adopted { found, left }),
     );
     let (unheard, nobody_heard) = oneshot::channel();
     let (ready, is_ready) = oneshot::channel();
@@ -152,8 +166,9 @@ async fn remove(folder: &Path) {
     }
 }
 
-/// Whoever holds the lock is this kernel's supervisor.
-fn take_lock(folder: &Path) -> Result<File, Error> {
+/// Whoever holds the lock is this kernel's supervisor. Somebody who only looks whether there is one has it too,
+/// for a moment.
+async fn take_lock(folder: &Path) -> Result<File, Error> {
     let failed = |error: io::Error| {
         Error::nb(format!(
             "the folder {} cannot be used: {error}",
@@ -161,9 +176,13 @@ fn take_lock(folder: &Path) -> Result<File, Error> {
         ))
     };
     let lock = File::open(folder).map_err(failed)?;
-    flock(&lock, FlockOperation::NonBlockingLockExclusive)
-        .map_err(|_| Error::nb("this kernel has a supervisor already"))?;
-    Ok(lock)
+    for _ in 0..LOCK_ATTEMPTS {
+        if flock(&lock, FlockOperation::NonBlockingLockExclusive).is_ok() {
+            return Ok(lock);
+        }
+        sleep(LOCK_AGAIN).await;
+    }
+    Err(Error::nb("this kernel has a supervisor already"))
 }
 
 fn read_start(folder: &Path) -> Result<Start, Error> {
@@ -182,6 +201,11 @@ fn read_start(folder: &Path) -> Result<Start, Error> {
 fn listen(socket: &Path) -> Result<UnixListener, Error> {
     let failed =
         |error: io::Error| Error::nb(format!("cannot listen on {}: {error}", socket.display()));
+    match fs::remove_file(socket) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
+        // What a supervisor that died has left.
+        Ok(()) | Err(_) => {}
+    }
     let listener = UnixListener::bind(socket).map_err(failed)?;
     fs::set_permissions(socket, fs::Permissions::from_mode(0o600)).map_err(failed)?;
     Ok(listener)

@@ -188,6 +188,21 @@ impl Sessions {
         joined
     }
 
+    /// A session that an earlier supervisor had: it is away, and has nothing of what is to come.
+    pub fn restore(&mut self, id: &Rc<str>, holder: &Holder, now: Instant) {
+        let session = Session {
+            holder: holder.clone(),
+            share: Share::new(id, 0, None),
+            cursor: 0,
+            written: 0,
+            connection: None,
+            since: now,
+            loss: Loss::default(),
+            cells: VecDeque::new(),
+        };
+        self.sessions.insert(Rc::clone(id), session);
+    }
+
     /// The connection is gone; its session stays for whoever comes back, for a while.
     pub fn leave(&mut self, id: &str, connection: ConnectionId, now: Instant) {
         let Some(session) = self.sessions.get_mut(id) else {

@@ -12,7 +12,9 @@ pub(super) struct Vitals {
     /// Rung when a kernel process has come or gone.
     pub changed: Notify,
     pub kernel_pid: Cell<Option<i32>>,
-    /// When that process was ready.
+    /// The number of that process, from 1.
+    pub epoch: Cell<u32>,
+    /// When that process was ready; nothing while it starts.
     pub kernel_started: Cell<Option<Timestamp>>,
     pub restarts: Cell<u32>,
     /// Whether our magics are registered in the kernel.

@@ -11,6 +11,7 @@ use super::line::{Line, Ticket};
 use super::state::plain;
 use super::{Broker, Phase, State, now};
 use crate::kernels::supervisor::journal::{Entry, Read, Seq};
+use crate::kernels::supervisor::ledger::{self, Note};
 use crate::kernels::supervisor::sessions::{Access, ClientSession, ConnectionId, Holder, Joined};
 
 impl Broker {
@@ -45,6 +46,11 @@ impl Broker {
         } = state
             .sessions
             .join(session, holder, id, last, catch_up, now());
+        state.ledger.write(&Note::Joined(ledger::Joined {
+            session: session.to_string(),
+            identity: holder.identity.to_string(),
+            credential: holder.credential.to_string(),
+        }));
         if let Some(line) = replaces.and_then(|old| state.lines.remove(&old)) {
             line.close((4000, "replaced by a newer connection of this session"));
         }

@@ -10,6 +10,7 @@ use super::requests::Pending;
 use super::state::{error_content, field};
 use super::{Broker, Farewell, Outbox, Phase, State, now};
 use crate::kernels::supervisor::journal::{Mark, RequestKey, Route, request_key};
+use crate::kernels::supervisor::ledger::Note;
 use crate::protocol::message::{Channel, HeaderPeek, Message};
 
 /// How long a kernel may take to do what a `shutdown_request` asks.
@@ -59,6 +60,7 @@ impl Broker {
         state.questions.clear();
         state.queues.clear();
         state.ours.end_all();
+        state.probe = None;
         state.sessions.forget_cells();
         state.activity.clear(Timestamp::now());
         let content = error_content(ename, reason);
@@ -76,6 +78,7 @@ impl Broker {
             } = request;
             state.answer(&session, channel, &msg_type, &header, &content);
         }
+        state.note_anew();
         state.phase = phase;
         match state.phase {
             // Clients take the word for a death, and whoever asked for a restart knows of it.
@@ -133,6 +136,9 @@ impl State {
             && self.composer.owns(&parent.session)
         {
             let id = parent.msg_id.clone().into_owned();
+            if field(&message.content, "execution_state").is_some_and(|state| state == "idle") {
+                self.probe_said(&id, false);
+            }
             return self.hidden_said(&id, &message);
         }
         if let Some(parent) = &parent
@@ -184,6 +190,7 @@ impl State {
         };
         if self.composer.owns(&parent.session) {
             let id = parent.msg_id.clone().into_owned();
+            self.probe_said(&id, true);
             return self.hidden_said(&id, &message);
         }
         let key = request_key(&parent);
@@ -208,9 +215,13 @@ impl State {
         let route = Route::Session(Rc::clone(&pending.session));
         if channel == Channel::Stdin {
             self.questions.ask(&key, &message, &pending.session);
+            let question = self.questions.noted().map(Note::Question);
+            question.iter().for_each(|note| self.ledger.write(note));
             return self.append(channel, message, route, Mark::Plain);
         }
-        self.questions.over(&key);
+        if self.questions.over(&key) {
+            self.ledger.write(&Note::Answered);
+        }
         let mark = if pending.idle_seen {
             Mark::Plain
         } else {

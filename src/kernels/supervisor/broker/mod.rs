@@ -6,11 +6,13 @@
 //! ```
 //!
 //! `requests` has the first of these lines, `kernel` the second, `clients` who they are, `state` what all of
-//! them do to the journal; `ours` are the cells that the magics run, `hints` what they complete and explain, `questions` what was asked on stdin.
+//! them do to the journal; `ours` are the cells that the magics run, `hints` what they complete and explain,
+//! `adoption` the takeover of a kernel whose supervisor died, `questions` what was asked on stdin.
 //!
 //! All methods are synchronous and short, so nothing is ever borrowed across an await. Knows nothing
 //! of sockets, processes or framings.
 
+mod adoption;
 mod clients;
 mod hints;
 mod kernel;
@@ -31,8 +33,10 @@ use tokio::sync::{Notify, mpsc};
 use super::activity::Activity;
 use super::compose::Composer;
 use super::journal::{Journal, RequestKey};
+use super::ledger::Ledger;
 use super::sessions::{ConnectionId, Loss, Sessions};
 use crate::protocol::message::{Channel, Message};
+use adoption::Probe;
 pub use hints::{Hint, Wants};
 pub use line::{Closing, Line, Ticket};
 use ours::Ours;
@@ -80,6 +84,10 @@ struct State {
     outbox: Option<Outbox>,
     waiting: Vec<(Channel, Message)>,
     composer: Composer,
+    /// Where requests, the question and sessions are written down.
+    ledger: Ledger,
+    /// After a takeover, until it is known what the kernel did meanwhile.
+    probe: Option<Probe>,
     ours: Ours,
     /// Said with the next cell.
     cell_note: Option<String>,
@@ -127,6 +135,8 @@ impl Broker {
             outbox: None,
             waiting: Vec::new(),
             composer: Composer::new(),
+            ledger: Ledger::default(),
+            probe: None,
             ours: Ours::default(),
             cell_note: None,
             connections_made: 0,

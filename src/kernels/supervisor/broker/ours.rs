@@ -184,6 +184,7 @@ impl Broker {
             content: content.to_string().into(),
             ..cell.message.clone()
         };
+        state.sent(&cell.key);
         state.send(Channel::Shell, message);
         let queue = state.queues.get_mut(&cell.subshell);
         let actions = queue.map(|queue| queue.handed_on(&cell.key));

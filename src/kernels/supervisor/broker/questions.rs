@@ -10,6 +10,8 @@ use tokio::time::timeout;
 
 use super::{Broker, State, now};
 use crate::kernels::supervisor::journal::{Mark, RequestKey, Route};
+use crate::kernels::supervisor::ledger;
+use crate::protocol::legacy::{self, Payload};
 use crate::protocol::message::{Channel, Message};
 
 /// How long a client may be away before its question goes to others.
@@ -56,9 +58,21 @@ impl Questions {
         waits
     }
 
-    /// The kernel has done with the request: it waits for no answer to what it asked for it.
-    pub(super) fn over(&mut self, request: &RequestKey) {
-        self.last.take_if(|last| last.request == *request);
+    /// The kernel has done with the request: it waits for no answer to what it asked for it. Whether it had asked.
+    pub(super) fn over(&mut self, request: &RequestKey) -> bool {
+        let asked = self.last.take_if(|last| last.request == *request);
+        asked.is_some()
+    }
+
+    /// The question as it is written down.
+    pub(super) fn noted(&self) -> Option<ledger::Question> {
+        let last = self.last.as_ref()?;
+        let (Payload::Text(message) | Payload::Binary(message)) =
+            legacy::encode(Channel::Stdin, &last.message).ok()?;
+        Some(ledger::Question {
+            request: last.request.to_string(),
+            message: String::from_utf8(message.to_vec()).ok()?,
+        })
     }
 
     /// The kernel is another one.

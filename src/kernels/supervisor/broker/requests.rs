@@ -10,6 +10,7 @@ use tracing::{debug, warn};
 use super::state::{error_content, field, is_silent};
 use super::{Broker, Farewell, Phase, State, now};
 use crate::kernels::supervisor::journal::{RequestKey, request_key};
+use crate::kernels::supervisor::ledger::{Asked, Joined, Left, Note};
 use crate::kernels::supervisor::queue::{Action, CellQueue, Kind};
 use crate::magics::Claim;
 use crate::protocol::message::{Channel, HeaderPeek, Message};
@@ -32,6 +33,8 @@ pub(super) struct Pending {
     pub(super) stop_on_error: bool,
     /// A cell whose output is shown to nobody.
     pub(super) silent: bool,
+    /// The kernel does not have it.
+    pub(super) held: bool,
 }
 
 /// A request on its way through the queue.
@@ -76,7 +79,10 @@ impl Broker {
         match channel {
             Channel::Iopub => return,
             Channel::Stdin if state.answered(session, &message) => return,
-            Channel::Stdin if state.questions.answer() => return state.send(channel, message),
+            Channel::Stdin if state.questions.answer() => {
+                state.ledger.write(&Note::Answered);
+                return state.send(channel, message);
+            }
             Channel::Stdin => return debug!(%session, "dropped an answer to no question"),
             Channel::Shell | Channel::Control => {}
         }
@@ -105,6 +111,7 @@ impl Broker {
             stop_on_error: kind == Kind::Execute && stops_on_error(&message.content),
             // Only the note wants to know.
             silent: state.cell_note.is_some() && is_silent(&message.content),
+            held: false,
         };
         if kind == Kind::Execute && channel == Channel::Shell && !is_silent(&message.content) {
             state.sessions.asked(session, &key, &pending.header);
@@ -114,6 +121,7 @@ impl Broker {
             return state.send(channel, message);
         }
         if kind == Kind::Passing && state.hinted(&key, &msg_type, &message) {
+            state.hold(&key);
             return;
         }
         let claim = match kind {
@@ -129,7 +137,11 @@ impl Broker {
             message,
         };
         let queue = state.queues.entry(subshell.clone()).or_default();
-        let actions = queue.submit(key, kind, request);
+        let actions = queue.submit(RequestKey::clone(&key), kind, request);
+        let is_it = |action: &Action<Request>| matches!(action, Action::Forward(request) if request.key == key);
+        if !actions.iter().any(is_it) {
+            state.hold(&key);
+        }
         state.act(actions);
         state.forget_queue(&subshell);
     }
@@ -137,6 +149,10 @@ impl Broker {
 
 impl State {
     pub(super) fn remember(&mut self, key: RequestKey, mut pending: Pending) {
+        self.ledger.write(&Note::Asked(noted(&key, &pending)));
+        if self.ledger.is_long() {
+            self.note_anew();
+        }
         self.pending_bytes += pending.bytes;
         self.pending_order.push_back(RequestKey::clone(&key));
         // The kernel has both before it.
@@ -149,6 +165,40 @@ impl State {
         }
     }
 
+    /// The request stays here for now.
+    fn hold(&mut self, key: &RequestKey) {
+        if let Some(pending) = self.pending.get_mut(key) {
+            pending.held = true;
+            self.ledger.write(&Note::Held(key.to_string()));
+        }
+    }
+
+    /// The request goes to the kernel now.
+    pub(super) fn sent(&mut self, key: &RequestKey) {
+        if let Some(pending) = self.pending.get_mut(key)
+            && pending.held
+        {
+            pending.held = false;
+            self.ledger.write(&Note::Sent(key.to_string()));
+        }
+    }
+
+    /// Writes down what there is and nothing of what is over.
+    pub(super) fn note_anew(&mut self) {
+        let known = |key: &RequestKey| Some(noted(key, self.pending.get(key)?));
+        let sessions = self.sessions.list().into_iter().map(|session| Joined {
+            session: session.session_id,
+            identity: session.identity,
+            credential: session.credential,
+        });
+        let left = Left {
+            asked: self.pending_order.iter().filter_map(known).collect(),
+            question: self.questions.noted(),
+            joined: sessions.collect(),
+        };
+        self.ledger.compact(left);
+    }
+
     /// Whether the kernel may be asked more.
     pub(super) fn has_room(&self) -> bool {
         self.pending_bytes <= PENDING_BYTES_MAX && self.pending.len() <= PENDING_MAX
@@ -157,6 +207,7 @@ impl State {
     pub(super) fn forget(&mut self, key: &str) {
         if let Some(pending) = self.pending.remove(key) {
             self.pending_bytes -= pending.bytes;
+            self.ledger.write(&Note::Done(key.to_owned()));
         }
         // Answers come mostly in order, so the front is cleared as they come.
         while let Some(front) = self.pending_order.front()
@@ -169,7 +220,10 @@ impl State {
     pub(super) fn act(&mut self, actions: Vec<Action<Request>>) {
         for action in actions {
             match action {
-                Action::Forward(request) => self.send(request.channel, request.message),
+                Action::Forward(request) => {
+                    self.sent(&request.key);
+                    self.send(request.channel, request.message);
+                }
                 Action::Run(request) => self.run_ours(request),
                 Action::Abort(request) => {
                     if let Some(pending) = self.pending.get(&request.key) {
@@ -211,4 +265,16 @@ impl State {
 
 fn stops_on_error(content: &[u8]) -> bool {
     field(content, "stop_on_error") != Some(Value::Bool(false))
+}
+
+fn noted(key: &RequestKey, pending: &Pending) -> Asked {
+    Asked {
+        request: key.to_string(),
+        session: pending.session.to_string(),
+        channel: pending.channel.name().to_owned(),
+        msg_type: pending.msg_type.clone(),
+        header: String::from_utf8_lossy(&pending.header).into_owned(),
+        stop_on_error: pending.stop_on_error,
+        held: pending.held,
+    }
 }

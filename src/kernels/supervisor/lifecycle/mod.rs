@@ -9,36 +9,31 @@
 //!
 //! Knows nothing of clients; what they share is the broker's.
 
+mod ending;
+mod takeover;
+
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use rustix::process::Signal;
-use serde_json::json;
 use tokio::sync::{mpsc, oneshot};
-use tokio::time::{interval, sleep, timeout};
-use tracing::{debug, info, warn};
+use tokio::time::{interval, timeout};
+use tracing::{info, warn};
 
 use super::bring_up::{self, Running};
 use super::broker::{Broker, Farewell, Phase};
 use super::restarts::Restarts;
 use super::vitals::Vitals;
 use crate::kernels::contract::{Announcement, Start, StartFailure};
-use crate::protocol::kernelspec::InterruptMode;
-use crate::protocol::message::Channel;
+use ending::{died, lost};
+pub(super) use takeover::Adopted;
 
 /// Messages taken from the kernel in one turn, so that requests are not kept waiting by a burst.
 const BURST_MAX: usize = 64;
 
-/// How long a kernel that was asked to end may take: half of it before SIGTERM, half before SIGKILL.
-const STOP_WITHIN: Duration = Duration::from_secs(5);
-
 /// What a dead kernel said last arrives within this time.
 const LAST_WORDS_WITHIN: Duration = Duration::from_millis(50);
-
-/// A kernel that has closed its sockets ends by itself within this time, or is ended.
-const ENDS_ITSELF_WITHIN: Duration = Duration::from_secs(2);
 
 /// How often the kernel's output files are looked at.
 const TRIM_EVERY: Duration = Duration::from_secs(5);
@@ -64,6 +59,8 @@ pub(super) struct Lifecycle {
     commands: mpsc::Receiver<Command>,
     restarts: Restarts,
     epoch: u32,
+    /// The kernel that is there already.
+    found: Option<Box<Adopted>>,
 }
 
 enum Brought {
@@ -86,6 +83,7 @@ impl Lifecycle {
         broker: Broker,
         vitals: Rc<Vitals>,
         commands: mpsc::Receiver<Command>,
+        found: Option<Adopted>,
     ) -> Self {
         Self {
             start,
@@ -96,6 +94,7 @@ impl Lifecycle {
             commands,
             restarts: Restarts::default(),
             epoch: 0,
+            found: found.map(Box::new),
         }
     }
 
@@ -108,10 +107,21 @@ impl Lifecycle {
         if let Some(note) = self.start.cwd_note.take() {
             self.broker.say_with_next_cell(note);
         }
-        let mut kernel = match self.bring_up().await {
+        let found = self.found.take();
+        let is_known = found.is_some();
+        let brought = match found {
+            Some(found) => self.take_over(*found).await,
+            None => self.bring_up().await,
+        };
+        let mut kernel = match brought {
             Brought::Up(running) => {
                 announce(Announcement::Ready);
                 Some(running)
+            }
+            Brought::Failed(failure) if is_known => {
+                self.close("KernelDied", Phase::Dead(told(&failure)));
+                announce(Announcement::Ready);
+                None
             }
             Brought::Failed(failure) => {
                 self.close("KernelDied", Phase::Dead(told(&failure)));
@@ -211,6 +221,7 @@ impl Lifecycle {
     /// Starts a kernel process, answering what is asked meanwhile.
     async fn bring_up(&mut self) -> Brought {
         self.epoch += 1;
+        self.vitals.epoch.set(self.epoch);
         let mut askers = Vec::new();
         let brought = {
             let bringing = bring_up::bring_up(
@@ -309,71 +320,6 @@ impl Lifecycle {
         }
     }
 
-    async fn interrupt(&self, kernel: &mut Running) {
-        if self.broker.interrupt_ours() {
-            // The kernel is idle, and some kernels end when they are interrupted then.
-            return;
-        }
-        match self.start.interrupt_mode {
-            InterruptMode::Signal => {
-                kernel.process.signal(Signal::INT);
-                if self.vitals.has_helper.get() {
-                    kernel.wakes.begin();
-                }
-            }
-            InterruptMode::Message => {
-                let request = self.broker.compose("interrupt_request", &json!({}));
-                if let Err(error) = kernel.sender.send(Channel::Control, &request).await {
-                    debug!(%error, "the interrupt could not be sent");
-                }
-            }
-        }
-    }
-
-    /// See `wakes`.
-    async fn wake(&self, kernel: &mut Running) {
-        let request = self.broker.compose("kernel_info_request", &json!({}));
-        if let Err(error) = kernel.sender.send(Channel::Shell, &request).await {
-            debug!(%error, "the kernel could not be woken");
-        }
-    }
-
-    /// Ends the kernel: asks it, then SIGTERM, then SIGKILL. Its last words are still heard.
-    async fn stop(&self, kernel: Option<Box<Running>>, restart: bool) {
-        let Some(mut kernel) = kernel else {
-            return;
-        };
-        self.interrupt(&mut kernel).await;
-        let request = self
-            .broker
-            .compose("shutdown_request", &json!({"restart": restart}));
-        if let Err(error) = kernel.sender.send(Channel::Control, &request).await {
-            debug!(%error, "the kernel could not be asked to end");
-        }
-        let signals = [Some(Signal::TERM), Some(Signal::KILL), None];
-        for signal in signals {
-            if self.ends_within(&mut kernel, STOP_WITHIN / 2).await {
-                return;
-            }
-            if let Some(signal) = signal {
-                kernel.process.signal(signal);
-            }
-        }
-        warn!("the kernel did not end after SIGKILL");
-    }
-
-    async fn ends_within(&self, kernel: &mut Running, limit: Duration) -> bool {
-        let deadline = sleep(limit);
-        tokio::pin!(deadline);
-        loop {
-            tokio::select! {
-                _ = kernel.process.ended() => return true,
-                () = &mut deadline => return false,
-                Ok(received) = kernel.receiver.recv() => self.said(received),
-            }
-        }
-    }
-
     fn close(&self, ename: &str, phase: Phase) {
         let reason = match &phase {
             Phase::Dead(reason) => reason.clone(),
@@ -384,26 +330,10 @@ impl Lifecycle {
 
     fn close_with(&self, ename: &str, phase: Phase, reason: &str) {
         self.vitals.kernel_pid.set(None);
+        self.vitals.kernel_started.set(None);
         self.vitals.changed.notify_one();
         self.broker.close_epoch(phase, ename, reason);
     }
-}
-
-/// The sockets broke. Mostly since the process is about to end, which then tells why; one that lives on
-/// cannot be used any more.
-async fn lost(kernel: &mut Running, error: &str) -> Exit {
-    if let Ok(cause) = timeout(ENDS_ITSELF_WITHIN, kernel.process.ended()).await {
-        return died(kernel, &cause);
-    }
-    kernel.process.signal(Signal::KILL);
-    let cause = timeout(STOP_WITHIN, kernel.process.ended()).await;
-    debug!(?cause, "ended a kernel whose link was lost");
-    died(kernel, &format!("was ended: {error}"))
-}
-
-fn died(kernel: &Running, cause: &str) -> Exit {
-    let message = format!("the kernel {cause}");
-    Exit::Died(bring_up::died(message, kernel.process.stderr_tail()))
 }
 
 /// A failure as clients are told of it.

@@ -1,0 +1,202 @@
+//! The takeover of a kernel whose supervisor died: its requests are known again, and what nobody heard meanwhile is
+//! made good as far as it can be.
+//!
+//! Nobody knows what the kernel did while no supervisor listened. So it is asked something: when it has answered
+//! that, it has done all that it had been asked before, and what is still without a reply lost it.
+
+use std::rc::Rc;
+
+use bytes::Bytes;
+use jiff::Timestamp;
+use serde_json::json;
+use tracing::info;
+
+use super::requests::Pending;
+use super::state::error_content;
+use super::{Broker, Outbox, Phase, State, now};
+use crate::kernels::supervisor::journal::{Mark, RequestKey, Route};
+use crate::kernels::supervisor::ledger::{Asked, Ledger, Left, Note};
+use crate::kernels::supervisor::sessions::Holder;
+use crate::protocol::legacy;
+use crate::protocol::message::{Channel, HeaderPeek};
+
+/// What is asked to know how far the kernel is.
+pub(super) struct Probe {
+    id: String,
+    replied: bool,
+    idle: bool,
+    /// What it had been asked before.
+    requests: Vec<RequestKey>,
+}
+
+impl Broker {
+    /// From now on requests, the question and sessions are written down here.
+    pub fn keep(&self, ledger: Ledger) {
+        self.state.borrow_mut().ledger = ledger;
+    }
+
+    /// The sessions that an earlier supervisor had are known again; nobody is connected.
+    pub fn restore(&self, left: &Left) {
+        let mut state = self.state.borrow_mut();
+        for joined in &left.joined {
+            let holder = Holder {
+                identity: joined.identity.as_str().into(),
+                credential: joined.credential.as_str().into(),
+            };
+            state
+                .sessions
+                .restore(&joined.session.as_str().into(), &holder, now());
+        }
+    }
+
+    /// The kernel process of an earlier supervisor is ours, with what it had been asked.
+    pub fn adopt(&self, outbox: Outbox, left: &Left) {
+        let mut state = self.state.borrow_mut();
+        state.phase = Phase::Running;
+        state.outbox = Some(outbox);
+        let mut requests = Vec::new();
+        for asked in &left.asked {
+            requests.extend(state.take_in(asked));
+        }
+        state.ask_again(left);
+        let probe = state.composer.orphan("kernel_info_request", &json!({}));
+        let id = HeaderPeek::read(&probe.header).map(|peek| peek.msg_id.into_owned());
+        state.probe = id.map(|id| Probe {
+            id,
+            replied: false,
+            idle: false,
+            requests,
+        });
+        state.send(Channel::Shell, probe);
+        for (channel, message) in std::mem::take(&mut state.waiting) {
+            state.send(channel, message);
+        }
+        state.note_anew();
+        drop(state);
+        self.changed.notify_waiters();
+        self.crowd.notify_waiters();
+    }
+}
+
+impl Broker {
+    /// Requests of a kernel process that is gone: they are answered with its end.
+    pub fn take_in_all(&self, left: &Left) {
+        let mut state = self.state.borrow_mut();
+        for asked in &left.asked {
+            state.take_in(asked);
+        }
+    }
+}
+
+impl State {
+    /// Takes a request in; its key, when the kernel has it.
+    fn take_in(&mut self, asked: &Asked) -> Option<RequestKey> {
+        let channel = Channel::from_name(asked.channel.as_bytes())?;
+        let session: Rc<str> = asked.session.as_str().into();
+        let header = Bytes::from(asked.header.clone());
+        if asked.held {
+            let reason = "the supervisor of this kernel died before the kernel had this request";
+            let content = error_content("SupervisorDied", reason);
+            self.answer(&session, channel, &asked.msg_type, &header, &content);
+            return None;
+        }
+        let key: RequestKey = asked.request.as_str().into();
+        let subshell = HeaderPeek::read(&header)?;
+        let subshell = subshell.subshell_id.as_deref().map(str::to_owned);
+        let runs = channel == Channel::Shell && self.activity.running().is_none();
+        if runs {
+            self.activity
+                .busy(&key, &asked.msg_type, &header, Timestamp::now());
+        }
+        if channel == Channel::Shell && asked.msg_type == "execute_request" {
+            self.queues.entry(subshell.clone()).or_default().adopt(&key);
+            self.sessions.asked(&session, &key, &header);
+            let text = "[nb] the supervisor of this kernel died and another one took over; what the cell said \
+                        between is lost\n";
+            let content = json!({"name": "stderr", "text": text});
+            let note = self.composer.message("stream", header.clone(), &content);
+            self.append(Channel::Iopub, note, Route::Everyone, Mark::Plain);
+        }
+        let pending = Pending {
+            session,
+            channel,
+            msg_type: asked.msg_type.clone(),
+            bytes: header.len(),
+            header,
+            idle_seen: false,
+            stop_on_error: asked.stop_on_error,
+            silent: false,
+            held: false,
+        };
+        self.remember(RequestKey::clone(&key), pending);
+        // The probe goes to the main shell, and says nothing of the others.
+        (channel == Channel::Control || subshell.is_none()).then_some(key)
+    }
+
+    /// What the kernel had asked is asked again.
+    fn ask_again(&mut self, left: &Left) {
+        let Some(question) = &left.question else {
+            return;
+        };
+        let key: RequestKey = question.request.as_str().into();
+        let message = legacy::decode(&Bytes::from(question.message.clone()));
+        let (Ok((_, message)), Some(pending)) = (message, self.pending.get(&key)) else {
+            return;
+        };
+        let session = Rc::clone(&pending.session);
+        self.questions.ask(&key, &message, &session);
+        self.append(
+            Channel::Stdin,
+            message,
+            Route::Session(session),
+            Mark::Plain,
+        );
+    }
+
+    /// An answer to a message of our own: after that to the probe, and its idle, the kernel has done all that it had
+    /// been asked before.
+    pub(super) fn probe_said(&mut self, id: &str, is_reply: bool) {
+        let Some(probe) = self.probe.as_mut().filter(|probe| probe.id == id) else {
+            return;
+        };
+        probe.replied |= is_reply;
+        probe.idle |= !is_reply;
+        if !(probe.replied && probe.idle) {
+            return;
+        }
+        let requests = self.probe.take().map(|probe| probe.requests);
+        for key in requests.into_iter().flatten() {
+            self.make_good(&key);
+        }
+    }
+
+    /// The reply to this request was lost, if it has none yet.
+    fn make_good(&mut self, key: &RequestKey) {
+        let Some(pending) = self.pending.get(key) else {
+            return;
+        };
+        info!(request = &**key, "its reply was lost with the supervisor");
+        let (session, channel) = (Rc::clone(&pending.session), pending.channel);
+        let (msg_type, header) = (pending.msg_type.clone(), pending.header.clone());
+        let content = match msg_type.as_str() {
+            "execute_request" => json!({
+                "status": "ok", "execution_count": null, "payload": [], "user_expressions": {},
+            }),
+            _ => error_content(
+                "SupervisorDied",
+                "the reply was lost with the supervisor of this kernel",
+            ),
+        };
+        self.forget(key);
+        self.activity.idle(key, Timestamp::now());
+        if self.questions.over(key) {
+            self.ledger.write(&Note::Answered);
+        }
+        self.answer(&session, channel, &msg_type, &header, &content);
+        let subshell = None;
+        let queue = self.queues.get_mut(&subshell);
+        let actions = queue.map(|queue| queue.finished(key, false));
+        self.act(actions.unwrap_or_default());
+        self.forget_queue(&subshell);
+    }
+}
