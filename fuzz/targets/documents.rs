@@ -3,6 +3,7 @@
 
 use libfuzzer_sys::fuzz_target;
 use nb::kernels::contract::{Attach, Kernel, Start};
+use nb::kernels::supervisor::ledger::Left;
 use nb::magics::wire::{CellRequest, Last, Line};
 use nb::protocol::connection_file::ConnectionFile;
 use nb::protocol::kernelspec::KernelSpec;
@@ -25,6 +26,15 @@ fuzz_target!(|data: &[u8]| {
         b'm' => drop(from_slice::<Kernel>(data)),
         b'r' => drop(from_slice::<CellRequest>(data)),
         b'e' => drop(from_slice::<Last>(data)),
+        b'q' => {
+            let left = Left::of(data);
+            let lines = left.clone().notes().flat_map(|note| {
+                let mut line = serde_json::to_vec(&note).expect("our own");
+                line.push(b'\n');
+                line
+            });
+            assert_eq!(Left::of(&lines.collect::<Vec<_>>()), left);
+        }
         b'l' => {
             if let Ok(line) = from_slice::<Line>(data) {
                 assert_eq!(
