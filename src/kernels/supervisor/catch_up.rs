@@ -11,6 +11,16 @@ use bytes::Bytes;
 use super::journal::{Entry, RequestKey, Route, Seq};
 use crate::protocol::message::{Channel, HeaderPeek};
 
+/// What a page shows of a cell.
+const SHOWN: [&str; 6] = [
+    "stream",
+    "display_data",
+    "update_display_data",
+    "execute_result",
+    "error",
+    "clear_output",
+];
+
 /// The request whose answers a new session gets.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CatchUp {
@@ -25,6 +35,8 @@ pub struct CatchUp {
     pub takes_over: bool,
     /// The entry that says that the kernel has done with it, if it has.
     pub idle: Option<Seq>,
+    /// Only what a page shows of it.
+    pub shown_only: bool,
 }
 
 /// Which entries a session gets.
@@ -79,9 +91,13 @@ impl CatchUp {
             let parent = HeaderPeek::read(&message.parent_header);
             parent.is_some_and(|parent| super::journal::request_key(&parent) == self.request)
         };
-        let is_input = || {
-            HeaderPeek::read(&message.header).is_some_and(|peek| peek.msg_type == "execute_input")
+        let fits = || {
+            let header = HeaderPeek::read(&message.header);
+            header.is_some_and(|peek| match self.shown_only {
+                true => SHOWN.contains(&&*peek.msg_type),
+                false => peek.msg_type != "execute_input",
+            })
         };
-        channel != Channel::Stdin && is_of_it() && !is_input()
+        channel != Channel::Stdin && is_of_it() && fits()
     }
 }

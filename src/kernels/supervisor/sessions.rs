@@ -62,6 +62,8 @@ impl Access<'_> {
 struct Cell {
     request: RequestKey,
     header: Bytes,
+    /// What it said follows this entry, as long as all of it is there.
+    after: Option<Seq>,
     /// The entry that says that the kernel has done with it.
     idle: Option<Seq>,
 }
@@ -71,6 +73,7 @@ impl Cell {
         catch_up.takes_over.then(|| Self {
             request: RequestKey::clone(&catch_up.request),
             header: catch_up.header.clone(),
+            after: None,
             idle: catch_up.idle,
         })
     }
@@ -90,6 +93,8 @@ struct Session {
     /// Not yet told to the client.
     loss: Loss,
     cells: VecDeque<Cell>,
+    /// Whoever acknowledges for the client may lose what it has acknowledged.
+    is_lossy: bool,
 }
 
 impl Session {
@@ -102,7 +107,15 @@ impl Session {
             with_reply: is_same_user,
             takes_over: is_same_user && resumes,
             idle: cell.idle,
+            shown_only: false,
         }
+    }
+
+    /// The entries after this one may still be needed.
+    fn needs_after(&self) -> Seq {
+        let cell = self.cells.front().filter(|_| self.is_lossy);
+        let whole = cell.and_then(|cell| cell.after);
+        whole.map_or(self.cursor, |after| after.min(self.cursor))
     }
 
     fn acknowledge(&mut self, seq: Seq) {
@@ -171,6 +184,7 @@ impl Sessions {
             connection: None,
             since: now,
             loss: Loss::default(),
+            is_lossy: false,
         });
         let joined = Joined {
             share: session.share.clone(),
@@ -199,6 +213,7 @@ impl Sessions {
             since: now,
             loss: Loss::default(),
             cells: VecDeque::new(),
+            is_lossy: false,
         };
         self.sessions.insert(Rc::clone(id), session);
     }
@@ -242,14 +257,34 @@ impl Sessions {
         }
     }
 
-    /// The session has sent a cell.
-    pub fn asked(&mut self, id: &str, request: &RequestKey, header: &Bytes) {
+    /// What this session acknowledges may be lost behind whoever does it. From now on its cell that runs, or whose
+    /// end it has not acknowledged, stays whole; what of it was acknowledged already, as a share and what that
+    /// follows.
+    pub fn make_whole(&mut self, id: &str) -> Option<(Share, Seq)> {
+        let (id, _) = self.sessions.get_key_value(id)?;
+        let id = Rc::clone(id);
+        let session = self.sessions.get_mut(&id)?;
+        session.is_lossy = true;
+        let cell = session.cells.front()?;
+        let after = cell.after.filter(|after| *after < session.cursor)?;
+        let on = CatchUp {
+            after,
+            shown_only: true,
+            with_reply: true,
+            ..session.catch_up(cell, &session.holder, false)
+        };
+        Some((Share::new(&id, session.cursor, Some(on)), after))
+    }
+
+    /// The session has sent a cell; what comes of it follows the entry `after`.
+    pub fn asked(&mut self, id: &str, request: &RequestKey, header: &Bytes, after: Seq) {
         if let Some(session) = self.sessions.get_mut(id)
             && session.cells.len() < CELLS_MAX
         {
             session.cells.push_back(Cell {
                 request: RequestKey::clone(request),
                 header: header.clone(),
+                after: Some(after),
                 idle: None,
             });
         }
@@ -305,6 +340,9 @@ impl Sessions {
                 }
             }
             session.acknowledge(seq);
+            for cell in &mut session.cells {
+                cell.after = cell.after.filter(|after| *after >= seq);
+            }
         }
     }
 
@@ -334,9 +372,9 @@ impl Sessions {
         }
     }
 
-    /// Every session has acknowledged the entries up to this one; `None` when there is no session.
-    pub fn acknowledged_by_all(&self) -> Option<Seq> {
-        self.sessions.values().map(|session| session.cursor).min()
+    /// No session needs the entries up to this one; `None` when there is no session.
+    pub fn done_by_all(&self) -> Option<Seq> {
+        self.sessions.values().map(Session::needs_after).min()
     }
 
     /// How far the session `id` has acknowledged.

@@ -110,7 +110,8 @@ impl State {
         }
         if channel == Channel::Shell && asked.msg_type == "execute_request" {
             self.queues.entry(subshell.clone()).or_default().adopt(&key);
-            self.sessions.asked(&session, &key, &header);
+            let last = self.journal.last();
+            self.sessions.asked(&session, &key, &header, last);
             let text = "[nb] the supervisor of this kernel died and another one took over; what the cell said \
                         between is lost\n";
             let content = json!({"name": "stderr", "text": text});

@@ -21,6 +21,24 @@ impl Broker {
         self.enter(session, holder, false)
     }
 
+    /// As [`Broker::join`], for a client that has not all of what is acknowledged for it: what it saw of the cell
+    /// that runs, or whose end is not acknowledged, is taken from it and given whole.
+    pub fn join_whole(&self, session: &Rc<str>, holder: &Holder) -> Ticket {
+        let mut ticket = self.enter(session, holder, false);
+        let mut state = self.state.borrow_mut();
+        if let Some((share, after)) = state.sessions.make_whole(session) {
+            ticket.first = state.true_state(share.catch_up());
+            let header = share.catch_up().map(|cell| cell.header.clone());
+            ticket.clears = header.map(|header| {
+                // With the next output, so that nothing is taken that is not given again.
+                let content = json!({"wait": true});
+                plain(state.composer.message("clear_output", header, &content))
+            });
+            (ticket.share, ticket.after) = (share, after);
+        }
+        ticket
+    }
+
     /// As [`Broker::join`], for a client that looks for the cell that an earlier session of its user was
     /// watching, also when that has ended since.
     pub fn resume(&self, session: &Rc<str>, holder: &Holder) -> Ticket {
@@ -69,6 +87,7 @@ impl Broker {
             written,
             replay_until: last,
             first,
+            clears: None,
         }
     }
 

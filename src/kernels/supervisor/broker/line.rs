@@ -51,4 +51,6 @@ pub struct Ticket {
     pub replay_until: Seq,
     /// The kernel's true state, to be written before anything else; not part of the journal.
     pub first: Rc<Entry>,
+    /// What takes away what is repeated, to be written after that.
+    pub clears: Option<Rc<Entry>>,
 }

@@ -114,7 +114,8 @@ impl Broker {
             held: false,
         };
         if kind == Kind::Execute && channel == Channel::Shell && !is_silent(&message.content) {
-            state.sessions.asked(session, &key, &pending.header);
+            let last = state.journal.last();
+            state.sessions.asked(session, &key, &pending.header, last);
         }
         state.remember(RequestKey::clone(&key), pending);
         if channel == Channel::Control {

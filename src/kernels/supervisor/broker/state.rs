@@ -96,7 +96,7 @@ impl State {
         while let Some((seq, entry)) = self.journal.drop_oldest() {
             self.sessions.dropped(seq, &entry);
         }
-        if self.sessions.acknowledged_by_all().is_none() {
+        if self.sessions.done_by_all().is_none() {
             self.release();
         }
         for line in self.lines.values() {
@@ -106,7 +106,7 @@ impl State {
 
     pub(super) fn release(&mut self) {
         let last = self.journal.last();
-        let needed_after = self.sessions.acknowledged_by_all().unwrap_or(last);
+        let needed_after = self.sessions.done_by_all().unwrap_or(last);
         self.journal.release(needed_after);
     }
 }

@@ -131,9 +131,13 @@ pub(super) async fn serve<R, W>(
     R: AsyncRead + Unpin,
     W: AsyncWrite + Unpin,
 {
-    let ticket = match client.resumes {
-        true => broker.resume(&client.session, &client.holder),
-        false => broker.join(&client.session, &client.holder),
+    let ticket = if client.resumes {
+        broker.resume(&client.session, &client.holder)
+    } else if client.text_only && !client.unnamed {
+        // A stock jupyter_server acknowledges what its browser may not have.
+        broker.join_whole(&client.session, &client.holder)
+    } else {
+        broker.join(&client.session, &client.holder)
     };
     let is_legacy = client.framing == Framing::Legacy;
     let shared = Shared {

@@ -52,6 +52,9 @@ pub(super) async fn write<W: AsyncWrite + Unpin>(
     };
     let mut output = Output::default();
     encode(shared, None, &ticket.first, &mut output);
+    if let Some(clears) = &ticket.clears {
+        encode(shared, None, clears, &mut output);
+    }
     loop {
         let closing = shared.line.closing();
         if closing.is_some_and(|(code, _)| code != super::KERNEL_GONE) {

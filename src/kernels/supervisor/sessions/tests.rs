@@ -69,6 +69,7 @@ fn a_new_session_catches_up_on_one_request_however_often_its_line_breaks() {
         with_reply: true,
         takes_over: false,
         idle: None,
+        shown_only: false,
     };
     sessions.join(&a, &me, 1, 9, Some(catch_up.clone()), now);
     sessions.acknowledge("a", 1, 6);
@@ -115,7 +116,7 @@ fn sessions_that_stay_away_are_forgotten() {
     assert!(sessions.get("9").is_none() && sessions.get("10").is_some());
     sessions.expire(now + EXPIRES_AFTER * 2);
     assert_eq!(sessions.counts(), (0, 0));
-    assert_eq!(sessions.acknowledged_by_all(), None);
+    assert_eq!(sessions.done_by_all(), None);
 }
 
 #[test]
@@ -143,7 +144,7 @@ fn a_cell_is_caught_up_on_while_it_runs_and_once_it_is_over_by_who_resumes_it() 
     {
         let connection = connection as u64;
         sessions.join(&id.into(), &ada, connection, 10, None, now);
-        sessions.asked(id, cell, &Bytes::new());
+        sessions.asked(id, cell, &Bytes::new(), 10);
         sessions.leave(id, connection, at(connection));
     }
     let none = |_: &RequestKey| false;
@@ -170,4 +171,35 @@ fn a_cell_is_caught_up_on_while_it_runs_and_once_it_is_over_by_who_resumes_it() 
     sessions.acknowledge("third", 9, 30);
     sessions.leave("third", 9, at(6));
     assert_eq!(caught(&sessions, &ada, true, &none), None);
+}
+
+#[test]
+fn a_cell_of_a_lossy_session_stays_whole_until_its_end_is_acknowledged() {
+    let (mut sessions, now, ada) = (Sessions::default(), Instant::now(), holder("ada", "1"));
+    let (id, cell): (Rc<str>, RequestKey) = ("a".into(), "1".into());
+    sessions.join(&id, &ada, 1, 10, None, now);
+    assert!(sessions.make_whole("a").is_none());
+    sessions.asked("a", &cell, &Bytes::new(), 12);
+    sessions.acknowledge("a", 1, 20);
+    assert_eq!(sessions.done_by_all(), Some(12));
+    let (share, after) = sessions.make_whole("a").unwrap();
+    assert_eq!((after, share.catch_up().unwrap().shown_only), (12, true));
+    // Over, and not acknowledged.
+    sessions.done(&cell, 30);
+    assert!(sessions.make_whole("a").is_some());
+    sessions.acknowledge("a", 1, 30);
+    assert!(sessions.make_whole("a").is_none());
+    assert_eq!(sessions.done_by_all(), Some(30));
+    // Half a cell is not shown as a whole one.
+    sessions.asked("a", &"2".into(), &Bytes::new(), 31);
+    sessions.acknowledge("a", 1, 40);
+    let entry = Entry::new(
+        Channel::Iopub,
+        Message::empty(),
+        Route::Everyone,
+        Mark::Plain,
+    );
+    sessions.dropped(32, &entry);
+    assert!(sessions.make_whole("a").is_none());
+    assert_eq!(sessions.take_loss("a"), None);
 }
