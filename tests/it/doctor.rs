@@ -48,7 +48,7 @@ fn about<'a>(findings: &'a [Value], area: &str, subject: &str) -> &'a Value {
 
 #[tokio::test]
 async fn what_is_wrong_with_a_machine_is_told_with_its_fix() {
-    let gateway = Gateway::start("auto").await;
+    let mut gateway = Gateway::start("auto").await;
     for folder in ["data", "state"] {
         let folder = gateway.root().join(folder);
         fs::create_dir_all(&folder).unwrap();
@@ -77,6 +77,8 @@ async fn what_is_wrong_with_a_machine_is_told_with_its_fix() {
     let model = gateway.model(&kernel).await;
     let supervisor = model["nb"]["supervisor_pid"].as_i64().unwrap();
     let supervisor = Pid::from_raw(supervisor.try_into().unwrap()).unwrap();
+    // Or it would be taken over.
+    gateway.kill().await;
     kill_process(supervisor, Signal::KILL).unwrap();
     let stat = format!("/proc/{}/stat", supervisor.as_raw_nonzero());
     let is_gone = || fs::read_to_string(&stat).map_or(true, |stat| stat.contains(") Z "));
@@ -114,8 +116,8 @@ async fn what_is_wrong_with_a_machine_is_told_with_its_fix() {
             "kernel",
             &*kernel,
             "fault",
-            "killed supervisor",
-            "nb kernel list",
+            "lost its supervisor",
+            "nb serve",
         ),
     ] {
         let finding = about(&found, area, subject);

@@ -131,5 +131,7 @@ pub(super) enum SupervisorState {
     Silent(String),
     /// Nobody holds the kernel any more.
     Dead,
+    /// It has died, and another one is to take the kernel over.
+    Lost,
     Starting,
 }

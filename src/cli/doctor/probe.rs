@@ -222,7 +222,8 @@ async fn supervisors(runtime: &Path) -> Vec<Supervisor> {
             let state = match registry.standing(id) {
                 Standing::Missing => return None,
                 Standing::Starting => SupervisorState::Starting,
-                Standing::Abandoned | Standing::Orphaned => SupervisorState::Dead,
+                Standing::Abandoned => SupervisorState::Dead,
+                Standing::Orphaned => SupervisorState::Lost,
                 Standing::Held => {
                     let supervisor = client::Supervisor::new(registry.socket(id));
                     match supervisor.about(ANSWER_WITHIN).await {

@@ -379,6 +379,12 @@ fn supervisor(supervisor: &Supervisor) -> Finding {
             error,
             format!("`nb kernel stop {id}` ends what hangs"),
         ),
+        SupervisorState::Lost => fault(
+            "kernel",
+            id,
+            "has lost its supervisor",
+            "a gateway, which takes the kernel over within a second: `nb serve`",
+        ),
         SupervisorState::Dead => fault(
             "kernel",
             id,

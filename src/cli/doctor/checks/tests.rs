@@ -186,6 +186,11 @@ fn each_fault_is_told_with_its_fix() {
             "MemoryMax",
         ),
         (
+            |f| f.supervisors = vec![supervisor(SupervisorState::Lost)],
+            "lost its supervisor",
+            "nb serve",
+        ),
+        (
             |f| f.supervisors = vec![supervisor(SupervisorState::Dead)],
             "has left",
             "nb kernel list",
