@@ -156,17 +156,20 @@ fn without_colours(text: &str) -> String {
 
 /// A line from the terminal.
 async fn ask(prompt: &str, password: bool) -> Result<String, Error> {
+    let failed = |error: &dyn std::fmt::Display| {
+        Error::user(format!("the answer could not be read: {error}"))
+    };
+    // Before the prompt: what is typed once that is there is neither shown nor thrown away.
+    let hidden = password.then(Hidden::new).transpose();
+    let hidden = hidden.map_err(|error| failed(&error))?;
     // The prompt goes where results do not.
     put(&mut io::stderr(), prompt)?;
     let read = spawn_blocking(move || -> io::Result<String> {
-        let _hidden = password.then(Hidden::new).transpose()?;
+        let _hidden = hidden;
         let mut line = String::new();
         io::stdin().lock().read_line(&mut line)?;
         Ok(line.trim_end_matches(['\n', '\r']).to_owned())
     });
-    let failed = |error: &dyn std::fmt::Display| {
-        Error::user(format!("the answer could not be read: {error}"))
-    };
     let line = read.await.map_err(|error| failed(&error))?;
     if password {
         put(&mut io::stderr(), "\n")?;
