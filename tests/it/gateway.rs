@@ -125,11 +125,12 @@ impl Gateway {
         self.put_spec(manner, &json!({"argv": argv, "language": "peer"}));
     }
 
-    /// How much memory the supervisor of a kernel holds.
+    /// How much memory the supervisor of a kernel holds, without its program, of which a debug build maps some 20 MiB
+    /// that grow with every feature.
     pub(crate) async fn supervisor_kib(&self, kernel: &str) -> u64 {
         let about = self.supervisor(kernel, "/v1/about").await;
         let status = fs::read_to_string(format!("/proc/{}/status", about["pid"])).unwrap();
-        let rss = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let rss = status.lines().find_map(|line| line.strip_prefix("RssAnon:"));
         let kib = rss.unwrap().trim().trim_end_matches(" kB");
         kib.parse().unwrap()
     }

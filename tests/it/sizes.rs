@@ -7,7 +7,7 @@ use serde_json::json;
 use crate::gateway::Gateway;
 
 /// What a supervisor needs beside its journal and the message that it carries.
-const BESIDE_KIB: u64 = 32 * 1024;
+const BESIDE_KIB: u64 = 20 * 1024;
 const JOURNAL_BYTES: u64 = 32 << 20;
 const BURST: usize = 5000;
 
