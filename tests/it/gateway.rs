@@ -130,7 +130,9 @@ impl Gateway {
     pub(crate) async fn supervisor_kib(&self, kernel: &str) -> u64 {
         let about = self.supervisor(kernel, "/v1/about").await;
         let status = fs::read_to_string(format!("/proc/{}/status", about["pid"])).unwrap();
-        let rss = status.lines().find_map(|line| line.strip_prefix("RssAnon:"));
+        let rss = status
+            .lines()
+            .find_map(|line| line.strip_prefix("RssAnon:"));
         let kib = rss.unwrap().trim().trim_end_matches(" kB");
         kib.parse().unwrap()
     }
