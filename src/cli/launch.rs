@@ -2,6 +2,7 @@
 
 use std::env;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use jiff::{Span, SpanRelativeTo};
 
@@ -81,7 +82,16 @@ impl Launch {
         let (token, _) =
             gateway::find_token(self.token_file.as_deref(), variable.as_deref(), &state)?;
         let gateway = Gateway::new(url, Some(token.reveal()))?;
-        Ok(Place::Behind(gateway, self.spec.clone()))
+        let linger = Duration::from_millis(self.linger_ms(&config::load()?.settle()?.settings)?);
+        Ok(Place::Behind(gateway, self.spec.clone(), linger))
+    }
+
+    fn linger_ms(&self, config: &config::Settings) -> Result<u64, Error> {
+        match (self.die_with_client, self.linger) {
+            (true, _) => Ok(0),
+            (false, Some(linger)) => milliseconds(linger),
+            (false, None) => Ok(config.kernels.linger_ms),
+        }
     }
 
     fn here(&self) -> Result<Machine, Error> {
@@ -92,11 +102,7 @@ impl Launch {
         let places = Places::from_env()?;
         let runtime_dir = config.server.runtime_dir.as_deref();
         let registry = Registry::open(runtime_dir.unwrap_or(&places.runtime))?;
-        let linger_ms = match (self.die_with_client, self.linger) {
-            (true, _) => 0,
-            (false, Some(linger)) => milliseconds(linger)?,
-            (false, None) => config.kernels.linger_ms,
-        };
+        let linger_ms = self.linger_ms(&config)?;
         let search = SearchPath::from_env().and_own(places.data.join("kernels"));
         let here = env::current_dir()
             .map_err(|error| Error::user(format!("there is no current folder: {error}")))?;

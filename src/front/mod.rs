@@ -56,8 +56,8 @@ pub struct Settings {
 #[derive(Debug)]
 pub enum Place {
     Here(Box<Machine>),
-    /// Behind a gateway, of this kernelspec.
-    Behind(Gateway, String),
+    /// Behind a gateway, of this kernelspec; how long it lives on without a client.
+    Behind(Gateway, String, Duration),
 }
 
 /// The kernel of this front.
@@ -70,8 +70,8 @@ impl Kernel {
     async fn start(place: &Place, id: Uuid) -> Result<Self, Error> {
         match place {
             Place::Here(machine) => Local::start(machine, id).await.map(Self::Local),
-            Place::Behind(gateway, spec) => {
-                let started = remote::Remote::start(gateway, spec, id).await;
+            Place::Behind(gateway, spec, linger) => {
+                let started = remote::Remote::start(gateway, spec, *linger, id).await;
                 started.map(Self::Remote)
             }
         }

@@ -1,5 +1,7 @@
 //! A kernel behind a gateway: started by REST, reached by a WebSocket.
 
+use std::time::Duration;
+
 use hyper::{Method, StatusCode};
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -17,7 +19,12 @@ pub(super) struct Remote {
 
 impl Remote {
     /// Starts the kernel `id`, or restarts the one that has this id.
-    pub(super) async fn start(gateway: &Gateway, spec: &str, id: Uuid) -> Result<Self, Error> {
+    pub(super) async fn start(
+        gateway: &Gateway,
+        spec: &str,
+        linger: Duration,
+        id: Uuid,
+    ) -> Result<Self, Error> {
         let remote = Self {
             gateway: gateway.clone(),
             id: id.to_string(),
@@ -28,6 +35,12 @@ impl Remote {
             .map(|(name, value)| (name, value.into()))
             .collect();
         env.insert("KERNEL_ID".to_owned(), remote.id.clone().into());
+        // A line that is broken is no client that is gone.
+        let linger = linger.max(super::session::MENDED_WITHIN);
+        env.insert(
+            "KERNEL_LINGER".to_owned(),
+            linger.as_secs_f64().to_string().into(),
+        );
         let body = json!({"name": spec, "env": env});
         let answer = gateway
             .ask_long(Method::POST, "/api/kernels", &body)

@@ -24,7 +24,7 @@ use crate::protocol::message::{Channel, HeaderPeek, Message};
 pub(super) const INTERRUPTS_MAX: usize = 16;
 
 /// How long a lost line is tried to be mended.
-const MENDED_WITHIN: Duration = Duration::from_secs(300);
+pub(super) const MENDED_WITHIN: Duration = Duration::from_secs(300);
 
 /// The first pause between two attempts, which doubles up to the longest.
 const PAUSE: Duration = Duration::from_millis(50);

@@ -140,7 +140,7 @@ impl Planner {
             cull,
             owner: whose.owner,
             started_by: whose.started_by,
-            linger_ms: None,
+            linger_ms: wishes.linger_ms,
         })
     }
 
@@ -171,6 +171,7 @@ pub struct Wishes {
     folder: Option<String>,
     launch_timeout_ms: Option<u64>,
     cull_idle_s: Option<u64>,
+    linger_ms: Option<u64>,
     /// All of them, for the kernel.
     env: BTreeMap<String, String>,
 }
@@ -226,12 +227,21 @@ impl Wishes {
             }
             None => None,
         };
+        let linger_ms = match env.get("KERNEL_LINGER") {
+            Some(text) => Some(milliseconds(text).ok_or_else(|| {
+                bad(format!(
+                    "KERNEL_LINGER {text:?} is no number of seconds over zero"
+                ))
+            })?),
+            None => None,
+        };
         let folder = env.get("KERNEL_WORKING_DIR");
         Ok(Self {
             id,
             folder: folder.filter(|folder| !folder.is_empty()).cloned(),
             launch_timeout_ms,
             cull_idle_s,
+            linger_ms,
             env,
         })
     }

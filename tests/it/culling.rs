@@ -55,3 +55,17 @@ async fn clients_of_a_kernel_that_is_culled_are_told() {
     assert_eq!((code, state.as_str()), (1000, "dead"));
     assert!(told.contains("not used for 1 s"), "{told}");
 }
+
+#[tokio::test]
+async fn a_kernel_ends_when_it_has_been_alone_for_as_long_as_was_asked_for() {
+    let gateway = gateway("").await;
+    let body = r#"{"name":"instant","env":{"KERNEL_LINGER":"0.5"}}"#;
+    let kernel = gateway.kernel(body).await;
+    let mut client = gateway.connect(&kernel, "a").await;
+    assert_eq!(client.run("here").await.text, "here");
+    let path = format!("/api/kernels/{kernel}");
+    drop(client);
+    while gateway.rest("GET", &path, "").await.0 != 404 {
+        tokio::task::yield_now().await;
+    }
+}

@@ -204,6 +204,25 @@ async fn nbclient_runs_notebooks_behind_a_gateway() {
     home.passes("interrupts").await;
 }
 
+/// The kernel there lives on for a while when the front is killed, as one of this machine does.
+#[tokio::test]
+async fn a_kernel_behind_a_gateway_lingers_too() {
+    let home = Home::new(&[]).await;
+    let url = format!("http://127.0.0.1:{}", home.gateway.port);
+    home.install(&["--gateway", &url, "--linger", "2h"]).await;
+    let (mut client, _stdout, known) = home.starts("kept").await;
+    let known: Value = serde_json::from_str(&known).unwrap();
+    let kernels = home.kernels().await;
+    let id = kernels[0]["id"].as_str().unwrap();
+    let start = home.root().join("run/kernels").join(id).join("start.json");
+    let start: Value = serde_json::from_slice(&fs::read(start).unwrap()).unwrap();
+    assert_eq!(start["linger_ms"], 7_200_000);
+    home.gateway.delete(id).await;
+    client.start_kill().unwrap();
+    client.wait().await.unwrap();
+    gone("the front ends", &known["front"]).await;
+}
+
 #[tokio::test]
 async fn papermill_runs_a_notebook_with_parameters() {
     let home = Home::new(&[]).await;

@@ -82,6 +82,7 @@ fn what_cannot_be_is_refused() {
     for pair in [
         ("KERNEL_ID", "x"),
         ("KERNEL_ID", "00000000-0000-4000-8000-00000000000A"),
+        ("KERNEL_LINGER", "0"),
         ("KERNEL_LAUNCH_TIMEOUT", "soon"),
         ("KERNEL_LAUNCH_TIMEOUT", "-1"),
         ("KERNEL_LAUNCH_TIMEOUT", "NaN"),

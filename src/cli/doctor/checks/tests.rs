@@ -86,7 +86,7 @@ fn a_machine_on_which_all_is_well_has_nothing_to_tell() {
 #[test]
 fn each_fault_is_told_with_its_fix() {
     type Change = fn(&mut Facts);
-    let faults: [(Change, &str, &str); 20] = [
+    let faults: [(Change, &str, &str); 21] = [
         (
             |f| f.configuration = Err("there is no setting x".to_owned()),
             "no setting x",
