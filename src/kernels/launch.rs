@@ -4,19 +4,16 @@
 //! start whose asker goes away leaves nothing behind. Knows nothing of what is started: that is
 //! all in `contract::Start`.
 
+mod process;
+
 use std::any::Any;
-use std::env;
-use std::ffi::OsString;
-use std::fs::{File, OpenOptions};
-use std::io::{self, Read, Seek, SeekFrom, Write};
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use std::io::{self, Write};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
-use tokio::process::{Child, ChildStdout, Command};
+use tokio::process::{Child, ChildStdout};
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 use tokio::task::spawn_blocking;
@@ -26,7 +23,7 @@ use uuid::Uuid;
 
 use super::contract::{self, Announcement, Start, StartFailure, StartFailureKind};
 use super::registry::{Registry, Standing, parse_id};
-use crate::config::{self, LogFormat};
+use crate::config::LogFormat;
 
 /// The setting by whose variable a supervisor is told how to log.
 pub const LOG_FORMAT: &str = "server.log_format";
@@ -37,18 +34,8 @@ const SLACK: Duration = Duration::from_secs(10);
 /// How long a supervisor that was asked to end may take until it is killed: it ends its kernel first.
 const END_WITHIN: Duration = Duration::from_secs(15);
 
-/// glibc gives what a large message took back to the system. By itself it raises the first bound to the largest
-/// block that was ever freed, 32 MiB at most, and keeps twice as much.
-const MEMORY: [(&str, &str); 2] = [
-    ("MALLOC_MMAP_THRESHOLD_", "1048576"),
-    ("MALLOC_TRIM_THRESHOLD_", "4194304"),
-];
-
 /// A longer announcement is refused.
 const ANNOUNCEMENT_BYTES_MAX: u64 = 64 * 1024;
-
-/// How much of the end of a supervisor's log is shown when it says nothing else.
-const LOG_TAIL_BYTES: u64 = 4096;
 
 /// Why there is no kernel.
 #[derive(Debug, thiserror::Error)]
@@ -197,7 +184,9 @@ impl Launcher {
     pub async fn adopt(&self, id: Uuid) -> Result<(), LaunchError> {
         let machine =
             |error| LaunchError::Machine(format!("no supervisor could be started: {error}"));
-        let (child, stdout) = self.spawn(&self.registry.folder(id)).map_err(machine)?;
+        let (child, stdout) =
+            process::spawn(&self.program, self.log_format, &self.registry.folder(id))
+                .map_err(machine)?;
         let announced = timeout(SLACK, announcement(stdout)).await;
         reap(child, id);
         match announced {
@@ -221,7 +210,7 @@ impl Launcher {
         let id = parse_id(&start.kernel_id)
             .ok_or_else(|| LaunchError::Machine("the kernel's id is no UUID".to_owned()))?;
         let folder = self.prepare(id, start, quota).await?;
-        let (child, stdout) = match self.spawn(&folder) {
+        let (child, stdout) = match process::spawn(&self.program, self.log_format, &folder) {
             Ok(spawned) => spawned,
             Err(error) => {
                 self.remove(id).await;
@@ -255,7 +244,7 @@ impl Launcher {
                 return Err(LaunchError::Ended);
             }
             Ok(None) => {
-                let tail = log_tail(folder.join(contract::file::LOG)).await;
+                let tail = process::log_tail(folder.join(contract::file::LOG)).await;
                 self.undo(id, child).await;
                 self.remove(id).await;
                 return Err(LaunchError::Failed(StartFailure {
@@ -298,7 +287,7 @@ impl Launcher {
                 return Ok(Err(LaunchError::Quota(full)));
             }
             let folder = registry.create(id)?;
-            private_file(&folder.join(contract::file::START))
+            process::private_file(&folder.join(contract::file::START))
                 .and_then(|mut file| file.write_all(&json))
                 .inspect_err(|_| drop(registry.remove(id)))?;
             Ok::<_, io::Error>(Ok(folder))
@@ -311,25 +300,6 @@ impl Launcher {
             Ok(Err(error)) => Err(machine(error)),
             Err(error) => Err(machine(io::Error::other(error))),
         }
-    }
-
-    /// The supervisor has a process group of its own: what ends the gateway's group spares it.
-    fn spawn(&self, folder: &Path) -> io::Result<(Child, ChildStdout)> {
-        let mut child = Command::new(&self.program)
-            .arg("supervise")
-            .arg(folder)
-            .env_clear()
-            .envs(env::vars_os().filter(|(name, _)| is_for_supervisors(name)))
-            .env(config::variable(LOG_FORMAT), self.log_format.name())
-            .envs(MEMORY)
-            .current_dir("/")
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(private_file(&folder.join(contract::file::LOG))?)
-            .process_group(0)
-            .spawn()?;
-        let stdout = child.stdout.take().ok_or(io::ErrorKind::BrokenPipe)?;
-        Ok((child, stdout))
     }
 
     async fn remove(&self, id: Uuid) {
@@ -389,63 +359,4 @@ fn reap(mut child: Child, id: Uuid) {
             Err(error) => tracing::warn!(kernel = %id, %error, "its supervisor was lost"),
         }
     });
-}
-
-/// The environment that a supervisor itself runs in; the kernel's comes with the start. A list of
-/// what is passed on, so that no secret can be forgotten.
-fn is_for_supervisors(name: &OsString) -> bool {
-    const NAMES: [&str; 11] = [
-        "PATH",
-        "HOME",
-        "USER",
-        "LOGNAME",
-        "LANG",
-        "TZ",
-        "TMPDIR",
-        "NB_LOG",
-        "NB_RUNTIME_DIR",
-        "NB_STATE_DIR",
-        "NB_DATA_DIR",
-    ];
-    name.to_str().is_some_and(|name| {
-        NAMES.contains(&name) || name.starts_with("LC_") || name.starts_with("XDG_")
-    })
-}
-
-fn private_file(path: &Path) -> io::Result<File> {
-    OpenOptions::new()
-        .create(true)
-        .append(true)
-        .mode(0o600)
-        .open(path)
-}
-
-async fn log_tail(path: PathBuf) -> String {
-    let read = move || -> io::Result<String> {
-        let mut file = File::open(path)?;
-        let length = file.metadata()?.len();
-        file.seek(SeekFrom::Start(length.saturating_sub(LOG_TAIL_BYTES)))?;
-        let mut bytes = Vec::new();
-        file.take(LOG_TAIL_BYTES).read_to_end(&mut bytes)?;
-        Ok(String::from_utf8_lossy(&bytes).trim().to_owned())
-    };
-    match spawn_blocking(read).await {
-        Ok(Ok(tail)) => tail,
-        Ok(Err(_)) | Err(_) => String::new(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn supervisors_get_no_secret() {
-        for name in ["PATH", "LC_ALL", "XDG_STATE_HOME"] {
-            assert!(is_for_supervisors(&name.into()), "{name}");
-        }
-        for name in ["NB_TOKEN", "JPY_PARENT_PID", "AWS_SECRET_ACCESS_KEY"] {
-            assert!(!is_for_supervisors(&name.into()), "{name}");
-        }
-    }
 }

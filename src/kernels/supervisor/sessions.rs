@@ -4,6 +4,8 @@
 //! with the same id goes on at the cursor. Not to be confused with notebook sessions, Jupyter's REST
 //! objects.
 
+mod session;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -13,6 +15,8 @@ use serde::Serialize;
 
 use super::catch_up::{CatchUp, Share};
 use super::journal::{Entry, RequestKey, Seq};
+pub use session::{Access, ConnectionId, Holder, Loss};
+use session::{Cell, Session};
 
 /// A session without a connection is forgotten after this time.
 pub const EXPIRES_AFTER: Duration = Duration::from_secs(24 * 60 * 60);
@@ -22,110 +26,6 @@ pub const AWAY_MAX: usize = 256;
 
 /// So many cells of a session are remembered until it has all of what they said.
 const CELLS_MAX: usize = 64;
-
-/// Names one connection; a session has at most one, the newest.
-pub type ConnectionId = u64;
-
-/// What a session missed for good.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Loss {
-    pub messages: u64,
-    pub bytes: u64,
-}
-
-/// Who a client is.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Holder {
-    pub identity: Rc<str>,
-    /// Names the credential that it came with.
-    pub credential: Rc<str>,
-}
-
-/// Whose access ends.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Access<'a> {
-    Identity(&'a str),
-    Credential(&'a str),
-}
-
-impl Access<'_> {
-    fn is_of(self, holder: &Holder) -> bool {
-        match self {
-            Self::Identity(name) => *holder.identity == *name,
-            Self::Credential(name) => *holder.credential == *name,
-        }
-    }
-}
-
-/// A cell that a session has sent, until it has acknowledged its end.
-#[derive(Debug)]
-struct Cell {
-    request: RequestKey,
-    header: Bytes,
-    /// What it said follows this entry, as long as all of it is there.
-    after: Option<Seq>,
-    /// The entry that says that the kernel has done with it.
-    idle: Option<Seq>,
-}
-
-impl Cell {
-    fn taken_over(catch_up: &CatchUp) -> Option<Self> {
-        catch_up.takes_over.then(|| Self {
-            request: RequestKey::clone(&catch_up.request),
-            header: catch_up.header.clone(),
-            after: None,
-            idle: catch_up.idle,
-        })
-    }
-}
-
-#[derive(Debug)]
-struct Session {
-    holder: Holder,
-    share: Share,
-    /// Acknowledged up to here; moved by acknowledgement alone.
-    cursor: Seq,
-    /// Written to it up to here, acknowledged or not.
-    written: Seq,
-    connection: Option<ConnectionId>,
-    /// When the last connection went; while there is one, when it came.
-    since: Instant,
-    /// Not yet told to the client.
-    loss: Loss,
-    cells: VecDeque<Cell>,
-    /// Whoever acknowledges for the client may lose what it has acknowledged.
-    is_lossy: bool,
-}
-
-impl Session {
-    fn catch_up(&self, cell: &Cell, holder: &Holder, resumes: bool) -> CatchUp {
-        let is_same_user = self.holder.identity == holder.identity;
-        CatchUp {
-            request: RequestKey::clone(&cell.request),
-            header: cell.header.clone(),
-            after: self.cursor,
-            with_reply: is_same_user,
-            takes_over: is_same_user && resumes,
-            idle: cell.idle,
-            shown_only: false,
-        }
-    }
-
-    /// The entries after this one may still be needed.
-    fn needs_after(&self) -> Seq {
-        let cell = self.cells.front().filter(|_| self.is_lossy);
-        let whole = cell.and_then(|cell| cell.after);
-        whole.map_or(self.cursor, |after| after.min(self.cursor))
-    }
-
-    fn acknowledge(&mut self, seq: Seq) {
-        self.cursor = self.cursor.max(seq);
-        let is_over = |cell: &Cell| cell.idle.is_some_and(|idle| idle <= self.cursor);
-        while self.cells.front().is_some_and(is_over) {
-            self.cells.pop_front();
-        }
-    }
-}
 
 /// How a connection starts.
 #[derive(Debug, PartialEq, Eq)]

@@ -9,7 +9,6 @@ use bytes::Bytes;
 use serde_json::{Value, json};
 use tracing::debug;
 
-use super::ours::Work;
 use super::{Broker, State};
 use crate::kernels::supervisor::journal::{Mark, RequestKey, Route};
 use crate::protocol::message::{Channel, Message};
@@ -60,10 +59,7 @@ impl State {
         let Some((source, cursor)) = place(&message.content) else {
             return false;
         };
-        let Some((takeover, runner)) = &self.ours.takeover else {
-            return false;
-        };
-        if !takeover.knows(&source, cursor) {
+        if !self.knows(&source, cursor) {
             return false;
         }
         let hint = Hint {
@@ -72,11 +68,11 @@ impl State {
             cursor,
             key: RequestKey::clone(key),
         };
-        if runner.send(Work::Hint(hint)).is_err() {
-            return false;
+        let is_given = self.give_hint(hint);
+        if is_given {
+            self.tell_busy(key, &message.header);
         }
-        self.tell_busy(key, &message.header);
-        true
+        is_given
     }
 
     fn tell_busy(&mut self, key: &RequestKey, header: &Bytes) {

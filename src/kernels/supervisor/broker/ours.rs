@@ -83,7 +83,7 @@ struct Hidden {
 /// What the state keeps of our cells.
 #[derive(Default)]
 pub(super) struct Ours {
-    pub(super) takeover: Option<(Box<dyn Takeover>, mpsc::UnboundedSender<Work>)>,
+    takeover: Option<(Box<dyn Takeover>, mpsc::UnboundedSender<Work>)>,
     running: Vec<(RequestKey, Rc<Interrupt>)>,
     questions: Vec<(Rc<str>, oneshot::Sender<String>)>,
     hidden: HashMap<String, Hidden>,
@@ -236,6 +236,18 @@ impl State {
         // Every magic has one: most cells need not be looked at further.
         content.contains(&b'%').then_some(())?;
         takeover.claim(field(content, "code")?.as_str()?)
+    }
+
+    /// Whether what stands at this cursor is ours.
+    pub(super) fn knows(&self, source: &str, cursor: usize) -> bool {
+        let takeover = self.ours.takeover.as_ref();
+        takeover.is_some_and(|(takeover, _)| takeover.knows(source, cursor))
+    }
+
+    /// Gives a question to the magics; false when they are not there any more.
+    pub(super) fn give_hint(&self, hint: Hint) -> bool {
+        let takeover = self.ours.takeover.as_ref();
+        takeover.is_some_and(|(_, runner)| runner.send(Work::Hint(hint)).is_ok())
     }
 
     pub(super) fn run_ours(&mut self, request: Request) {
