@@ -19,10 +19,14 @@ export const settings = (baseUrl, token, isLegacy = false) => ServerConnection.m
 // the largest output as JSON.
 export async function run(kernel, code, { answer, onText = () => {} } = {}) {
   const future = kernel.requestExecute({ code, allow_stdin: answer !== undefined });
-  let text = '', largest = 0;
+  let text = '', largest = 0, clears = false;
   future.onIOPub = ({ header, content }) => {
     largest = Math.max(largest, JSON.stringify(content).length);
-    if (header.msg_type === 'stream') onText(text += content.text);
+    if (header.msg_type === 'clear_output') content.wait ? clears = true : text = '';
+    if (header.msg_type !== 'stream') return;
+    if (clears) text = '';
+    clears = false;
+    onText(text += content.text);
   };
   future.onStdin = ({ header }) => kernel.sendInputReply({ status: 'ok', value: answer }, header);
   const reply = await future.done;
