@@ -82,6 +82,8 @@ async fn replies_and_questions_go_to_their_own_session() {
     let kernel = gateway.kernel("{}").await;
     let mut asker = gateway.connect(&kernel, "asker").await;
     let mut other = gateway.connect(&kernel, "other").await;
+    // One that came while the cell runs would be caught up on it, reply included.
+    other.arrived().await;
     let asked = asker.submit("print(input('name?'))").await;
     assert_eq!(asker.outcome(&asked, "Ada").await.text, "Ada\n");
     let own = other.submit("print('own')").await;

@@ -26,8 +26,9 @@ class Deno(Patient, jupyter_kernel_test.KernelTests):
     kernel_name = "nb-deno"
     language_name = "typescript"
     file_extension = ".ts"
-    code_hello_world = "console.log('hello, world')"
-    code_stderr = "console.error('oops')"
+    # Deno publishes what is printed from a task of its own, which the idle of a short cell can overtake.
+    code_hello_world = "console.log('hello, world'); await new Promise(done => setTimeout(done, 500))"
+    code_stderr = "console.error('oops'); await new Promise(done => setTimeout(done, 500))"
     completion_samples = [{"text": "Math.hyp", "matches": {"hypot"}}]
     complete_code_samples = ["1 + 1"]
     incomplete_code_samples = ["function f() {"]
