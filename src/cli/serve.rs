@@ -1,22 +1,24 @@
 //! `nb serve`.
 
+mod entry;
+
 use std::env;
 use std::io::{self, Write};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::process::ExitCode;
 
 use clap::ValueEnum as _;
-use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
+use self::entry::Wanted;
 use super::output;
-use crate::config::{self, Handover, LogFormat, Places, Settled};
+use crate::config::{self, Handover, LogFormat, OnStop, Places, Settled};
 use crate::env::default_python;
 use crate::error::Error;
-use crate::gateway::{self, Listener, Settings, Sock, TokenFile};
+use crate::gateway::{self, Door, Settings, TokenFile};
 use crate::kernels::kernelspecs::SearchPath;
 use crate::kernels::launch::Launcher;
 use crate::kernels::registry::Registry;
@@ -29,8 +31,8 @@ use crate::kernels::registry::Registry;
 /// Each setting comes from its flag, else from its variable, else from the file that NB_CONFIG names,
 /// else from nb/nb.toml in XDG_CONFIG_HOME (~/.config) or /etc/nb/nb.toml.
 ///
-/// Ctrl-C or SIGTERM ends the gateway within five seconds, a second one at once. Its kernels live on,
-/// and the next gateway finds them.
+/// Ctrl-C or SIGTERM ends the gateway within five seconds, a second one at once. Its kernels live on unless
+/// --on-stop says otherwise, and the next gateway finds them.
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "NB_LOG sets what is logged to stderr: error, warn, info, debug, or as RUST_LOG. \
@@ -60,6 +62,12 @@ pub(super) struct Serve {
     /// How a client's connection reaches its kernel [env: NB_SERVER_HANDOVER] [default: auto]
     #[arg(long)]
     handover: Option<Handover>,
+    /// What becomes of the kernels when the gateway is told to end [env: NB_SERVER_ON_STOP] [default: keep]
+    #[arg(long)]
+    on_stop: Option<OnStop>,
+    /// Takes the place of the gateway that listens there: gets its sockets, so that nobody is refused meanwhile
+    #[arg(long)]
+    takeover: bool,
     /// Prints all settings as a file that could be used, each with where it comes from
     #[arg(long)]
     print_config: bool,
@@ -95,10 +103,12 @@ impl Serve {
         )?;
         let runtime_dir = config.server.runtime_dir.as_deref();
         let registry = Registry::open(runtime_dir.unwrap_or(&places.runtime))?;
-        let place = match &config.server.sock {
-            Some(sock) => Place::Sock(sock.clone()),
-            None => Place::Address(SocketAddr::new(config.server.ip, config.server.port)),
+        let wanted = Wanted {
+            at: entry::at(&config.server)?,
+            passed: gateway::passed_sockets()?,
+            takeover: self.takeover,
         };
+        let door = Door::open(registry.runtime())?;
         let shown = is_ours.then(|| token.reveal().to_owned());
         let settings = Settings {
             token,
@@ -114,7 +124,7 @@ impl Serve {
             config,
         };
         let runtime = super::runtime()?;
-        let outcome = runtime.block_on(serve(place, settings, shown.as_deref()));
+        let outcome = runtime.block_on(serve(wanted, settings, door, shown.as_deref()));
         // What blocks on a file system must not keep us from ending.
         runtime.shutdown_background();
         outcome
@@ -138,41 +148,22 @@ impl Serve {
             .and_then(|handover| handover.to_possible_value());
         let handover = handover.map(|value| value.get_name().to_owned());
         layers.add_flag("server.handover", "handover", handover);
+        let on_stop = self.on_stop.and_then(|on_stop| on_stop.to_possible_value());
+        let on_stop = on_stop.map(|value| value.get_name().to_owned());
+        layers.add_flag("server.on_stop", "on-stop", on_stop);
         layers.settle()
     }
 }
 
-/// Where clients are to find the gateway.
-enum Place {
-    Address(SocketAddr),
-    Sock(PathBuf),
-}
-
-impl Place {
-    /// Listens there; with the address that a client here would use.
-    async fn listen(self) -> Result<(Listener, String), Error> {
-        let address = match self {
-            Self::Address(address) => address,
-            Self::Sock(path) => {
-                let sock = Sock::bind(&path)?;
-                let url = sock.url();
-                return Ok((sock.into(), url));
-            }
-        };
-        let failed = |error: io::Error| {
-            Error::user(format!(
-                "{address} cannot be listened on: {error}; choose another with --ip and --port"
-            ))
-        };
-        let listener = TcpListener::bind(address).await.map_err(failed)?;
-        let url = url(listener.local_addr().map_err(failed)?);
-        Ok((listener.into(), url))
-    }
-}
-
-async fn serve(place: Place, settings: Settings, shown_token: Option<&str>) -> Result<(), Error> {
+async fn serve(
+    wanted: Wanted,
+    settings: Settings,
+    door: Door,
+    shown_token: Option<&str>,
+) -> Result<(), Error> {
     let mut signals = Signals::listen()?;
-    let (listener, url) = place.listen().await?;
+    let on_stop = settings.config.server.on_stop;
+    let (entry, url) = wanted.open(&door).await?;
     let line = match shown_token {
         Some(token) => format!("{url}/?token={token}"),
         None => format!("{url}/"),
@@ -182,10 +173,13 @@ async fn serve(place: Place, settings: Settings, shown_token: Option<&str>) -> R
         tracing::debug!(%error, "the address was not printed");
     }
     let end = CancellationToken::new();
-    let mut serving = pin!(gateway::serve(listener, settings, end.cancelled()));
+    let mut serving = pin!(gateway::serve(entry, settings, door, end.cancelled()));
     tokio::select! {
         served = &mut serving => return served,
-        name = signals.next() => tracing::info!("ends by {name}; kernels live on"),
+        name = signals.next() => match on_stop {
+            OnStop::Keep => tracing::info!("ends by {name}; kernels live on"),
+            OnStop::End => tracing::info!("ends by {name}, and its kernels with it"),
+        },
     }
     end.cancel();
     tokio::select! {
@@ -220,17 +214,6 @@ impl Signals {
     }
 }
 
-/// Where a client on this machine finds us.
-fn url(mut address: SocketAddr) -> String {
-    if address.ip().is_unspecified() {
-        address.set_ip(match address.ip() {
-            IpAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
-            IpAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
-        });
-    }
-    format!("http://{address}")
-}
-
 fn root(given: Option<&Path>) -> Result<PathBuf, Error> {
     let root = given.unwrap_or(Path::new("."));
     match root.canonicalize() {
@@ -240,18 +223,5 @@ fn root(given: Option<&Path>) -> Result<PathBuf, Error> {
             "the root folder {} cannot be used: {error}",
             root.display()
         ))),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_url_is_one_that_can_be_opened_here() {
-        let address = |text: &str| text.parse().unwrap();
-        assert_eq!(url(address("0.0.0.0:80")), "http://127.0.0.1:80");
-        assert_eq!(url(address("[::]:80")), "http://[::1]:80");
-        assert_eq!(url(address("10.0.0.1:80")), "http://10.0.0.1:80");
     }
 }

@@ -86,6 +86,11 @@ pub(super) const KEYS: &[Key] = &[
         Integer,
         "how long requests may take when the gateway ends",
     ),
+    key(
+        "server.on_stop",
+        Text,
+        "keep, or end: what becomes of kernels when the gateway is told to end",
+    ),
     key("auth.token_file", Text, "a file that holds the token"),
     key(
         "auth.users_allowed",

@@ -363,6 +363,7 @@ mod tests {
             ("server.ip", _) => "\"127.0.0.1\"",
             ("server.handover", _) => "\"never\"",
             ("server.log_format", _) => "\"json\"",
+            ("server.on_stop", _) => "\"end\"",
             (_, Kind::Integer) => "3",
             (_, Kind::Boolean) => "true",
             (_, Kind::Text) => "\"/x\"",

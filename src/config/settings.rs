@@ -41,6 +41,7 @@ pub struct Server {
     pub log_level: String,
     pub list_deadline_ms: u64,
     pub drain_ms: u64,
+    pub on_stop: OnStop,
 }
 
 impl Default for Server {
@@ -58,6 +59,7 @@ impl Default for Server {
             log_level: "info".to_owned(),
             list_deadline_ms: 100,
             drain_ms: 5_000,
+            on_stop: OnStop::default(),
         }
     }
 }
@@ -81,6 +83,17 @@ impl LogFormat {
             Self::Json => "json",
         }
     }
+}
+
+/// What becomes of kernels when the gateway is told to end.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "snake_case")]
+pub enum OnStop {
+    /// They live on.
+    #[default]
+    Keep,
+    /// They end too.
+    End,
 }
 
 /// How client connections reach their supervisor.

@@ -2,6 +2,7 @@
 //!
 //! Owns the tasks that the end has to wait for and knows nothing of what they do.
 
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use tokio::time::timeout;
@@ -12,6 +13,8 @@ use tokio_util::task::TaskTracker;
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Drain {
     asked: CancellationToken,
+    /// Told with the end.
+    patience: Arc<OnceLock<Duration>>,
     over: CancellationToken,
     tasks: TaskTracker,
 }
@@ -25,13 +28,15 @@ impl Drain {
         });
     }
 
-    /// Waits until the end is asked for.
-    pub(crate) async fn asked(&self) {
+    /// Waits until the end is asked for: for how long to wait then for what was only about to begin.
+    pub(crate) async fn asked(&self) -> Duration {
         self.asked.cancelled().await;
+        self.patience.get().copied().unwrap_or_default()
     }
 
     /// Asks for the end; returns when nothing is under way any more, `grace` later at the latest.
-    pub(crate) async fn run(&self, grace: Duration) {
+    pub(crate) async fn run(&self, patience: Duration, grace: Duration) {
+        self.patience.get_or_init(|| patience);
         self.asked.cancel();
         self.tasks.close();
         if timeout(grace, self.tasks.wait()).await.is_err() {
@@ -55,10 +60,10 @@ mod tests {
         let (done, was_done) = oneshot::channel();
         let asked = drain.clone();
         drain.spawn(async move {
-            asked.asked().await;
+            assert_eq!(asked.asked().await, LONG);
             done.send(()).unwrap();
         });
-        timeout(LONG, drain.run(LONG)).await.unwrap();
+        timeout(LONG, drain.run(LONG, LONG)).await.unwrap();
         was_done.await.unwrap();
     }
 
@@ -70,7 +75,9 @@ mod tests {
             let _held = held;
             std::future::pending().await
         });
-        timeout(LONG, drain.run(Duration::ZERO)).await.unwrap();
+        timeout(LONG, drain.run(LONG, Duration::ZERO))
+            .await
+            .unwrap();
         assert!(dropped.await.is_err());
     }
 }

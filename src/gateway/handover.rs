@@ -6,6 +6,7 @@
 use std::io::{self, IoSlice};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, OwnedFd};
+use std::pin::pin;
 use std::time::Duration;
 
 use futures_util::future::{self, select};
@@ -26,16 +27,16 @@ use crate::kernels::contract::{Attach, AttachMode, LEFT_BYTES_MAX};
 const STEP_DEADLINE: Duration = Duration::from_secs(10);
 
 /// How long one direction of a spliced connection goes on after the other has ended.
-const LINGER: Duration = Duration::from_secs(5);
+const LINGER: Duration = Duration::from_secs(3);
 
 /// Between the two ends of a spliced connection, each way.
 const SPLICE_BUFFER_BYTES: usize = 64 * 1024;
 
 /// Waits until the client has its 101, then gives the connection away.
 ///
-/// A spliced connection ends at once when the gateway is asked to, without a close frame: one can be
-/// sent between two frames only, and where they begin and end is not known here. Clients take a
-/// connection that just ends for one that is worth another try, as they do 1012.
+/// A spliced connection ends when the gateway does. Nothing is said to the client by us, since one can speak
+/// between two frames only, and where they begin and end is not known here: its supervisor hears that no more
+/// comes and says goodbye with 1012.
 ///
 /// `attach.left` is filled in here: only now it is known what the client sent early.
 pub(crate) async fn hand_over(
@@ -130,25 +131,27 @@ async fn splice(
         to_client.write_all(&attachment.early).await
     })
     .await?;
-    let up = std::pin::pin!(carry(from_client, to_supervisor));
-    let down = std::pin::pin!(carry(from_supervisor, to_client));
-    let both = async {
-        match select(up, down).await {
-            future::Either::Left((outcome, down)) => outcome.and(linger(down).await),
-            future::Either::Right((outcome, up)) => outcome.and(linger(up).await),
+    let up = async {
+        tokio::select! {
+            outcome = carry(from_client, &mut to_supervisor) => outcome?,
+            _ = drain.asked() => {}
         }
+        to_supervisor.shutdown().await
     };
-    tokio::select! {
-        outcome = both => outcome,
-        () = drain.asked() => Ok(()),
+    let down = async {
+        carry(from_supervisor, &mut to_client).await?;
+        to_client.shutdown().await
+    };
+    match select(pin!(up), pin!(down)).await {
+        future::Either::Left((outcome, down)) => outcome.and(linger(down).await),
+        future::Either::Right((outcome, up)) => outcome.and(linger(up).await),
     }
 }
 
-/// Carries one direction to its end, and says at the other end that it is over.
-async fn carry(from: impl AsyncRead + Unpin, mut to: impl AsyncWrite + Unpin) -> io::Result<()> {
+/// Carries one direction to its end.
+async fn carry(from: impl AsyncRead + Unpin, to: &mut (impl AsyncWrite + Unpin)) -> io::Result<()> {
     let mut from = BufReader::with_capacity(SPLICE_BUFFER_BYTES, from);
-    copy_buf(&mut from, &mut to).await?;
-    to.shutdown().await
+    copy_buf(&mut from, to).await.map(drop)
 }
 
 async fn linger(rest: impl Future<Output = io::Result<()>>) -> io::Result<()> {

@@ -1,17 +1,19 @@
-//! What clients connect to: an address, or a Unix socket.
+//! What clients connect to: addresses and Unix sockets, made here or given by somebody else.
 //!
-//! The socket is 0600 and only our own user and root get past the accept, whatever became of its mode: it
-//! is one more lock, and no credential. Owns the socket's file from its making to its end.
+//! A Unix socket is 0600 and only our own user and root get past the accept, whatever became of its mode: it
+//! is one more lock, and no credential. Owns the socket's file until the socket is another's.
 
 use std::fmt;
 use std::fs::{self, File, Permissions};
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener as StdTcpListener};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
-use std::os::unix::net::UnixStream as StdUnixStream;
+use std::os::unix::net::{UnixListener as StdUnixListener, UnixStream as StdUnixStream};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::FlockOperation;
+use serde::{Deserialize, Serialize};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio_util::either::Either;
 use uuid::Uuid;
@@ -29,6 +31,53 @@ pub(crate) type Stream = Either<TcpStream, UnixStream>;
 pub enum Listener {
     Tcp(TcpListener),
     Unix(Sock),
+}
+
+/// The place of a [`Listener`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum At {
+    Tcp(SocketAddr),
+    /// From the root.
+    Unix(PathBuf),
+}
+
+impl At {
+    /// The address that a client on this machine uses, for a Unix socket as tools for such write it.
+    pub fn url(&self) -> String {
+        let path = match self {
+            Self::Tcp(address) => {
+                let mut address = *address;
+                if address.ip().is_unspecified() {
+                    address.set_ip(match address.ip() {
+                        IpAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
+                        IpAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
+                    });
+                }
+                return format!("http://{address}");
+            }
+            Self::Unix(path) => path,
+        };
+        let mut url = "http+unix://".to_owned();
+        for byte in path.as_os_str().as_encoded_bytes() {
+            match byte {
+                b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'.' | b'-' | b'_' => {
+                    url.push(char::from(*byte));
+                }
+                byte => url.push_str(&format!("%{byte:02X}")),
+            }
+        }
+        url
+    }
+}
+
+impl fmt::Display for At {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(address) => address.fmt(f),
+            Self::Unix(path) => path.display().fmt(f),
+        }
+    }
 }
 
 /// Where a request comes from.
@@ -61,6 +110,58 @@ impl From<Sock> for Listener {
 }
 
 impl Listener {
+    /// One that another process has made and that is ours from now on, its file included.
+    pub(crate) fn given(descriptor: OwnedFd, at: At) -> io::Result<Self> {
+        let mut listener = Self::lent(descriptor)?;
+        if let (Self::Unix(sock), At::Unix(path)) = (&mut listener, at) {
+            let metadata = fs::symlink_metadata(&path).ok();
+            sock.file = metadata.map(|metadata| (metadata.dev(), metadata.ino()));
+            sock.path = path;
+        }
+        Ok(listener)
+    }
+
+    /// One that another process has made, and whose file is that one's affair.
+    pub fn lent(descriptor: OwnedFd) -> io::Result<Self> {
+        use rustix::net::{AddressFamily, sockopt};
+        if !sockopt::socket_acceptconn(&descriptor)? {
+            return Err(io::Error::other("it is not listened on"));
+        }
+        match sockopt::socket_domain(&descriptor)? {
+            AddressFamily::INET | AddressFamily::INET6 => {
+                let listener = StdTcpListener::from(descriptor);
+                listener.set_nonblocking(true)?;
+                TcpListener::from_std(listener).map(Self::Tcp)
+            }
+            AddressFamily::UNIX => {
+                let listener = StdUnixListener::from(descriptor);
+                listener.set_nonblocking(true)?;
+                let path = listener.local_addr()?.as_pathname().map(Path::to_owned);
+                Ok(Self::Unix(Sock {
+                    listener: UnixListener::from_std(listener)?,
+                    path: path.ok_or_else(|| io::Error::other("it has no path"))?,
+                    file: None,
+                }))
+            }
+            _ => Err(io::Error::other("it is neither of TCP nor a Unix socket")),
+        }
+    }
+
+    /// Where it is.
+    pub fn at(&self) -> io::Result<At> {
+        match self {
+            Self::Tcp(listener) => listener.local_addr().map(At::Tcp),
+            Self::Unix(sock) => Ok(At::Unix(sock.path.clone())),
+        }
+    }
+
+    /// Lets the socket's file be, when this ends: it is another's.
+    pub(crate) fn leave_file(&mut self) {
+        if let Self::Unix(sock) = self {
+            sock.file = None;
+        }
+    }
+
     /// The next connection; of others than our user and root none comes.
     pub(crate) async fn accept(&self) -> io::Result<(Stream, Peer)> {
         let sock = match self {
@@ -82,7 +183,17 @@ impl Listener {
     }
 }
 
-fn may_connect(uid: u32, own: u32) -> bool {
+impl AsFd for Listener {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Self::Tcp(listener) => listener.as_fd(),
+            Self::Unix(sock) => sock.listener.as_fd(),
+        }
+    }
+}
+
+/// Whether a process of the user `uid` is listened to.
+pub(crate) fn may_connect(uid: u32, own: u32) -> bool {
     uid == own || uid == 0
 }
 
@@ -91,8 +202,8 @@ fn may_connect(uid: u32, own: u32) -> bool {
 pub struct Sock {
     listener: UnixListener,
     path: PathBuf,
-    /// Device and inode: what has the name by then may be another's.
-    file: (u64, u64),
+    /// Device and inode: what has the name by then may be another's. Nothing when the file is not ours.
+    file: Option<(u64, u64)>,
 }
 
 impl Sock {
@@ -128,33 +239,20 @@ impl Sock {
             drop(fs::remove_file(&beside));
             unusable(&error)
         })?;
-        let file = (metadata.dev(), metadata.ino());
+        let file = Some((metadata.dev(), metadata.ino()));
         Ok(Self {
             listener,
             path,
             file,
         })
     }
-
-    /// Its address as tools for such sockets write it.
-    pub fn url(&self) -> String {
-        let mut url = "http+unix://".to_owned();
-        for byte in self.path.as_os_str().as_encoded_bytes() {
-            match byte {
-                b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'.' | b'-' | b'_' => {
-                    url.push(char::from(*byte));
-                }
-                byte => url.push_str(&format!("%{byte:02X}")),
-            }
-        }
-        url
-    }
 }
 
 impl Drop for Sock {
     fn drop(&mut self) {
         let metadata = fs::symlink_metadata(&self.path);
-        if metadata.is_ok_and(|metadata| (metadata.dev(), metadata.ino()) == self.file)
+        let ours = |file| metadata.is_ok_and(|metadata| (metadata.dev(), metadata.ino()) == file);
+        if self.file.is_some_and(ours)
             && let Err(error) = fs::remove_file(&self.path)
         {
             tracing::warn!(%error, "the socket's file stays");
@@ -187,7 +285,8 @@ mod tests {
         let path = folder.path().join("nb sock");
         let sock = Sock::bind(&path).unwrap();
         assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
-        assert!(sock.url().ends_with("%2Fnb%20sock"), "{}", sock.url());
+        let url = At::Unix(path.clone()).url();
+        assert!(url.ends_with("%2Fnb%20sock"), "{url}");
         let live = Sock::bind(&path).unwrap_err().message;
         assert!(live.contains("another process listens"), "{live}");
         drop(sock);
@@ -206,6 +305,31 @@ mod tests {
         let long = folder.path().join("x".repeat(120));
         assert!(Sock::bind(&long).is_err());
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[tokio::test]
+    async fn the_file_of_a_socket_is_its_last_owners() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("sock");
+        let mut old = Listener::from(Sock::bind(&path).unwrap());
+        let descriptor = old.as_fd().try_clone_to_owned().unwrap();
+        let new = Listener::given(descriptor, old.at().unwrap()).unwrap();
+        let lent = Listener::lent(new.as_fd().try_clone_to_owned().unwrap()).unwrap();
+        old.leave_file();
+        drop((old, lent));
+        assert!(path.exists());
+        drop(new);
+        assert!(!path.exists());
+        let connected = StdUnixStream::pair().unwrap().0;
+        assert!(Listener::lent(connected.into()).is_err());
+    }
+
+    #[test]
+    fn the_url_is_one_that_can_be_opened_here() {
+        let url = |text: &str| At::Tcp(text.parse().unwrap()).url();
+        assert_eq!(url("0.0.0.0:80"), "http://127.0.0.1:80");
+        assert_eq!(url("[::]:80"), "http://[::1]:80");
+        assert_eq!(url("10.0.0.1:80"), "http://10.0.0.1:80");
     }
 
     #[test]

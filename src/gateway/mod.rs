@@ -9,8 +9,10 @@
 //! supervisors, so it can be killed, replaced and run twice.
 //!
 //! When it is told to end it takes no more connections, ends those that carry spliced bytes, and
-//! gives requests some time. Connections that were handed over are not its own.
+//! gives requests some time. Connections that were handed over are not its own. When another gateway takes it
+//! over, it ends likewise, and what is under way may take as long as it takes.
 
+mod activation;
 mod audit;
 mod auth;
 mod drain;
@@ -31,6 +33,8 @@ pub mod query;
 mod routes;
 mod server;
 mod start;
+mod stop;
+mod takeover;
 #[cfg(test)]
 mod tests;
 mod token;
@@ -44,11 +48,13 @@ use std::time::Duration;
 use jiff::Timestamp;
 use tokio::time::timeout;
 
-pub use listen::{Listener, Sock};
+pub use activation::passed_sockets;
+pub use listen::{At, Listener, Sock};
+pub use takeover::{Door, Taken, Takeover, take_over};
 pub use token::{Token, find as find_token};
 pub use tokens::{NamedToken, TokenFile};
 
-use crate::config;
+use crate::config::{self, OnStop};
 use crate::error::Error;
 use crate::kernels::adopter;
 use crate::kernels::catalog::Catalog;
@@ -61,6 +67,12 @@ use crate::kernels::registry::Registry;
 
 /// How long it may take then to undo the starts that were cut off.
 const UNDO_WITHIN: Duration = Duration::from_secs(3);
+
+/// How long a connection without a request may take to send one when another gateway goes on.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// What one that was taken over may take beyond the longest start.
+const TAKEN_GRACE: Duration = Duration::from_secs(30);
 
 /// What a gateway is made of.
 #[derive(Debug)]
@@ -128,30 +140,82 @@ impl Gateway {
     }
 }
 
-/// Serves on `listener` until `end`; returns when what was under way then is done, or was cut off.
+/// Where connections come in, and from whom that was taken.
+#[derive(Debug)]
+pub enum Entry {
+    Own(Listener),
+    /// Of a service manager, which goes on listening when we end.
+    Lent(Vec<Listener>),
+    Taken(Taken),
+}
+
+impl<T: Into<Listener>> From<T> for Entry {
+    fn from(listener: T) -> Self {
+        Self::Own(listener.into())
+    }
+}
+
+/// What a gateway ends of.
+enum Why {
+    /// A signal.
+    Asked,
+    /// Another gateway serves where it did: its pid, where it is known.
+    TakenOver(Option<i32>),
+}
+
+/// Serves at `entry` until `end`, or until another gateway has taken it by `door`; returns when what was under way then
+/// is done, or was cut off.
 pub async fn serve(
-    listener: impl Into<Listener>,
+    entry: impl Into<Entry>,
     settings: Settings,
+    door: Door,
     end: impl Future<Output = ()>,
 ) -> Result<(), Error> {
     let gateway = Arc::new(Gateway::new(settings)?);
     let router = routes::router(&gateway);
-    let listener = listener.into();
-    tokio::select! {
-        () = server::serve(&listener, router, gateway.config.server.handover, &gateway.drain) => {}
-        () = adopter::look_after(&gateway.registry, &gateway.launcher) => {}
-        () = end => {}
-    }
+    let entry = entry.into();
+    let is_lent = matches!(entry, Entry::Lent(_));
+    let mut listeners = match entry {
+        Entry::Own(listener) => vec![listener],
+        Entry::Lent(listeners) => listeners,
+        // From here on nothing can fail.
+        Entry::Taken(taken) => taken.confirm().await,
+    };
+    let handover = gateway.config.server.handover;
+    let why = tokio::select! {
+        never = server::serve(&listeners, router, handover, &gateway.drain) => match never {},
+        never = adopter::look_after(&gateway.registry, &gateway.launcher) => match never {},
+        taker = door.taken(&listeners) => Why::TakenOver(taker),
+        () = end => Why::Asked,
+    };
+    let has_neighbours = door.has_neighbours();
     // Nobody is to find us any more.
-    drop(listener);
-    let grace = Duration::from_millis(gateway.config.server.drain_ms);
-    gateway.drain.run(grace).await;
+    drop(door);
+    if let Why::TakenOver(taker) = why {
+        tracing::info!(taker, "taken over by another process; ends");
+        listeners.iter_mut().for_each(Listener::leave_file);
+    }
+    drop(listeners);
+    let server = &gateway.config.server;
+    let (patience, grace) = match why {
+        Why::TakenOver(_) => {
+            let start = Duration::from_millis(gateway.config.kernels.launch_timeout_ms_max);
+            (PATIENCE, start.saturating_add(TAKEN_GRACE))
+        }
+        // Who has connected to us a moment ago is answered, where others would be.
+        Why::Asked if is_lent => (PATIENCE, Duration::from_millis(server.drain_ms)),
+        Why::Asked => (Duration::ZERO, Duration::from_millis(server.drain_ms)),
+    };
+    gateway.drain.run(patience, grace).await;
     // The starts that were cut off.
     if timeout(UNDO_WITHIN, gateway.launcher.settled())
         .await
         .is_err()
     {
         tracing::warn!("a kernel that nobody knows of may stay");
+    }
+    if matches!(why, Why::Asked) && !has_neighbours && server.on_stop == OnStop::End {
+        gateway.end_kernels().await;
     }
     Ok(())
 }

@@ -3,12 +3,15 @@
 //! Its own loop rather than axum's, for the deadline on headers, the limit on connections and the
 //! plain stream type that the handover wants.
 
+use std::convert::Infallible;
+use std::future::pending;
 use std::io;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use futures_util::future::join_all;
 use hyper::Request;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
@@ -16,7 +19,8 @@ use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use rustix::process::{Resource, getrlimit};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::time::timeout;
 
 use super::drain::Drain;
 use super::listen::{Listener, Peer, Stream};
@@ -44,10 +48,23 @@ pub(crate) struct Place {
 }
 
 /// Serves until the future is dropped; connections that it has then go on until `drain` ends them.
-pub(crate) async fn serve(listener: &Listener, router: Router, handover: Handover, drain: &Drain) {
+pub(crate) async fn serve(
+    listeners: &[Listener],
+    router: Router,
+    handover: Handover,
+    drain: &Drain,
+) -> Infallible {
     let connections = Arc::new(Semaphore::new(connections_max(handover)));
+    let all = listeners
+        .iter()
+        .map(|listener| accept(listener, &connections, &router, drain));
+    join_all(all).await;
+    pending().await
+}
+
+async fn accept(listener: &Listener, connections: &Arc<Semaphore>, router: &Router, drain: &Drain) {
     // It is never closed.
-    while let Ok(permit) = Arc::clone(&connections).acquire_owned().await {
+    while let Ok(permit) = Arc::clone(connections).acquire_owned().await {
         match listener.accept().await {
             Ok((stream, peer)) => {
                 let (router, asked) = (router.clone(), drain.clone());
@@ -88,11 +105,18 @@ async fn connection(
     drain: &Drain,
 ) -> io::Result<()> {
     let router = TowerToHyperService::new(router);
-    let service = service_fn(move |mut request: Request<Incoming>| {
+    let (under_way, mut requests) = watch::channel(0_usize);
+    let service = service_fn(|mut request: Request<Incoming>| {
         request.extensions_mut().insert(peer);
         request.extensions_mut().insert(place.clone());
         path_token::take(&mut request);
-        router.call(request)
+        let (answer, under_way) = (router.call(request), &under_way);
+        under_way.send_modify(|requests| *requests += 1);
+        async move {
+            let answer = answer.await;
+            under_way.send_modify(|requests| *requests -= 1);
+            answer
+        }
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -103,9 +127,20 @@ async fn connection(
     let mut connection = pin!(connection);
     let ended = tokio::select! {
         ended = &mut connection => ended,
-        () = drain.asked() => {
-            connection.as_mut().graceful_shutdown();
-            connection.await
+        patience = drain.asked() => {
+            let request = timeout(patience, requests.wait_for(|requests| *requests > 0));
+            let ended = tokio::select! {
+                ended = &mut connection => Some(ended),
+                // It is the last one.
+                _ = request => None,
+            };
+            match ended {
+                Some(ended) => ended,
+                None => {
+                    connection.as_mut().graceful_shutdown();
+                    connection.await
+                }
+            }
         }
     };
     ended.map_err(io::Error::other)

@@ -3,6 +3,7 @@
 //! Any number of these may run on one machine: the lock on a kernel's folder decides who gets it.
 
 use std::collections::HashMap;
+use std::convert::Infallible;
 use std::time::Duration;
 
 use tokio::task::spawn_blocking;
@@ -19,7 +20,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(250);
 const ATTEMPTS_MAX: u32 = 5;
 
 /// Looks for as long as it is polled.
-pub async fn look_after(registry: &Registry, launcher: &Launcher) {
+pub async fn look_after(registry: &Registry, launcher: &Launcher) -> Infallible {
     let mut attempts: HashMap<Uuid, u32> = HashMap::new();
     loop {
         let folders = registry.clone();

@@ -68,6 +68,11 @@ impl Registry {
         }
     }
 
+    /// The runtime folder itself.
+    pub fn runtime(&self) -> &Path {
+        self.kernels.parent().unwrap_or(&self.kernels)
+    }
+
     /// A kernel's folder; it may not exist.
     pub fn folder(&self, id: Uuid) -> PathBuf {
         self.kernels.join(id.hyphenated().to_string())
@@ -104,6 +109,19 @@ impl Registry {
             Some(owned.owner)
         };
         Ok(self.ids()?.into_iter().filter_map(owner).collect())
+    }
+
+    /// Whether a kernel ends by itself when its client has gone: one of `nb launch`.
+    pub fn goes_with_its_client(&self, id: Uuid) -> bool {
+        #[derive(Deserialize)]
+        struct Lingers {
+            #[serde(default)]
+            linger_ms: Option<u64>,
+        }
+        let start = File::open(self.folder(id).join(contract::file::START));
+        let lingers =
+            start.map(|start| serde_json::from_reader::<_, Lingers>(BufReader::new(start)));
+        matches!(lingers, Ok(Ok(Lingers { linger_ms: Some(_) })))
     }
 
     /// All kernels that have a folder.

@@ -52,7 +52,8 @@ impl Gateway {
         let python = project("target/test-env");
         assert!(python.join("bin/python").exists(), "run cargo xtask setup");
         symlink(python, environments.join("default")).unwrap();
-        let (child, port) = spawn(folder.path(), handover, descriptors, None).await;
+        let (child, port) =
+            spawn(folder.path(), handover, descriptors, None, &["--port", "0"]).await;
         Self {
             child,
             port,
@@ -85,7 +86,19 @@ impl Gateway {
 
     async fn replace_with(&mut self, log: Option<(&str, &Path)>) {
         let folder = self.folder.path();
-        (self.child, self.port) = spawn(folder, self.handover, self.descriptors, log).await;
+        let any = &["--port", "0"];
+        (self.child, self.port) = spawn(folder, self.handover, self.descriptors, log, any).await;
+    }
+
+    /// Another gateway on the same folders, with these arguments; it ends when it is dropped.
+    pub(crate) async fn beside(&self, arguments: &[&str]) -> (Child, u16) {
+        let folder = self.folder.path();
+        spawn(folder, self.handover, self.descriptors, None, arguments).await
+    }
+
+    /// Lets another one be the gateway of this test; the one before.
+    pub(crate) fn succeed(&mut self, child: Child) -> Child {
+        std::mem::replace(&mut self.child, child)
     }
 
     /// `kill -9`, and nobody in its place yet.
@@ -279,6 +292,7 @@ async fn spawn(
     handover: &str,
     descriptors: u32,
     log: Option<(&str, &Path)>,
+    arguments: &[&str],
 ) -> (Child, u16) {
     let stderr = log.map_or(Stdio::inherit(), |(_, file)| {
         fs::File::create(file).unwrap().into()
@@ -286,17 +300,11 @@ async fn spawn(
     let mut child = Command::new("/bin/sh")
         .args(["-c", &format!("ulimit -n {descriptors}; exec \"$@\""), "sh"])
         .arg(env!("CARGO_BIN_EXE_nb"))
-        .args([
-            "serve",
-            "--port",
-            "0",
-            "--handover",
-            handover,
-            "--runtime-dir",
-        ])
+        .args(["serve", "--handover", handover, "--runtime-dir"])
         .arg(folder.join("run"))
         .arg("--root")
         .arg(folder)
+        .args(arguments)
         .env_clear()
         .env("PATH", std::env::var_os("PATH").unwrap())
         .env("HOME", folder)

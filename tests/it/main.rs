@@ -32,6 +32,8 @@ mod starts;
 mod structured_logs;
 mod supervisor;
 mod survival;
+mod takeover;
 mod text_frames;
+mod two_gateways;
 mod up;
 mod wire;

@@ -3,8 +3,8 @@
 //! Owns the raw HTTP of these tests, which ordinary clients would not let one write.
 
 mod bad_input;
-mod drain;
-mod endings;
+pub(crate) mod drain;
+pub(crate) mod endings;
 mod generated;
 mod shape;
 
@@ -21,19 +21,19 @@ use crate::gateway::{Gateway, LIMIT, TOKEN};
 
 /// What was answered.
 #[derive(Debug)]
-struct Reply {
-    status: u16,
+pub(crate) struct Reply {
+    pub(crate) status: u16,
     /// In lower case.
     head: String,
     body: Vec<u8>,
 }
 
 impl Reply {
-    fn json(&self) -> Value {
+    pub(crate) fn json(&self) -> Value {
         serde_json::from_slice(&self.body).unwrap_or_default()
     }
 
-    fn header(&self, name: &str) -> Option<&str> {
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
         self.head
             .lines()
             .filter_map(|line| line.split_once(": "))
@@ -54,7 +54,7 @@ impl Reply {
 }
 
 /// Sends these bytes and reads until the other side closes.
-async fn send(port: u16, bytes: &[u8]) -> Reply {
+pub(crate) async fn send(port: u16, bytes: &[u8]) -> Reply {
     let exchange = async {
         let mut stream = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
         // One that has seen enough closes before it has read all.
@@ -68,7 +68,7 @@ async fn send(port: u16, bytes: &[u8]) -> Reply {
 }
 
 /// Reads one answer of a connection that may stay open.
-async fn receive(stream: &mut TcpStream) -> Reply {
+pub(crate) async fn receive(stream: &mut TcpStream) -> Reply {
     let mut answer = Vec::new();
     while !answer.ends_with(b"\r\n\r\n") {
         answer.push(stream.read_u8().await.unwrap());
@@ -92,7 +92,7 @@ fn reply(answer: &[u8]) -> Reply {
 }
 
 /// A request as clients send it: JSON is claimed even of an empty body.
-fn request(method: &str, path: &str, credential: &str, body: &str) -> Vec<u8> {
+pub(crate) fn request(method: &str, path: &str, credential: &str, body: &str) -> Vec<u8> {
     format!(
         "{method} {path} HTTP/1.1\r\nHost: localhost\r\n{credential}Connection: close\r\n\
          Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
@@ -101,7 +101,7 @@ fn request(method: &str, path: &str, credential: &str, body: &str) -> Vec<u8> {
     .into_bytes()
 }
 
-async fn ask(gateway: &Gateway, method: &str, path: &str, body: &str) -> Reply {
+pub(crate) async fn ask(gateway: &Gateway, method: &str, path: &str, body: &str) -> Reply {
     let credential = format!("Authorization: token {TOKEN}\r\n");
     send(gateway.port, &request(method, path, &credential, body)).await
 }

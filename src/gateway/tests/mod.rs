@@ -23,7 +23,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 use tokio::net::{TcpListener, TcpStream};
 
-use super::{Settings, Token, TokenFile, serve};
+use super::{Door, Settings, Token, TokenFile, serve};
 use crate::config::{self, Handover};
 use crate::kernels::kernelspecs::SearchPath;
 use crate::kernels::launch::Launcher;
@@ -87,7 +87,8 @@ impl Front {
         };
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        tokio::spawn(serve(listener, settings, pending()));
+        let door = Door::open(registry.runtime()).unwrap();
+        tokio::spawn(serve(listener, settings, door, pending()));
         Self {
             address,
             registry,

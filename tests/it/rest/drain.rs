@@ -29,7 +29,12 @@ async fn closed(gateway: &Gateway) {
 
 /// Waits until the gateway's process has ended.
 async fn ended(gateway: &Gateway) {
-    let stat = format!("/proc/{}/stat", gateway.pid());
+    process_ended(gateway.pid()).await;
+}
+
+/// Waits until a process has ended.
+pub(crate) async fn process_ended(pid: u32) {
+    let stat = format!("/proc/{pid}/stat");
     wait_for("the end of the gateway", || {
         let stat = fs::read_to_string(&stat).unwrap_or_default();
         let state = stat.rsplit(") ").next().unwrap_or_default();

@@ -8,7 +8,7 @@ use super::*;
 use crate::gateway::wait_for;
 
 /// Starts of this kernelspec take until their deadline of a minute; the kernel's pid is in the file `pid`.
-pub(super) const ENDLESS: &str = "echo $$ >pid; exec sleep 600";
+pub(crate) const ENDLESS: &str = "echo $$ >pid; exec sleep 600";
 
 pub(super) fn body(route: &str, spec: &str) -> String {
     match route {
@@ -19,7 +19,7 @@ pub(super) fn body(route: &str, spec: &str) -> String {
 }
 
 /// Sends a POST and does not wait for its answer.
-pub(super) async fn post(gateway: &Gateway, route: &str, body: &str) -> TcpStream {
+pub(crate) async fn post(gateway: &Gateway, route: &str, body: &str) -> TcpStream {
     let credential = format!("Authorization: token {TOKEN}\r\n");
     let mut stream = TcpStream::connect(("127.0.0.1", gateway.port))
         .await
@@ -40,7 +40,7 @@ pub(super) async fn no_kernel(gateway: &Gateway) {
 }
 
 /// Waits for the process of the spec [`ENDLESS`].
-pub(super) async fn process(gateway: &Gateway) -> PathBuf {
+pub(crate) async fn process(gateway: &Gateway) -> PathBuf {
     let file = gateway.root().join("pid");
     let pid = wait_for("a kernel process", || {
         let text = fs::read_to_string(&file).ok()?;

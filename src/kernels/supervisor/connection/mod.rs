@@ -32,6 +32,10 @@ use encodings::{Encodings, Place};
 /// The close code that is sent only after everything else.
 const KERNEL_GONE: u16 = 1000;
 
+/// To a client from whom no more comes, without a goodbye: it is gone, or a gateway that ends is in between,
+/// which lets this pass.
+const COME_BACK: u16 = 1012;
+
 /// What answers a goodbye without a code.
 const NORMAL: u16 = 1000;
 
@@ -164,7 +168,7 @@ pub(super) async fn serve<R, W>(
     tokio::select! {
         ended = read(&shared, &mut reader, left, common.message_bytes_max) => {
             debug!(session = %shared.session, ?ended, "the client is gone");
-            goodbye = ended.ok().flatten();
+            goodbye = ended.ok();
         }
         written = writer::write(&shared, &ticket, &mut writer) => {
             debug!(session = %shared.session, ?written, "the connection was closed");
@@ -189,19 +193,19 @@ pub(super) async fn serve<R, W>(
     }
 }
 
-/// Reads to the end of the connection: the code to answer the client's goodbye with, if it said one.
+/// Reads to the end of the connection: the code to say goodbye with.
 async fn read<R: AsyncRead + Unpin>(
     shared: &Shared,
     reader: &mut R,
     left: Bytes,
     bytes_max: usize,
-) -> io::Result<Option<u16>> {
+) -> io::Result<u16> {
     let mut decoder = Decoder::new(bytes_max);
     let mut input = BytesMut::from(left);
     let mut is_large = false;
     loop {
         match decoder.decode(&mut input) {
-            Ok(Some(Event::Close(code))) => return Ok(Some(code.unwrap_or(NORMAL))),
+            Ok(Some(Event::Close(code))) => return Ok(code.unwrap_or(NORMAL)),
             Ok(Some(event)) => {
                 shared.heard.set(true);
                 act(shared, event).await;
@@ -215,7 +219,7 @@ async fn read<R: AsyncRead + Unpin>(
                 input.reserve(READ_BYTES);
                 is_large |= input.capacity() > READ_BYTES_KEPT;
                 if reader.read_buf(&mut input).await? == 0 {
-                    return Ok(None);
+                    return Ok(COME_BACK);
                 }
             }
             Err(error) => {
