@@ -2,6 +2,7 @@
 
 mod config;
 mod doctor;
+mod init;
 mod kernel;
 mod launch;
 mod output;
@@ -32,6 +33,7 @@ struct Cli {
 enum Command {
     Up(up::Up),
     Serve(serve::Serve),
+    Init(init::Init),
     Config(config::Config),
     Doctor(doctor::Doctor),
     Launch(launch::Launch),
@@ -49,6 +51,7 @@ pub fn run() -> Result<ExitCode, Error> {
     let done = match Cli::parse().command {
         Command::Doctor(doctor) => return doctor.run(),
         Command::Serve(serve) => return serve.run(),
+        Command::Init(init) => return init.run(),
         Command::Kernel(kernel) => return kernel.run(),
         Command::Up(up) => up.run(),
         Command::Config(config) => config.run(),

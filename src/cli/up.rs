@@ -18,7 +18,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use self::progress::Progress;
 use self::servers::{Lab, Servers, Token};
 use self::slot::Slot;
-use crate::config::Places;
+use crate::config::{self, OnStop, Places};
 use crate::env::{Environment, Uv, install_companion};
 use crate::error::Error;
 use crate::gateway;
@@ -26,7 +26,7 @@ use crate::gateway;
 /// Sets everything up and runs a gateway with a JupyterLab on it: start here
 ///
 /// Needs Python 3.11 or newer. The first run makes Python environments; later ones find them. Prints one
-/// address when Lab answers. Ctrl-C ends Lab, the gateway and its kernels.
+/// address when Lab answers. Ctrl-C ends Lab, the gateway and its kernels; with NB_SERVER_ON_STOP=keep kernels live on.
 #[derive(Debug, clap::Args)]
 pub(super) struct Up {
     /// The address that JupyterLab listens on; the gateway always listens on this machine only
@@ -73,6 +73,7 @@ impl Up {
                 )));
             }
         };
+        let on_stop = on_stop()?;
         let slot = Slot::take(&places)?;
         let token = self.token(&places)?;
         let mut stop = Stop::new()?;
@@ -87,10 +88,13 @@ impl Up {
         };
         progress.clear();
         if outcome.is_ok() && servers.any() {
-            progress.line("ending JupyterLab, the kernels and the gateway");
+            progress.line(match on_stop {
+                OnStop::End => "ending JupyterLab, the kernels and the gateway",
+                OnStop::Keep => "ending JupyterLab and the gateway; kernels live on, the next `nb up` finds them",
+            });
         }
         let ended = tokio::select! {
-            ended = servers.end(&token.text) => ended,
+            ended = servers.end(&token.text, on_stop) => ended,
             // Asked again: whoever is left is killed when dropped.
             () = stop.asked() => Ok(()),
         };
@@ -154,6 +158,15 @@ impl Up {
             http::escaped(&token.text)
         ));
         Err(servers.died().await)
+    }
+}
+
+/// What becomes of kernels: they end unless the settings say otherwise.
+fn on_stop() -> Result<OnStop, Error> {
+    let layers = config::load()?;
+    match layers.say("server.on_stop") {
+        true => Ok(layers.settle()?.settings.server.on_stop),
+        false => Ok(OnStop::End),
     }
 }
 

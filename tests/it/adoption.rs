@@ -254,7 +254,7 @@ async fn a_kernel_that_may_not_hand_an_identity_over_is_taken_over_too() {
 #[tokio::test]
 async fn of_two_gateways_one_takes_it_over() {
     let gateway = Gateway::start("auto").await;
-    let (mut other, port) = gateway.beside().await;
+    let (mut other, port) = gateway.beside(&["--port", "0"]).await;
     let kernel = gateway.kernel("{}").await;
     let mut client = gateway.connect(&kernel, "a").await;
     for n in 1..4 {

@@ -21,6 +21,9 @@ use crate::client::Client;
 /// No wait of any test is longer.
 pub(crate) const LIMIT: Duration = Duration::from_secs(60);
 
+/// The program under test.
+const NB: &str = env!("CARGO_BIN_EXE_nb");
+
 /// What a process has on most machines.
 const DESCRIPTORS: u32 = 1024;
 
@@ -46,14 +49,32 @@ impl Gateway {
 
     /// One that may have so many descriptors.
     pub(crate) async fn start_with(handover: &'static str, descriptors: u32) -> Self {
+        Self::start_program(NB.as_ref(), handover, descriptors).await
+    }
+
+    /// One of the last release; those that replace it are of today.
+    pub(crate) async fn start_last_release(handover: &'static str) -> Self {
+        let program = project("target/last-release/nb");
+        assert!(program.exists(), "run cargo xtask setup");
+        Self::start_program(&program, handover, DESCRIPTORS).await
+    }
+
+    async fn start_program(program: &Path, handover: &'static str, descriptors: u32) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let environments = folder.path().join("data/envs");
         fs::create_dir_all(&environments).unwrap();
         let python = project("target/test-env");
         assert!(python.join("bin/python").exists(), "run cargo xtask setup");
         symlink(python, environments.join("default")).unwrap();
-        let (child, port) =
-            spawn(folder.path(), handover, descriptors, None, &["--port", "0"]).await;
+        let (child, port) = spawn(
+            program,
+            folder.path(),
+            handover,
+            descriptors,
+            None,
+            &["--port", "0"],
+        )
+        .await;
         Self {
             child,
             port,
@@ -87,13 +108,29 @@ impl Gateway {
     async fn replace_with(&mut self, log: Option<(&str, &Path)>) {
         let folder = self.folder.path();
         let any = &["--port", "0"];
-        (self.child, self.port) = spawn(folder, self.handover, self.descriptors, log, any).await;
+        (self.child, self.port) = spawn(
+            NB.as_ref(),
+            folder,
+            self.handover,
+            self.descriptors,
+            log,
+            any,
+        )
+        .await;
     }
 
     /// Another gateway on the same folders, with these arguments; it ends when it is dropped.
     pub(crate) async fn beside(&self, arguments: &[&str]) -> (Child, u16) {
         let folder = self.folder.path();
-        spawn(folder, self.handover, self.descriptors, None, arguments).await
+        spawn(
+            NB.as_ref(),
+            folder,
+            self.handover,
+            self.descriptors,
+            None,
+            arguments,
+        )
+        .await
     }
 
     /// Lets another one be the gateway of this test; the one before.
@@ -104,11 +141,6 @@ impl Gateway {
     /// `kill -9`, and nobody in its place yet.
     pub(crate) async fn kill(&mut self) {
         self.child.kill().await.unwrap();
-    }
-
-    /// Another gateway beside this one, on the same folders; it goes when it is dropped.
-    pub(crate) async fn beside(&self) -> (Child, u16) {
-        spawn(self.folder.path(), self.handover, self.descriptors, None).await
     }
 
     pub(crate) fn pid(&self) -> u32 {
@@ -288,6 +320,7 @@ pub(crate) fn end_kernels(runtime: &Path) {
 }
 
 async fn spawn(
+    program: &Path,
     folder: &Path,
     handover: &str,
     descriptors: u32,
@@ -299,7 +332,7 @@ async fn spawn(
     });
     let mut child = Command::new("/bin/sh")
         .args(["-c", &format!("ulimit -n {descriptors}; exec \"$@\""), "sh"])
-        .arg(env!("CARGO_BIN_EXE_nb"))
+        .arg(program)
         .args(["serve", "--handover", handover, "--runtime-dir"])
         .arg(folder.join("run"))
         .arg("--root")

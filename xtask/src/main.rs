@@ -37,6 +37,9 @@ const STEPS: [&[&str]; 5] = [
     &["test", "--workspace", "--locked"],
 ];
 
+/// The commit of the last release, whose supervisors the tests put under today's gateway.
+const LAST_RELEASE: &str = "packaging/last-release";
+
 /// What the fuzz targets are built for.
 #[cfg(target_arch = "x86_64")]
 const TARGET: &str = "x86_64-unknown-linux-gnu";
@@ -141,7 +144,51 @@ fn setup() -> Result<(), String> {
     for (folder, lock) in PYTHONS {
         python(folder, lock)?;
     }
-    clients()
+    clients()?;
+    last_release()
+}
+
+/// The program of the last release, from the history of this repository: `target/last-release/nb`. Built once.
+fn last_release() -> Result<(), String> {
+    let commit =
+        fs::read_to_string(LAST_RELEASE).map_err(|error| format!("{LAST_RELEASE}: {error}"))?;
+    let commit = commit.trim();
+    let folder = Path::new("target/last-release");
+    let done = folder.join("made-from");
+    if fs::read_to_string(&done).is_ok_and(|made_from| made_from == commit) {
+        return Ok(());
+    }
+    let source = folder.join("source");
+    if source.exists() {
+        fs::remove_dir_all(&source).map_err(|error| format!("{}: {error}", source.display()))?;
+    }
+    fs::create_dir_all(&source).map_err(|error| format!("{}: {error}", source.display()))?;
+    let path = |path: &Path| path.to_string_lossy().into_owned();
+    let archive = path(&folder.join("source.tar"));
+    let pack = ["archive", "--format=tar", "--output", &archive, commit];
+    if run("git", &pack).is_err() {
+        // Of a clone without its history.
+        run("git", &["fetch", "--depth=1", "origin", commit])?;
+        run("git", &pack)?;
+    }
+    run("tar", &["-xf", &archive, "-C", &path(&source)])?;
+    let (manifest, target) = (
+        path(&source.join("Cargo.toml")),
+        path(&folder.join("build")),
+    );
+    cargo(&[
+        "build",
+        "--locked",
+        "--bin",
+        "nb",
+        "--manifest-path",
+        &manifest,
+        "--target-dir",
+        &target,
+    ])?;
+    let built = folder.join("build/debug/nb");
+    fs::copy(&built, folder.join("nb")).map_err(|error| format!("{}: {error}", built.display()))?;
+    fs::write(&done, commit).map_err(|error| format!("{}: {error}", done.display()))
 }
 
 /// Node, Chromium, R's kernel, the packages of the client suites and what else is not on every machine.

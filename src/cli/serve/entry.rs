@@ -91,7 +91,7 @@ fn say_nobody(at: &At, others: &str) {
 
 fn unusable(at: &At, error: &io::Error) -> Error {
     Error::user(format!(
-        "{at} cannot be listened on: {error}; choose another with --ip and --port, or take the place of the \
-         gateway that listens there with --takeover"
+        "{at} cannot be listened on: {error}; choose another with --ip and --port, or take the place of a gateway \
+         of this runtime folder that listens there with --takeover"
     ))
 }

@@ -121,6 +121,13 @@ impl Child {
         }
     }
 
+    /// Ends it without asking.
+    pub(super) async fn kill(&mut self) {
+        if let Err(error) = self.process.kill().await {
+            tracing::debug!(%error, self.name, "could not be killed");
+        }
+    }
+
     /// Asks it to end; SIGKILL after `grace`. Nothing happens if it has ended.
     pub(super) async fn end(&mut self, grace: Duration) {
         let pid = self.process.id().and_then(|pid| i32::try_from(pid).ok());
@@ -133,9 +140,8 @@ impl Child {
         if tokio::time::timeout(grace, self.process.wait())
             .await
             .is_err()
-            && let Err(error) = self.process.kill().await
         {
-            tracing::debug!(%error, self.name, "could not be killed");
+            self.kill().await;
         }
     }
 }

@@ -19,7 +19,7 @@ use tokio::time::{Instant, sleep, timeout};
 use super::child::{self, Child};
 use super::http::{self, Peer};
 use super::slot::Slot;
-use crate::config;
+use crate::config::{self, OnStop};
 use crate::env::COMPANION_CLASS;
 use crate::error::Error;
 
@@ -179,8 +179,18 @@ impl Servers {
         }
     }
 
-    /// Ends Lab, then the kernels, then the gateway; what did not end is told.
-    pub(super) async fn end(&mut self, token: &str) -> Result<(), Error> {
+    /// Ends Lab, then the kernels unless they are to be kept, then the gateway; what did not end is told.
+    pub(super) async fn end(&mut self, token: &str, on_stop: OnStop) -> Result<(), Error> {
+        if on_stop == OnStop::Keep {
+            // Asked, it would end its kernels.
+            if let Some(lab) = &mut self.lab {
+                lab.kill().await;
+            }
+            if let Some((gateway, _)) = &mut self.gateway {
+                gateway.end(END).await;
+            }
+            return Ok(());
+        }
         let lab = async {
             if let Some(lab) = &mut self.lab {
                 lab.end(END).await;
