@@ -247,3 +247,64 @@ async fn a_restart_that_a_delete_ends_is_not_told_as_a_success() {
     assert_eq!(deleted.0, 204);
     assert_eq!(restarted.0, 503, "{}", restarted.1);
 }
+
+/// A memory control group of the test's own, where one can be made: as root, with either version of them.
+struct MemoryLimit(std::path::PathBuf);
+
+impl MemoryLimit {
+    fn new(bytes: u64) -> Option<Self> {
+        let name = format!("nb-test-{}", std::process::id());
+        for (parent, limit) in [
+            ("/sys/fs/cgroup/memory", "memory.limit_in_bytes"),
+            ("/sys/fs/cgroup", "memory.max"),
+        ] {
+            let group = std::path::Path::new(parent).join(&name);
+            if fs::create_dir(&group).is_err() {
+                continue;
+            }
+            let group = Self(group);
+            if fs::write(group.0.join(limit), bytes.to_string()).is_ok() {
+                return Some(group);
+            }
+        }
+        None
+    }
+
+    fn hold(&self, pid: Pid) {
+        let pid = pid.as_raw_nonzero().to_string();
+        fs::write(self.0.join("cgroup.procs"), pid).unwrap();
+    }
+}
+
+impl Drop for MemoryLimit {
+    fn drop(&mut self) {
+        let _busy = fs::remove_dir(&self.0);
+    }
+}
+
+#[tokio::test]
+#[expect(
+    clippy::print_stdout,
+    reason = "who reads the tests' output is to know"
+)]
+async fn a_kernel_that_runs_out_of_memory_says_so() {
+    let Some(limit) = MemoryLimit::new(300 << 20) else {
+        println!("not tested: no control group can be made here, only root can");
+        return;
+    };
+    let gateway = Gateway::start("auto").await;
+    let kernel = gateway.kernel("{}").await;
+    let mut client = gateway.connect(&kernel, "a").await;
+    limit.hold(kernel_pid(&gateway.model(&kernel).await));
+    let reply = client.run("x = bytearray(600 << 20)").await.reply;
+    let cause = reply["evalue"].as_str().unwrap();
+    assert!(cause.contains("ran out of memory"), "{cause}");
+    // Who is merely killed did not.
+    let code = "import time\nprint('begun', flush=True)\ntime.sleep(600)";
+    let cell = client.submit(code).await;
+    client.wait_for(&cell, "begun").await;
+    let pid = kernel_pid(&gateway.model(&kernel).await);
+    kill_process(pid, Signal::KILL).unwrap();
+    let cause = client.outcome(&cell, "").await.reply["evalue"].to_string();
+    assert!(cause.contains("was killed (SIGKILL)"), "{cause}");
+}

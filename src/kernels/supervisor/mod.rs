@@ -17,6 +17,7 @@ mod culling;
 mod endpoints;
 mod http;
 mod lifecycle;
+mod oom;
 mod orphans;
 mod record;
 mod restarts;

@@ -17,6 +17,7 @@ use rustix::process::{Pid, Signal};
 use tokio::process::{Child, Command};
 use tokio::sync::oneshot;
 
+use super::oom::OomKills;
 use crate::kernels::contract::file;
 use crate::kernels::kept_pid::KeptPid;
 
@@ -31,6 +32,9 @@ const KEPT_BYTES: u64 = 256 * 1024;
 
 /// What others send to end a process.
 const FROM_OUTSIDE: [Signal; 4] = [Signal::KILL, Signal::TERM, Signal::INT, Signal::HUP];
+
+/// How one ends that the system has killed for want of memory.
+const OUT_OF_MEMORY: &str = "ran out of memory: the system killed it (SIGKILL)";
 
 /// How a process is started.
 #[derive(Debug)]
@@ -53,6 +57,7 @@ pub struct KernelProcess {
     stderr: PathBuf,
     /// Where in it this process began: before that are the words of earlier ones.
     stderr_from: u64,
+    oom_kills: OomKills,
 }
 
 #[derive(Debug)]
@@ -72,6 +77,7 @@ impl KernelProcess {
             stdout: folder.join(file::STDOUT),
             stderr_from: 0,
             stderr,
+            oom_kills: OomKills::watch(),
         })
     }
 
@@ -107,6 +113,7 @@ impl KernelProcess {
             stdout,
             stderr,
             stderr_from,
+            oom_kills: OomKills::watch(),
         })
     }
 
@@ -136,10 +143,14 @@ impl KernelProcess {
                     let _ended = end.await;
                 }
                 *end = None;
-                return "ended; how is not known, since it was taken over".to_owned();
+                return match self.oom_kills.happened() {
+                    true => OUT_OF_MEMORY.to_owned(),
+                    false => "ended; how is not known, since it was taken over".to_owned(),
+                };
             }
         };
         match status {
+            Ok(status) if is_kill(status) && self.oom_kills.happened() => OUT_OF_MEMORY.to_owned(),
             Ok(status) => describe(status),
             Err(error) => format!("was lost: {error}"),
         }
@@ -155,8 +166,10 @@ impl KernelProcess {
         signal.is_some_and(|signal| FROM_OUTSIDE.map(Signal::as_raw).contains(&signal))
     }
 
-    /// Frees the disk that the beginning of its output takes, where there is much of it.
-    pub fn trim_output(&self) {
+    /// To be called now and then: frees the disk that the beginning of its output takes, where there is much of it,
+    /// and looks whether the machine has memory.
+    pub fn look_after(&self) {
+        self.oom_kills.look();
         for path in [&self.stdout, &self.stderr] {
             if let Err(error) = trim(path) {
                 tracing::debug!(path = %path.display(), %error, "the kernel's output stays whole");
@@ -211,6 +224,10 @@ fn trim(path: &Path) -> io::Result<()> {
     let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
     let old = metadata.len().saturating_sub(KEPT_BYTES);
     fallocate(&file, flags, 0, old).or_else(|_| file.set_len(0))
+}
+
+fn is_kill(status: ExitStatus) -> bool {
+    status.signal() == Some(Signal::KILL.as_raw())
 }
 
 fn describe(status: ExitStatus) -> String {
@@ -295,7 +312,7 @@ mod tests {
         tokio::time::timeout(std::time::Duration::from_secs(30), written)
             .await
             .expect("the end is never written");
-        process.trim_output();
+        process.look_after();
         let metadata = std::fs::metadata(folder.path().join("stderr")).unwrap();
         assert!(
             metadata.blocks() * 512 <= KEPT_BYTES + 64 * 1024,

@@ -35,8 +35,8 @@ const BURST_MAX: usize = 64;
 /// What a dead kernel said last arrives within this time.
 const LAST_WORDS_WITHIN: Duration = Duration::from_millis(50);
 
-/// How often the kernel's output files are looked at.
-const TRIM_EVERY: Duration = Duration::from_secs(5);
+/// How often the kernel's process is looked after.
+const LOOK_EVERY: Duration = Duration::from_secs(5);
 
 /// What the lifecycle is asked for.
 #[derive(Debug)]
@@ -272,7 +272,7 @@ impl Lifecycle {
 
     /// Carries messages both ways until the kernel dies or something is asked that ends the epoch.
     async fn relay(&mut self, kernel: &mut Running) -> Exit {
-        let mut trim = interval(TRIM_EVERY);
+        let mut look = interval(LOOK_EVERY);
         loop {
             tokio::select! {
                 received = kernel.receiver.recv() => {
@@ -300,7 +300,7 @@ impl Lifecycle {
                     }
                     return died(kernel, &cause);
                 }
-                _ = trim.tick() => kernel.process.trim_output(),
+                _ = look.tick() => kernel.process.look_after(),
                 () = kernel.wakes.due() => self.wake(kernel).await,
                 Some(command) = self.commands.recv() => match command {
                     Command::Interrupt(asker) => {
