@@ -164,6 +164,11 @@ pub(super) const KEYS: &[Key] = &[
         Integer,
         "a larger body of a request is refused",
     ),
+    key(
+        "limits.head_timeout_ms",
+        Integer,
+        "how long the head of a request may take",
+    ),
 ];
 
 /// What a table `[kernels.<spec>]` may say, for the kernels of that kernelspec alone.

@@ -221,6 +221,8 @@ pub struct Limits {
     pub message_bytes_max: u64,
     /// The body of a request.
     pub body_bytes_max: u64,
+    /// Until the head of a request is there.
+    pub head_timeout_ms: u64,
 }
 
 impl Default for Limits {
@@ -228,6 +230,7 @@ impl Default for Limits {
         Self {
             message_bytes_max: 256 * 1024 * 1024,
             body_bytes_max: 1024 * 1024,
+            head_timeout_ms: 60_000,
         }
     }
 }

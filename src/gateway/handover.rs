@@ -29,8 +29,9 @@ const STEP_DEADLINE: Duration = Duration::from_secs(10);
 /// How long one direction of a spliced connection goes on after the other has ended.
 const LINGER: Duration = Duration::from_secs(3);
 
-/// Between the two ends of a spliced connection, each way.
-const SPLICE_BUFFER_BYTES: usize = 64 * 1024;
+/// Between the two ends of a spliced connection: clients say little, kernels much.
+const UP_BUFFER_BYTES: usize = 16 * 1024;
+const DOWN_BUFFER_BYTES: usize = 64 * 1024;
 
 /// Waits until the client has its 101, then gives the connection away.
 ///
@@ -133,13 +134,13 @@ async fn splice(
     .await?;
     let up = async {
         tokio::select! {
-            outcome = carry(from_client, &mut to_supervisor) => outcome?,
+            outcome = carry(from_client, &mut to_supervisor, UP_BUFFER_BYTES) => outcome?,
             _ = drain.asked() => {}
         }
         to_supervisor.shutdown().await
     };
     let down = async {
-        carry(from_supervisor, &mut to_client).await?;
+        carry(from_supervisor, &mut to_client, DOWN_BUFFER_BYTES).await?;
         to_client.shutdown().await
     };
     match select(pin!(up), pin!(down)).await {
@@ -149,8 +150,12 @@ async fn splice(
 }
 
 /// Carries one direction to its end.
-async fn carry(from: impl AsyncRead + Unpin, to: &mut (impl AsyncWrite + Unpin)) -> io::Result<()> {
-    let mut from = BufReader::with_capacity(SPLICE_BUFFER_BYTES, from);
+async fn carry(
+    from: impl AsyncRead + Unpin,
+    to: &mut (impl AsyncWrite + Unpin),
+    buffer_bytes: usize,
+) -> io::Result<()> {
+    let mut from = BufReader::with_capacity(buffer_bytes, from);
     copy_buf(&mut from, to).await.map(drop)
 }
 

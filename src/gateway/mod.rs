@@ -172,7 +172,12 @@ pub async fn serve(
     end: impl Future<Output = ()>,
 ) -> Result<(), Error> {
     let gateway = Arc::new(Gateway::new(settings)?);
-    let router = routes::router(&gateway);
+    let manner = server::Manner {
+        router: routes::router(&gateway),
+        drain: gateway.drain.clone(),
+        handover: gateway.config.server.handover,
+        head_timeout: Duration::from_millis(gateway.config.limits.head_timeout_ms),
+    };
     let entry = entry.into();
     let is_lent = matches!(entry, Entry::Lent(_));
     let mut listeners = match entry {
@@ -181,9 +186,8 @@ pub async fn serve(
         // From here on nothing can fail.
         Entry::Taken(taken) => taken.confirm().await,
     };
-    let handover = gateway.config.server.handover;
     let why = tokio::select! {
-        never = server::serve(&listeners, router, handover, &gateway.drain) => match never {},
+        never = server::serve(&listeners, &manner) => match never {},
         never = adopter::look_after(&gateway.registry, &gateway.launcher) => match never {},
         taker = door.taken(&listeners) => Why::TakenOver(taker),
         () = end => Why::Asked,

@@ -31,9 +31,6 @@ use crate::config::Handover;
 /// descriptors, since requests need some of their own: without, no kernel could be found or started.
 const CONNECTIONS_MAX: usize = 4096;
 
-/// How long a request's head may take, and a connection be without a request.
-const HEAD_DEADLINE: Duration = Duration::from_secs(120);
-
 /// A request's head is at most that large. With it at most twice that is read before the handover,
 /// which is `LEFT_BYTES_MAX`.
 const HEAD_BYTES_MAX: usize = 32 * 1024;
@@ -47,32 +44,37 @@ pub(crate) struct Place {
     _permit: Arc<OwnedSemaphorePermit>,
 }
 
+/// How connections are served.
+#[derive(Clone, Debug)]
+pub(crate) struct Manner {
+    pub(crate) router: Router,
+    pub(crate) drain: Drain,
+    pub(crate) handover: Handover,
+    /// How long a request's head may take, and a connection be without a request.
+    pub(crate) head_timeout: Duration,
+}
+
 /// Serves until the future is dropped; connections that it has then go on until `drain` ends them.
-pub(crate) async fn serve(
-    listeners: &[Listener],
-    router: Router,
-    handover: Handover,
-    drain: &Drain,
-) -> Infallible {
-    let connections = Arc::new(Semaphore::new(connections_max(handover)));
+pub(crate) async fn serve(listeners: &[Listener], manner: &Manner) -> Infallible {
+    let connections = Arc::new(Semaphore::new(connections_max(manner.handover)));
     let all = listeners
         .iter()
-        .map(|listener| accept(listener, &connections, &router, drain));
+        .map(|listener| accept(listener, &connections, manner));
     join_all(all).await;
     pending().await
 }
 
-async fn accept(listener: &Listener, connections: &Arc<Semaphore>, router: &Router, drain: &Drain) {
+async fn accept(listener: &Listener, connections: &Arc<Semaphore>, manner: &Manner) {
     // It is never closed.
     while let Ok(permit) = Arc::clone(connections).acquire_owned().await {
         match listener.accept().await {
             Ok((stream, peer)) => {
-                let (router, asked) = (router.clone(), drain.clone());
                 let place = Place {
                     _permit: Arc::new(permit),
                 };
-                drain.spawn(async move {
-                    if let Err(error) = connection(stream, peer, place, router, &asked).await {
+                let served = manner.clone();
+                manner.drain.spawn(async move {
+                    if let Err(error) = connection(stream, peer, place, served).await {
                         tracing::debug!(%error, "a connection broke");
                     }
                 });
@@ -97,14 +99,8 @@ fn connections_max(handover: Handover) -> usize {
 }
 
 /// Serves one connection; a request that is under way when the end is asked for is the last one.
-async fn connection(
-    stream: Stream,
-    peer: Peer,
-    place: Place,
-    router: Router,
-    drain: &Drain,
-) -> io::Result<()> {
-    let router = TowerToHyperService::new(router);
+async fn connection(stream: Stream, peer: Peer, place: Place, manner: Manner) -> io::Result<()> {
+    let router = TowerToHyperService::new(manner.router);
     let (under_way, mut requests) = watch::channel(0_usize);
     let service = service_fn(|mut request: Request<Incoming>| {
         request.extensions_mut().insert(peer);
@@ -120,14 +116,14 @@ async fn connection(
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_DEADLINE)
+        .header_read_timeout(manner.head_timeout)
         .max_buf_size(HEAD_BYTES_MAX)
         .serve_connection(TokioIo::new(stream), service)
         .with_upgrades();
     let mut connection = pin!(connection);
     let ended = tokio::select! {
         ended = &mut connection => ended,
-        patience = drain.asked() => {
+        patience = manner.drain.asked() => {
             let request = timeout(patience, requests.wait_for(|requests| *requests > 0));
             let ended = tokio::select! {
                 ended = &mut connection => Some(ended),

@@ -1,0 +1,284 @@
+//! More than anybody should ask for at once: what it costs, that all of it arrives, and that others are served.
+//!
+//! Bounds are asserted on each process's own peak; times are printed and not asserted.
+
+use std::fs;
+use std::time::{Duration, Instant};
+
+use futures_util::future::join_all;
+use rustix::process::{Pid, Signal, kill_process};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+use crate::client::Client;
+use crate::gateway::{Gateway, LIMIT, TOKEN, wait_for};
+use crate::rest::{receive, request};
+
+/// A journal's default bound and what a supervisor needs beside it.
+const SUPERVISOR_KIB_MAX: u64 = (128 + 64) * 1024;
+
+/// What a gateway needs, which never holds a message.
+const GATEWAY_KIB_MAX: u64 = 64 * 1024;
+
+/// For hundreds of clients.
+const DESCRIPTORS: u32 = 8192;
+
+const KERNEL: &str = r#"{"name":"instant"}"#;
+
+/// The most that a process has ever held, without its program.
+fn peak_kib(pid: u64) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let kib = |name: &str| -> u64 {
+        let line = status.lines().find_map(|line| line.strip_prefix(name));
+        line.unwrap()
+            .trim()
+            .trim_end_matches(" kB")
+            .parse()
+            .unwrap()
+    };
+    kib("VmHWM:") - kib("RssFile:")
+}
+
+async fn pid(gateway: &Gateway, kernel: &str, key: &str) -> u64 {
+    gateway.model(kernel).await["nb"][key].as_u64().unwrap()
+}
+
+async fn assert_bounds(gateway: &Gateway, kernel: &str) {
+    let supervisor = peak_kib(pid(gateway, kernel, "supervisor_pid").await);
+    assert!(
+        supervisor < SUPERVISOR_KIB_MAX,
+        "supervisor: {supervisor} KiB"
+    );
+    let own = peak_kib(gateway.pid().into());
+    assert!(own < GATEWAY_KIB_MAX, "gateway: {own} KiB");
+}
+
+/// The median of so many round trips.
+async fn round_trip(client: &mut Client, count: usize) -> Duration {
+    let mut trips = Vec::new();
+    for _ in 0..count {
+        let begun = Instant::now();
+        assert_eq!(client.run("here").await.text, "here");
+        trips.push(begun.elapsed());
+    }
+    trips.sort_unstable();
+    trips[count / 2]
+}
+
+#[tokio::test]
+#[expect(clippy::print_stdout, reason = "times are for people to read")]
+async fn a_gigabyte_arrives_whole_while_others_are_served() {
+    const MEGABYTES: usize = 1000;
+    let gateway = Gateway::start("auto").await;
+    gateway.put_peer_spec("instant");
+    let (loud, quiet) = (gateway.kernel(KERNEL).await, gateway.kernel(KERNEL).await);
+    let mut other = gateway.connect(&quiet, "other").await;
+    let idle = round_trip(&mut other, 101).await;
+    let mut client = gateway.connect(&loud, "a").await;
+    let reading = tokio::spawn(async move {
+        let cell = client.submit(&format!("burst {MEGABYTES} 1000000")).await;
+        let mut bytes = 0;
+        loop {
+            let said = client.next().await.unwrap();
+            if said.msg_type == "stream" {
+                bytes += said.content["text"].as_str().unwrap().len();
+            }
+            if said.msg_type == "execute_reply" && said.parent == cell {
+                return bytes;
+            }
+        }
+    });
+    let mut busy = Vec::new();
+    while !reading.is_finished() {
+        busy.push(round_trip(&mut other, 1).await);
+    }
+    assert_eq!(reading.await.unwrap(), MEGABYTES * 1_000_000);
+    busy.sort_unstable();
+    let median = busy[busy.len() / 2];
+    println!(
+        "a round trip beside a gigabyte: {median:?} of {}, idle {idle:?}",
+        busy.len()
+    );
+    assert_bounds(&gateway, &loud).await;
+}
+
+#[tokio::test]
+async fn two_hundred_clients_of_one_kernel_get_all_of_it() {
+    const CLIENTS: usize = 200;
+    let gateway = Gateway::start_with("auto", DESCRIPTORS).await;
+    gateway.put_peer_spec("instant");
+    let kernel = gateway.kernel(KERNEL).await;
+    let names: Vec<_> = (0..CLIENTS).map(|n| format!("c{n}")).collect();
+    let clients = names.iter().map(|name| gateway.connect(&kernel, name));
+    let mut clients = join_all(clients).await;
+    let cell = clients[0].submit("burst 2000 100").await;
+    let all = clients.iter_mut().map(async |client| {
+        let (mut bytes, mut idle) = (0, false);
+        while !idle {
+            let said = client.next().await.unwrap();
+            if said.parent != cell {
+                continue;
+            }
+            idle = said.content["execution_state"] == "idle";
+            bytes += said.content["text"].as_str().map_or(0, str::len);
+        }
+        bytes
+    });
+    assert_eq!(join_all(all).await, [200_000; CLIENTS]);
+    // Each has its say.
+    let codes: Vec<_> = (0..CLIENTS).map(|n| format!("I am {n}")).collect();
+    let said = clients
+        .iter_mut()
+        .zip(&codes)
+        .map(|(client, code)| client.run(code));
+    let said = join_all(said).await.into_iter().map(|outcome| outcome.text);
+    assert_eq!(said.collect::<Vec<_>>(), codes);
+    assert_bounds(&gateway, &kernel).await;
+}
+
+#[tokio::test]
+async fn five_hundred_connects_at_once_are_all_served() {
+    const CONNECTS: usize = 500;
+    for handover in ["auto", "never"] {
+        let gateway = Gateway::start_with(handover, DESCRIPTORS).await;
+        gateway.put_peer_spec("instant");
+        let kernel = gateway.kernel(KERNEL).await;
+        let served = (0..CONNECTS).map(async |n| {
+            let mut client = gateway.connect(&kernel, &format!("c{n}")).await;
+            client.run(&format!("I am {n}")).await.text
+        });
+        let served = join_all(served).await;
+        assert!(
+            (0..CONNECTS).all(|n| served[n] == format!("I am {n}")),
+            "{handover}"
+        );
+        assert_bounds(&gateway, &kernel).await;
+    }
+}
+
+#[tokio::test]
+async fn who_connects_and_says_nothing_is_let_go_and_keeps_nobody_waiting() {
+    const SILENT: usize = 200;
+    let mut gateway = Gateway::start("auto").await;
+    gateway
+        .replace_set("[limits]\nhead_timeout_ms = 3000\n")
+        .await;
+    gateway.put_peer_spec("instant");
+    let address = ("127.0.0.1", gateway.port);
+    let silent = join_all((0..SILENT).map(|_| TcpStream::connect(address))).await;
+    let kernel = gateway.kernel(KERNEL).await;
+    let mut client = gateway.connect(&kernel, "a").await;
+    assert_eq!(client.run("here").await.text, "here");
+    let ends = silent.into_iter().map(|stream| async move {
+        let mut answer = Vec::new();
+        let read = stream.unwrap().read_to_end(&mut answer).await;
+        assert!(read.is_err() || answer.is_empty() || answer.starts_with(b"HTTP/1.1 408"));
+    });
+    timeout(LIMIT, join_all(ends)).await.expect("they stay");
+    assert_bounds(&gateway, &kernel).await;
+}
+
+/// A process that is stopped until this goes.
+struct Stopped(Pid);
+
+impl Stopped {
+    fn new(pid: u64) -> Self {
+        let pid = Pid::from_raw(pid.try_into().unwrap()).unwrap();
+        kill_process(pid, Signal::STOP).unwrap();
+        Self(pid)
+    }
+}
+
+impl Drop for Stopped {
+    fn drop(&mut self) {
+        let _gone = kill_process(self.0, Signal::CONT);
+    }
+}
+
+/// A cell that counts for two seconds.
+const COUNTS: &str =
+    "import time\nfor i in range(40):\n    print(i, flush=True)\n    time.sleep(0.05)";
+
+fn counted() -> String {
+    (0..40).map(|n| format!("{n}\n")).collect()
+}
+
+#[tokio::test]
+async fn a_gateway_that_is_stopped_goes_unnoticed_by_a_cell_and_answers_when_it_goes_on() {
+    let gateway = Gateway::start("auto").await;
+    let kernel = gateway.kernel("{}").await;
+    let mut client = gateway.connect(&kernel, "a").await;
+    // The connection has been handed over by then.
+    assert_eq!(client.run("print('here')").await.text, "here\n");
+    let stopped = Stopped::new(gateway.pid().into());
+    assert_eq!(client.run(COUNTS).await.text, counted());
+    let mut asking = TcpStream::connect(("127.0.0.1", gateway.port))
+        .await
+        .unwrap();
+    let credential = format!("Authorization: token {TOKEN}\r\n");
+    let ask = request("GET", &format!("/api/kernels/{kernel}"), &credential, "");
+    asking.write_all(&ask).await.unwrap();
+    drop(stopped);
+    let answer = timeout(LIMIT, receive(&mut asking))
+        .await
+        .expect("it hangs");
+    assert_eq!(answer.json()["execution_state"], "idle", "{answer:?}");
+}
+
+#[tokio::test]
+async fn a_supervisor_that_is_stopped_is_listed_as_last_seen_and_loses_nothing() {
+    let gateway = Gateway::start("auto").await;
+    let kernel = gateway.kernel("{}").await;
+    let mut client = gateway.connect(&kernel, "a").await;
+    let done = gateway.root().join("done");
+    let code = format!("{COUNTS}\nopen('{}', 'w').close()", done.display());
+    let cell = client.submit(&code).await;
+    client.wait_for(&cell, "0").await;
+    let stopped = Stopped::new(pid(&gateway, &kernel, "supervisor_pid").await);
+    let model = gateway.model(&kernel).await;
+    assert_eq!(model["nb"]["stale"], true, "{model}");
+    wait_for("the end of the cell", || done.exists().then_some(())).await;
+    drop(stopped);
+    let printed = client.outcome(&cell, "").await.text;
+    assert_eq!(printed, counted()[2..]);
+    assert_eq!(
+        gateway.model(&kernel).await["nb"]["stale"],
+        serde_json::Value::Null
+    );
+}
+
+#[tokio::test]
+async fn a_kernel_that_is_stopped_is_busy_goes_on_and_can_be_restarted() {
+    let gateway = Gateway::start("auto").await;
+    let kernel = gateway.kernel("{}").await;
+    let mut client = gateway.connect(&kernel, "a").await;
+    let cell = client.submit(COUNTS).await;
+    client.wait_for(&cell, "0").await;
+    let process = pid(&gateway, &kernel, "kernel_pid").await;
+    let stopped = Stopped::new(process);
+    wait_for("it to stop", || {
+        let stat = fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
+        stat.contains(") T ").then_some(())
+    })
+    .await;
+    assert_eq!(gateway.model(&kernel).await["execution_state"], "busy");
+    let path = format!("/api/kernels/{kernel}");
+    assert_eq!(
+        gateway
+            .rest("POST", &format!("{path}/interrupt"), "")
+            .await
+            .0,
+        204
+    );
+    drop(stopped);
+    let outcome = client.outcome(&cell, "").await;
+    assert_eq!(outcome.reply["ename"], "KeyboardInterrupt");
+
+    let _stopped = Stopped::new(process);
+    assert_eq!(
+        gateway.rest("POST", &format!("{path}/restart"), "").await.0,
+        200
+    );
+    assert_eq!(client.run("print('here')").await.text, "here\n");
+}
