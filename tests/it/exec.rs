@@ -184,7 +184,7 @@ async fn begun(gateway: &Gateway, id: &str, code: &str) -> (Child, BufReader<Chi
 async fn ctrl_c_interrupts_the_kernel_which_lives_on() {
     let gateway = Gateway::start("auto").await;
     let id = gateway.kernel(r#"{"name":"python3"}"#).await;
-    let code = "import time\nprint('begun', flush=True)\nx = 1\ntime.sleep(600)";
+    let code = "import time\nx = 1\nprint('begun', flush=True)\ntime.sleep(600)";
     let (child, _stdout) = begun(&gateway, &id, code).await;
     let pid = Pid::from_raw(child.id().unwrap().try_into().unwrap()).unwrap();
     kill_process(pid, Signal::INT).unwrap();
