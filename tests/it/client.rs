@@ -18,16 +18,39 @@ pub(crate) struct Client {
     socket: WebSocketStream<TcpStream>,
     session: String,
     count: u32,
+    is_v1: bool,
 }
 
 /// What a kernel said.
 #[derive(Debug)]
 pub(crate) struct Said {
+    pub(crate) msg_id: String,
     pub(crate) msg_type: String,
     /// The id of the request that it answers.
     pub(crate) parent: String,
     pub(crate) content: Value,
     pub(crate) buffers: Vec<Bytes>,
+}
+
+impl Said {
+    fn of(header: &Value, parent: &Value, content: Value, buffers: Vec<Bytes>) -> Self {
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        Self {
+            msg_id: text(&header["msg_id"]),
+            msg_type: text(&header["msg_type"]),
+            parent: text(&parent["msg_id"]),
+            content,
+            buffers,
+        }
+    }
+}
+
+/// The content of an `execute_request`.
+pub(crate) fn cell(code: &str) -> Value {
+    json!({
+        "code": code, "silent": false, "store_history": true, "user_expressions": {},
+        "allow_stdin": true, "stop_on_error": true,
+    })
 }
 
 /// What came of a cell.
@@ -39,33 +62,57 @@ pub(crate) struct Outcome {
     pub(crate) shown: String,
 }
 
+/// What came of listening.
+#[derive(Debug)]
+pub(crate) enum Heard {
+    Said(Said),
+    /// A goodbye with this code.
+    Closed(u16),
+    /// The end without one.
+    Cut,
+}
+
 impl Client {
     pub(crate) async fn connect(port: u16, token: &str, kernel: &str, session: &str) -> Self {
+        let dialed = Self::dial(port, token, kernel, session, true).await;
+        dialed.unwrap_or_else(|why| panic!("{why}"))
+    }
+
+    /// The same where it may fail, in the v1 framing or in that of text.
+    pub(crate) async fn dial(
+        port: u16,
+        token: &str,
+        kernel: &str,
+        session: &str,
+        is_v1: bool,
+    ) -> Result<Self, String> {
         let url = format!(
             "ws://127.0.0.1:{port}/api/kernels/{kernel}/channels?session_id={session}&token={token}"
         );
         let mut request = url.into_client_request().unwrap();
-        let subprotocol = v1::SUBPROTOCOL.parse().unwrap();
-        request
-            .headers_mut()
-            .insert("Sec-WebSocket-Protocol", subprotocol);
-        let stream = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+        if is_v1 {
+            let subprotocol = v1::SUBPROTOCOL.parse().unwrap();
+            request
+                .headers_mut()
+                .insert("Sec-WebSocket-Protocol", subprotocol);
+        }
+        let stream = TcpStream::connect(("127.0.0.1", port)).await;
+        let stream = stream.map_err(|error| error.to_string())?;
         let large = WebSocketConfig::default();
         let large = large.max_message_size(None).max_frame_size(None);
         let handshake = client_async_with_config(request, stream, Some(large));
         let (socket, response) = timeout(LIMIT, handshake)
             .await
-            .expect("the handshake hangs")
-            .unwrap();
-        assert_eq!(
-            response.headers()["Sec-WebSocket-Protocol"],
-            v1::SUBPROTOCOL
-        );
-        Self {
+            .map_err(|_| "the handshake hangs".to_owned())?
+            .map_err(|error| error.to_string())?;
+        let chosen = response.headers().get("Sec-WebSocket-Protocol");
+        assert_eq!(chosen.is_some(), is_v1);
+        Ok(Self {
             socket,
             session: session.to_owned(),
             count: 0,
-        }
+            is_v1,
+        })
     }
 
     pub(crate) fn local_port(&self) -> u16 {
@@ -90,56 +137,91 @@ impl Client {
         content: Value,
         buffers: Vec<Bytes>,
     ) -> String {
+        let (id, sent) = self.try_send(channel, msg_type, content, buffers).await;
+        assert!(sent, "the connection was cut");
+        id
+    }
+
+    /// The same where the connection may be cut: whether it was written.
+    pub(crate) async fn try_send(
+        &mut self,
+        channel: Channel,
+        msg_type: &str,
+        content: Value,
+        buffers: Vec<Bytes>,
+    ) -> (String, bool) {
         self.count += 1;
         let id = format!("{}-{}-{}", self.session, self.local_port(), self.count);
         let header = json!({
             "msg_id": id, "msg_type": msg_type, "session": self.session, "username": "it",
             "date": "2026-01-01T00:00:00Z", "version": "5.4",
         });
-        let message = Message {
-            header: header.to_string().into(),
-            content: content.to_string().into(),
-            buffers,
-            ..Message::empty()
+        let frame = if self.is_v1 {
+            let message = Message {
+                header: header.to_string().into(),
+                content: content.to_string().into(),
+                buffers,
+                ..Message::empty()
+            };
+            Frame::Binary(v1::encode(channel, &message))
+        } else {
+            assert!(buffers.is_empty(), "not needed so far");
+            let message = json!({
+                "channel": channel.name(), "header": header, "parent_header": {}, "metadata": {},
+                "content": content, "buffers": [],
+            });
+            Frame::text(message.to_string())
         };
-        let payload: Bytes = v1::encode(channel, &message);
-        self.socket.send(Frame::Binary(payload)).await.unwrap();
-        id
+        let sent = self.socket.send(frame).await.is_ok();
+        (id, sent)
     }
 
     pub(crate) async fn submit(&mut self, code: &str) -> String {
-        let content = json!({
-            "code": code, "silent": false, "store_history": true, "user_expressions": {},
-            "allow_stdin": true, "stop_on_error": true,
-        });
-        self.send(Channel::Shell, "execute_request", content).await
+        self.send(Channel::Shell, "execute_request", cell(code))
+            .await
     }
 
     /// The next message, or the close code. Pings on the way are no answer.
     pub(crate) async fn next(&mut self) -> Result<Said, u16> {
-        timeout(LIMIT, self.next_at_all())
+        match timeout(LIMIT, self.hear())
             .await
             .expect("the kernel is silent")
+        {
+            Heard::Said(said) => Ok(said),
+            Heard::Closed(code) => Err(code),
+            Heard::Cut => panic!("the connection was cut"),
+        }
     }
 
-    async fn next_at_all(&mut self) -> Result<Said, u16> {
+    /// The next message, or how the connection ended.
+    pub(crate) async fn hear(&mut self) -> Heard {
         loop {
-            let frame = self.socket.next().await;
-            match frame.expect("the connection was cut").unwrap() {
-                Frame::Binary(payload) => {
-                    let (_, message) = v1::decode(&payload).unwrap();
-                    let header: Value = serde_json::from_slice(&message.header).unwrap();
-                    let parent: Value = serde_json::from_slice(&message.parent_header).unwrap();
-                    return Ok(Said {
-                        msg_type: header["msg_type"].as_str().unwrap().to_owned(),
-                        parent: parent["msg_id"].as_str().unwrap_or_default().to_owned(),
-                        content: serde_json::from_slice(&message.content).unwrap(),
-                        buffers: message.buffers,
-                    });
+            let payload = match self.socket.next().await {
+                Some(Ok(Frame::Binary(payload))) if self.is_v1 => payload,
+                Some(Ok(Frame::Text(text))) if !self.is_v1 => {
+                    let message: Value = serde_json::from_str(&text).unwrap();
+                    return Heard::Said(Said::of(
+                        &message["header"],
+                        &message["parent_header"],
+                        message["content"].clone(),
+                        Vec::new(),
+                    ));
                 }
-                Frame::Close(close) => return Err(close.map_or(0, |close| close.code.into())),
-                _ => {}
-            }
+                Some(Ok(Frame::Close(close))) => {
+                    return Heard::Closed(close.map_or(0, |close| close.code.into()));
+                }
+                Some(Ok(Frame::Ping(_) | Frame::Pong(_))) => continue,
+                Some(Ok(other)) => panic!("{other:?}"),
+                Some(Err(_)) | None => return Heard::Cut,
+            };
+            let (_, message) = v1::decode(&payload).unwrap();
+            let value = |bytes: &Bytes| -> Value { serde_json::from_slice(bytes).unwrap() };
+            return Heard::Said(Said::of(
+                &value(&message.header),
+                &value(&message.parent_header),
+                value(&message.content),
+                message.buffers,
+            ));
         }
     }
 

@@ -30,6 +30,7 @@ mod ports;
 mod rest;
 mod service;
 mod sizes;
+mod soak;
 mod sock;
 mod starting;
 mod starts;

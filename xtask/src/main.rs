@@ -63,6 +63,17 @@ const LAB: [&str; 9] = [
     "shift_enter",
 ];
 
+/// A short one is among the tests.
+const SOAK: [&str; 7] = [
+    "test",
+    "--locked",
+    "--test",
+    "it",
+    "--",
+    "--nocapture",
+    "soak::",
+];
+
 #[expect(
     clippy::print_stderr,
     reason = "a command line program speaks to its terminal"
@@ -76,7 +87,13 @@ fn main() -> ExitCode {
         Some("fuzz") => fuzz(part.as_deref(), 60),
         Some("bench") if part.as_deref() == Some("lab") => setup().and_then(|()| cargo(&LAB)),
         Some("bench") => cargo(&["bench", "--locked"]),
-        _ => Err("usage: cargo xtask setup|test|bench [lab]|fuzz [target]".to_owned()),
+        Some("soak") => match (part.as_deref(), arguments.next()) {
+            (Some("--minutes"), Some(minutes)) => soak(&minutes),
+            _ => Err("usage: cargo xtask soak --minutes N".to_owned()),
+        },
+        _ => Err(
+            "usage: cargo xtask setup|test|bench [lab]|fuzz [target]|soak --minutes N".to_owned(),
+        ),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
@@ -85,6 +102,15 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Random ends of everything for so long; `NB_SOAK_SEED` repeats their choice.
+fn soak(minutes: &str) -> Result<(), String> {
+    if !minutes.parse().is_ok_and(|minutes: f64| minutes > 0.0) {
+        return Err(format!("{minutes} is no number of minutes"));
+    }
+    setup()?;
+    cargo_with(&SOAK, &[("NB_SOAK_MINUTES", minutes)])
 }
 
 fn test() -> Result<(), String> {

@@ -1,0 +1,277 @@
+//! A notebook: one client of one kernel that runs cell after cell, comes back when its line is cut, and knows what each
+//! cell prints.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::ops::AddAssign;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use nb::protocol::message::Channel;
+use serde_json::json;
+use tokio::time::{sleep, timeout};
+
+use super::Target;
+use super::rest::ask;
+use crate::client::{Client, Heard, Said, cell};
+use crate::gateway::{LIMIT, TOKEN};
+
+/// Between two attempts to come back.
+const PAUSE: Duration = Duration::from_millis(20);
+
+/// What happened to notebooks.
+#[derive(Debug, Default)]
+pub(super) struct Counts {
+    /// Cells with all of their output.
+    whole: u64,
+    /// Cells that an interrupt, a restart or a death ended.
+    failed: u64,
+    /// Cells with a gap, since a supervisor died.
+    gaps: u64,
+    /// Requests that were being written when the line broke.
+    resent: u64,
+    /// Messages that came twice after coming back.
+    repeated: u64,
+    messages: u64,
+    came_back: u64,
+}
+
+impl AddAssign for Counts {
+    fn add_assign(&mut self, other: Self) {
+        self.whole += other.whole;
+        self.failed += other.failed;
+        self.gaps += other.gaps;
+        self.resent += other.resent;
+        self.repeated += other.repeated;
+        self.messages += other.messages;
+        self.came_back += other.came_back;
+    }
+}
+
+impl fmt::Display for Counts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "cells: {} whole, {} ended by a fault, {} with a gap of their supervisor; \
+             {} messages, {} repeated; {} returns, {} requests sent again",
+            self.whole,
+            self.failed,
+            self.gaps,
+            self.messages,
+            self.repeated,
+            self.came_back,
+            self.resent
+        )
+    }
+}
+
+pub(super) struct Notebook {
+    target: Arc<Target>,
+    port: u16,
+    session: String,
+    is_v1: bool,
+    client: Option<Client>,
+    counts: Counts,
+}
+
+/// A cell that runs.
+struct Running {
+    request: String,
+    /// What is asked after coming back: answered before the cell is, the cell never arrived.
+    probe: Option<String>,
+    seen: BTreeSet<String>,
+    came_back: bool,
+    text: String,
+    status: Option<String>,
+    is_idle: bool,
+}
+
+impl Notebook {
+    pub(super) fn new(target: Arc<Target>, port: u16, n: usize) -> Self {
+        Self {
+            target,
+            port,
+            session: format!("soak-{n}"),
+            is_v1: !n.is_multiple_of(3),
+            client: None,
+            counts: Counts::default(),
+        }
+    }
+
+    /// Runs cells until it is quiet, then so many more, which have to succeed.
+    pub(super) async fn run(mut self, quiet: Arc<AtomicBool>, more: usize) -> Counts {
+        let mut n = 0;
+        while !quiet.load(Ordering::SeqCst) {
+            n += 1;
+            self.cell(n, false).await;
+        }
+        // The last fault may be on its way still.
+        self.cell(n + 1, false).await;
+        for n in n + 2..n + 2 + more {
+            self.cell(n, true).await;
+        }
+        self.counts
+    }
+
+    async fn cell(&mut self, n: usize, must_succeed: bool) {
+        let (code, expected) = match self.target.is_python {
+            true => {
+                let lines = n * 7 % 40 + 1;
+                let code = format!(
+                    "import time\nfor i in range({lines}):\n    print('cell {n}', i, flush=True)\n    \
+                     time.sleep(0.01)"
+                );
+                let lines = (0..lines).map(|i| format!("cell {n} {i}\n"));
+                (code, lines.collect::<String>())
+            }
+            false => (format!("cell {n}"), format!("cell {n}")),
+        };
+        let killed = self.killed();
+        let deadline = Instant::now() + LIMIT;
+        let ran = timeout(LIMIT, self.finish(&code)).await;
+        let kernel = &self.target.kernel;
+        let ran = ran.unwrap_or_else(|_| panic!("cell {n} of {kernel} has no end, {deadline:?}"));
+        let had_a_gap = self.killed() > killed;
+        let is_ok = ran.status.as_deref() == Some("ok");
+        match (is_ok, ran.text == expected) {
+            (true, true) => self.counts.whole += 1,
+            _ if had_a_gap && !must_succeed => self.counts.gaps += 1,
+            (false, _) if expected.starts_with(told(&ran.text)) && !must_succeed => {
+                self.counts.failed += 1;
+            }
+            _ => panic!(
+                "cell {n} of {kernel}, {}: {:?} instead of {expected:?}",
+                ran.status.unwrap_or_default(),
+                ran.text
+            ),
+        }
+        if !is_ok {
+            self.revive().await;
+        }
+    }
+
+    fn killed(&self) -> u64 {
+        self.target.supervisors_killed.load(Ordering::SeqCst)
+    }
+
+    /// A kernel that died too often is started again by its user.
+    async fn revive(&mut self) {
+        let path = format!("/api/kernels/{}", self.target.kernel);
+        let (_, model) = ask(self.port, "GET", &path).await;
+        if model["execution_state"] == "dead" {
+            ask(self.port, "POST", &format!("{path}/restart")).await;
+        }
+    }
+
+    async fn finish(&mut self, code: &str) -> Running {
+        let mut running = self.submit(code).await;
+        while !(running.is_idle && running.status.is_some()) {
+            let target = Arc::clone(&self.target);
+            let Some(client) = &mut self.client else {
+                self.come_back(&mut running).await;
+                continue;
+            };
+            let heard = tokio::select! {
+                heard = client.hear() => heard,
+                () = target.cut.notified() => Heard::Cut,
+            };
+            match heard {
+                Heard::Said(said) => {
+                    let is_probe = running.probe.as_ref() == Some(&said.parent);
+                    let came = running.status.is_some() || running.is_idle;
+                    if is_probe && said.msg_type == "kernel_info_reply" && !came {
+                        self.counts.resent += 1;
+                        running = self.submit(code).await;
+                    } else {
+                        self.heard(&mut running, said);
+                    }
+                }
+                Heard::Closed(_) => {
+                    self.client = None;
+                    self.revive().await;
+                }
+                Heard::Cut => self.client = None,
+            }
+        }
+        running
+    }
+
+    async fn submit(&mut self, code: &str) -> Running {
+        loop {
+            let client = self.connected().await;
+            let (request, is_written) = client
+                .try_send(Channel::Shell, "execute_request", cell(code), Vec::new())
+                .await;
+            if is_written {
+                return Running {
+                    request,
+                    probe: None,
+                    seen: BTreeSet::new(),
+                    came_back: false,
+                    text: String::new(),
+                    status: None,
+                    is_idle: false,
+                };
+            }
+            self.client = None;
+        }
+    }
+
+    async fn come_back(&mut self, running: &mut Running) {
+        self.counts.came_back += 1;
+        running.came_back = true;
+        let client = self.connected().await;
+        let asked = client
+            .try_send(Channel::Shell, "kernel_info_request", json!({}), Vec::new())
+            .await;
+        match asked {
+            (probe, true) => running.probe = Some(probe),
+            (_, false) => self.client = None,
+        }
+    }
+
+    async fn connected(&mut self) -> &mut Client {
+        let deadline = Instant::now() + LIMIT;
+        while self.client.is_none() {
+            let kernel = &self.target.kernel;
+            match Client::dial(self.port, TOKEN, kernel, &self.session, self.is_v1).await {
+                Ok(client) => self.client = Some(client),
+                Err(why) => {
+                    assert!(Instant::now() < deadline, "{kernel}: {why}");
+                    assert!(!why.contains("404"), "{kernel}: {why}");
+                    sleep(PAUSE).await;
+                }
+            }
+        }
+        self.client.as_mut().unwrap()
+    }
+
+    fn heard(&mut self, running: &mut Running, said: Said) {
+        if said.parent != running.request {
+            return;
+        }
+        self.counts.messages += 1;
+        if !running.seen.insert(said.msg_id) {
+            assert!(running.came_back, "a {} came twice", said.msg_type);
+            self.counts.repeated += 1;
+            return;
+        }
+        match said.msg_type.as_str() {
+            "stream" => running.text += said.content["text"].as_str().unwrap(),
+            "status" => running.is_idle |= said.content["execution_state"] == "idle",
+            "execute_reply" => {
+                running.status = said.content["status"].as_str().map(str::to_owned);
+            }
+            _ => {}
+        }
+    }
+}
+
+/// What the kernel itself has said, before what nb says of its end.
+fn told(text: &str) -> &str {
+    text.split("[nb]")
+        .next()
+        .unwrap_or_default()
+        .trim_end_matches('\n')
+}
