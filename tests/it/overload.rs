@@ -112,6 +112,8 @@ async fn two_hundred_clients_of_one_kernel_get_all_of_it() {
     let names: Vec<_> = (0..CLIENTS).map(|n| format!("c{n}")).collect();
     let clients = names.iter().map(|name| gateway.connect(&kernel, name));
     let mut clients = join_all(clients).await;
+    // A client that is not there yet does not get what is said.
+    join_all(clients.iter_mut().map(Client::arrived)).await;
     let cell = clients[0].submit("burst 2000 100").await;
     let all = clients.iter_mut().map(async |client| {
         let (mut bytes, mut idle) = (0, false);
