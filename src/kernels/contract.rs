@@ -62,6 +62,8 @@ pub struct Start {
     pub tcp_instead: bool,
     pub launch_timeout_ms: u64,
     pub journal_bytes_max: u64,
+    #[serde(default)]
+    pub journal: JournalStart,
     /// A larger message of a client is refused.
     #[serde(default = "message_bytes_max")]
     pub message_bytes_max: u64,
@@ -76,6 +78,32 @@ pub struct Start {
     /// when absent.
     #[serde(default)]
     pub linger_ms: Option<u64>,
+}
+
+/// Where what the kernel says is kept for clients that are away, and how much of it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct JournalStart {
+    pub mode: JournalMode,
+    /// The folder of this kernel's journal.
+    pub folder: PathBuf,
+    /// In memory where it is also in files; else `journal_bytes_max` is the bound.
+    pub memory_bytes_max: u64,
+    /// In files, all kernels of the owner together.
+    pub user_bytes_max: u64,
+    pub retention_s: u64,
+}
+
+/// Where a journal is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum JournalMode {
+    Disk,
+    /// What starts of gateways that did not say it mean.
+    #[default]
+    Memory,
+    /// Nothing is kept for clients that are away.
+    Off,
 }
 
 /// When a kernel is ended by itself; never where nothing is said.

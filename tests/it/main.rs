@@ -15,6 +15,7 @@ mod headless;
 mod init;
 mod interrupts;
 mod intruders;
+mod journal;
 mod jupyter_server;
 mod kernel_commands;
 mod languages;

@@ -22,6 +22,7 @@ mod orphans;
 mod record;
 mod restarts;
 mod run;
+mod storage;
 mod vitals;
 mod wakes;
 
@@ -34,6 +35,7 @@ pub mod ledger;
 pub mod link;
 pub mod process;
 pub mod queue;
+
 pub mod sessions;
 
 pub use run::run;

@@ -14,7 +14,7 @@ use bytes::Bytes;
 use serde::Serialize;
 
 use super::catch_up::{CatchUp, Share};
-use super::journal::{Entry, RequestKey, Seq};
+use super::journal::{Dropped, Needs, RequestKey, Seq};
 pub use session::{Access, ConnectionId, Holder, Loss};
 use session::{Cell, Session};
 
@@ -81,6 +81,7 @@ impl Sessions {
             cells: catch_up.iter().filter_map(Cell::taken_over).collect(),
             share: Share::new(id, last, catch_up),
             written: 0,
+            noted: 0,
             connection: None,
             since: now,
             loss: Loss::default(),
@@ -102,13 +103,14 @@ impl Sessions {
         joined
     }
 
-    /// A session that an earlier supervisor had: it is away, and has nothing of what is to come.
-    pub fn restore(&mut self, id: &Rc<str>, holder: &Holder, now: Instant) {
+    /// A session that an earlier supervisor had: it is away, and has nothing of what follows the entry `cursor`.
+    pub fn restore(&mut self, id: &Rc<str>, holder: &Holder, cursor: Seq, now: Instant) {
         let session = Session {
             holder: holder.clone(),
             share: Share::new(id, 0, None),
-            cursor: 0,
-            written: 0,
+            cursor,
+            written: cursor,
+            noted: cursor,
             connection: None,
             since: now,
             loss: Loss::default(),
@@ -131,12 +133,20 @@ impl Sessions {
         self.expire(now);
     }
 
-    /// Nobody comes back for the session `id`, unless somebody is there.
-    pub fn forget(&mut self, id: &str) {
+    /// Nobody comes back for the session `id`, unless somebody is there; whether it was forgotten.
+    pub fn forget(&mut self, id: &str) -> bool {
         let is_away = |session: &Session| session.connection.is_none();
-        if self.sessions.get(id).is_some_and(is_away) {
-            self.sessions.remove(id);
-        }
+        self.sessions.get(id).is_some_and(is_away) && self.sessions.remove(id).is_some()
+    }
+
+    /// The sessions that have come further since this was last asked, and how far.
+    pub fn take_moved(&mut self) -> Vec<(Rc<str>, Seq)> {
+        let moved = self.sessions.iter_mut().filter_map(|(id, session)| {
+            let has_moved = session.noted != session.cursor;
+            session.noted = session.cursor;
+            has_moved.then(|| (Rc::clone(id), session.cursor))
+        });
+        moved.collect()
     }
 
     /// The client was sent everything up to `seq`.
@@ -230,18 +240,25 @@ impl Sessions {
     }
 
     /// An entry had to go: counted for every session that had not acknowledged it.
-    pub fn dropped(&mut self, seq: Seq, entry: &Entry) {
+    pub fn dropped(&mut self, dropped: &Dropped) {
+        let Dropped {
+            seq,
+            label,
+            is_oldest,
+        } = dropped;
         for session in self.sessions.values_mut() {
-            if session.cursor < seq && session.share.has(seq, entry) {
-                let bytes = entry.bytes() as u64;
+            if session.cursor < *seq && session.share.has_labelled(*seq, label) {
+                let bytes = label.bytes as u64;
                 for loss in [&mut session.loss, &mut self.lost] {
                     loss.messages += 1;
                     loss.bytes += bytes;
                 }
             }
-            session.acknowledge(seq);
+            if *is_oldest {
+                session.acknowledge(*seq);
+            }
             for cell in &mut session.cells {
-                cell.after = cell.after.filter(|after| *after >= seq);
+                cell.after = cell.after.filter(|after| after >= seq);
             }
         }
     }
@@ -272,9 +289,25 @@ impl Sessions {
         }
     }
 
-    /// No session needs the entries up to this one; `None` when there is no session.
-    pub fn done_by_all(&self) -> Option<Seq> {
-        self.sessions.values().map(Session::needs_after).min()
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.sessions.is_empty()
+    }
+
+    /// What the sessions need of a journal whose newest entry is `last`.
+    pub fn needs(&self, last: Seq) -> Needs {
+        let mut needs = Needs::nothing_up_to(last);
+        for session in self.sessions.values() {
+            let after = session.needs_after();
+            needs.after = needs.after.min(after);
+            if session.connection.is_none() {
+                needs.away_after = Some(needs.away_after.map_or(after, |away| away.min(after)));
+            }
+            let cell = session.cells.front().and_then(|cell| cell.after);
+            needs.cells_after = needs.cells_after.min(cell.unwrap_or(last));
+        }
+        needs.away_after = needs.away_after.filter(|after| *after < last);
+        needs
     }
 
     /// How far the session `id` has acknowledged.

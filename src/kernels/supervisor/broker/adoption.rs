@@ -43,9 +43,10 @@ impl Broker {
                 identity: joined.identity.as_str().into(),
                 credential: joined.credential.as_str().into(),
             };
+            let cursor = joined.cursor.min(state.journal.last());
             state
                 .sessions
-                .restore(&joined.session.as_str().into(), &holder, now());
+                .restore(&joined.session.as_str().into(), &holder, cursor, now());
         }
     }
 

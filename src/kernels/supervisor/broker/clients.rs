@@ -68,6 +68,7 @@ impl Broker {
             session: session.to_string(),
             identity: holder.identity.to_string(),
             credential: holder.credential.to_string(),
+            cursor: after,
         }));
         if let Some(line) = replaces.and_then(|old| state.lines.remove(&old)) {
             line.close((4000, "replaced by a newer connection of this session"));
@@ -97,13 +98,17 @@ impl Broker {
         state.lines.remove(&connection);
         self.crowd.notify_waiters();
         state.sessions.leave(session, connection, now());
+        if state.keeps_nothing {
+            state.forget_session(session);
+        }
         state.release();
+        state.unkept.notify_one();
     }
 
     /// Nobody comes back for this session.
     pub fn forget(&self, session: &str) {
         let mut state = self.state.borrow_mut();
-        state.sessions.forget(session);
+        state.forget_session(session);
         state.release();
     }
 
@@ -118,6 +123,7 @@ impl Broker {
         let mut state = self.state.borrow_mut();
         state.sessions.acknowledge(session, connection, seq);
         state.release();
+        state.unkept.notify_one();
     }
 
     /// What follows `after` in the journal, for all sessions.

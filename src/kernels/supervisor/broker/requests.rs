@@ -191,6 +191,7 @@ impl State {
             session: session.session_id,
             identity: session.identity,
             credential: session.credential,
+            cursor: session.cursor,
         });
         let left = Left {
             asked: self.pending_order.iter().filter_map(known).collect(),

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use super::{Phase, State};
 use crate::kernels::supervisor::catch_up::CatchUp;
 use crate::kernels::supervisor::journal::{Entry, Mark, RequestKey, Route, request_key};
+use crate::kernels::supervisor::ledger::Note;
 use crate::protocol::message::{Channel, HeaderPeek, Message};
 
 impl State {
@@ -93,21 +94,33 @@ impl State {
         if let Some(request) = done {
             self.sessions.done(&request, seq);
         }
-        while let Some((seq, entry)) = self.journal.drop_oldest() {
-            self.sessions.dropped(seq, &entry);
-        }
-        if self.sessions.done_by_all().is_none() {
-            self.release();
-        }
+        self.settle();
         for line in self.lines.values() {
             line.wake.notify_one();
+        }
+        self.unkept.notify_one();
+    }
+
+    /// What the journal's bounds demand.
+    pub(super) fn settle(&mut self) {
+        while let Some(dropped) = self.journal.drop_oldest() {
+            self.sessions.dropped(&dropped);
+        }
+        if self.sessions.is_empty() {
+            self.release();
+        }
+    }
+
+    /// Nobody comes back for this session, unless somebody is there.
+    pub(super) fn forget_session(&mut self, session: &str) {
+        if self.sessions.forget(session) {
+            self.ledger.write(&Note::Parted(session.to_owned()));
         }
     }
 
     pub(super) fn release(&mut self) {
         let last = self.journal.last();
-        let needed_after = self.sessions.done_by_all().unwrap_or(last);
-        self.journal.release(needed_after);
+        self.journal.release(self.sessions.needs(last));
     }
 }
 

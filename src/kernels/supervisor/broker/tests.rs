@@ -94,7 +94,9 @@ fn entries(broker: &Broker, session: &str, after: Seq) -> Vec<Rc<Entry>> {
         panic!("a memory journal is never loading");
     };
     let entries = batch.into_iter().map(|(_, entry)| entry);
-    entries.filter(|entry| entry.is_for(session)).collect()
+    entries
+        .filter(|entry| entry.route.is_for(session))
+        .collect()
 }
 
 fn shown(entry: &Entry) -> String {

@@ -43,6 +43,37 @@ pub enum Mark {
     Once,
 }
 
+/// What an entry is to a page that shows a cell.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// It changes what stands below the cell.
+    Shown,
+    Other,
+    /// Nobody but the asker gets it: what the cell was, and what is asked on stdin.
+    AskersOnly,
+}
+
+/// What is known of an entry that is not at hand.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Label {
+    pub route: Route,
+    pub kind: Kind,
+    /// What it answers.
+    pub request: Option<RequestKey>,
+    /// What it costs to keep.
+    pub bytes: usize,
+}
+
+/// What a page shows of a cell.
+const SHOWN: [&str; 6] = [
+    "stream",
+    "display_data",
+    "update_display_data",
+    "execute_result",
+    "error",
+    "clear_output",
+];
+
 /// One message on its way to clients.
 #[derive(Debug)]
 pub struct Entry {
@@ -58,6 +89,16 @@ enum Body {
     Parts(Channel, Message),
 }
 
+impl Route {
+    /// Whether the client session with this id is meant.
+    pub fn is_for(&self, session: &str) -> bool {
+        match self {
+            Self::Everyone => true,
+            Self::Session(id) => id.as_ref() == session,
+        }
+    }
+}
+
 impl Entry {
     /// Takes a message in.
     pub fn new(channel: Channel, message: Message, route: Route, mark: Mark) -> Self {
@@ -69,11 +110,29 @@ impl Entry {
         Self { route, mark, body }
     }
 
-    /// Whether the client session with this id gets it.
-    pub fn is_for(&self, session: &str) -> bool {
-        match &self.route {
-            Route::Everyone => true,
-            Route::Session(id) => id.as_ref() == session,
+    /// One that was written elsewhere as [`Entry::v1`] gives it.
+    pub fn from_v1(payload: Bytes, route: Route, mark: Mark) -> Self {
+        let body = Body::Compact(payload);
+        Self { route, mark, body }
+    }
+
+    /// What is to be known of it where it is not at hand.
+    pub fn label(&self) -> Label {
+        let (channel, message) = self.message();
+        let parent = HeaderPeek::read(&message.parent_header);
+        let header = HeaderPeek::read(&message.header);
+        let msg_type = header.as_ref().map_or("", |peek| &*peek.msg_type);
+        let kind = match channel {
+            Channel::Stdin => Kind::AskersOnly,
+            _ if SHOWN.contains(&msg_type) => Kind::Shown,
+            _ if msg_type == "execute_input" => Kind::AskersOnly,
+            _ => Kind::Other,
+        };
+        Label {
+            route: self.route.clone(),
+            kind,
+            request: parent.map(|parent| request_key(&parent)),
+            bytes: self.bytes(),
         }
     }
 

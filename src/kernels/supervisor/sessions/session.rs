@@ -73,6 +73,8 @@ pub(super) struct Session {
     pub(super) cursor: Seq,
     /// Written to it up to here, acknowledged or not.
     pub(super) written: Seq,
+    /// The cursor as it was last written down.
+    pub(super) noted: Seq,
     pub(super) connection: Option<ConnectionId>,
     /// When the last connection went; while there is one, when it came.
     pub(super) since: Instant,

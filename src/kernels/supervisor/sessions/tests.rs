@@ -1,6 +1,6 @@
 //! Who gets what, told as clients come, go and acknowledge.
 
-use super::super::journal::{Mark, Route};
+use super::super::journal::{Entry, Mark, Route};
 use super::*;
 use crate::protocol::message::{Channel, Message};
 
@@ -8,6 +8,15 @@ fn holder(identity: &str, credential: &str) -> Holder {
     Holder {
         identity: identity.into(),
         credential: credential.into(),
+    }
+}
+
+/// The oldest entry of all had to go.
+fn gone(seq: Seq, entry: &Entry) -> Dropped {
+    Dropped {
+        seq,
+        label: entry.label(),
+        is_oldest: true,
     }
 }
 
@@ -79,9 +88,9 @@ fn a_new_session_catches_up_on_one_request_however_often_its_line_breaks() {
     assert_eq!([has(9, &of_it), has(9, &other)], [true, false]);
     assert_eq!([has(10, &of_it), has(10, &other)], [true, true]);
     assert_eq!([has(9, &reply), has(10, &reply)], [true, true]);
-    sessions.dropped(8, &other);
+    sessions.dropped(&gone(8, &other));
     assert_eq!(sessions.take_loss("a"), None);
-    sessions.dropped(9, &of_it);
+    sessions.dropped(&gone(9, &of_it));
     assert_eq!(sessions.take_loss("a").unwrap().messages, 1);
 }
 
@@ -93,8 +102,8 @@ fn a_loss_is_told_once_and_only_to_whom_it_concerns() {
         sessions.join(&Rc::from(id), &me, connection as u64, 0, None, now);
     }
     sessions.acknowledge("c", 2, 2);
-    sessions.dropped(1, &entry(Route::Everyone));
-    sessions.dropped(2, &entry(Route::Session(Rc::from("b"))));
+    sessions.dropped(&gone(1, &entry(Route::Everyone)));
+    sessions.dropped(&gone(2, &entry(Route::Session(Rc::from("b")))));
     let messages = |loss: Option<Loss>| loss.map_or(0, |loss| loss.messages);
     let lost = ["a", "b", "c"].map(|id| messages(sessions.take_loss(id)));
     assert_eq!(lost, [1, 2, 0]);
@@ -116,7 +125,7 @@ fn sessions_that_stay_away_are_forgotten() {
     assert!(sessions.get("9").is_none() && sessions.get("10").is_some());
     sessions.expire(now + EXPIRES_AFTER * 2);
     assert_eq!(sessions.counts(), (0, 0));
-    assert_eq!(sessions.done_by_all(), None);
+    assert!(sessions.is_empty());
 }
 
 #[test]
@@ -181,7 +190,7 @@ fn a_cell_of_a_lossy_session_stays_whole_until_its_end_is_acknowledged() {
     assert!(sessions.make_whole("a").is_none());
     sessions.asked("a", &cell, &Bytes::new(), 12);
     sessions.acknowledge("a", 1, 20);
-    assert_eq!(sessions.done_by_all(), Some(12));
+    assert_eq!(sessions.needs(50).after, 12);
     let (share, after) = sessions.make_whole("a").unwrap();
     assert_eq!((after, share.catch_up().unwrap().shown_only), (12, true));
     // Over, and not acknowledged.
@@ -189,7 +198,7 @@ fn a_cell_of_a_lossy_session_stays_whole_until_its_end_is_acknowledged() {
     assert!(sessions.make_whole("a").is_some());
     sessions.acknowledge("a", 1, 30);
     assert!(sessions.make_whole("a").is_none());
-    assert_eq!(sessions.done_by_all(), Some(30));
+    assert_eq!(sessions.needs(50).after, 30);
     // Half a cell is not shown as a whole one.
     sessions.asked("a", &"2".into(), &Bytes::new(), 31);
     sessions.acknowledge("a", 1, 40);
@@ -199,7 +208,7 @@ fn a_cell_of_a_lossy_session_stays_whole_until_its_end_is_acknowledged() {
         Route::Everyone,
         Mark::Plain,
     );
-    sessions.dropped(32, &entry);
+    sessions.dropped(&gone(32, &entry));
     assert!(sessions.make_whole("a").is_none());
     assert_eq!(sessions.take_loss("a"), None);
 }
