@@ -116,7 +116,7 @@ fn a_loss_that_no_acknowledgement_covers_is_told_to_the_next_connection_with_wha
     let (mut sessions, now) = (Sessions::default(), Instant::now());
     let (a, me) = (Rc::from("a"), holder("me", "1"));
     let lose = |sessions: &mut Sessions, seqs: std::ops::RangeInclusive<Seq>| {
-        seqs.for_each(|seq| sessions.dropped(seq, &entry(Route::Everyone)));
+        seqs.for_each(|seq| sessions.dropped(&gone(seq, &entry(Route::Everyone))));
     };
     let told = |sessions: &mut Sessions, connection, after| {
         let loss = sessions.tell_loss("a", connection, after);
