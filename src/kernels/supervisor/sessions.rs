@@ -4,6 +4,7 @@
 //! with the same id goes on at the cursor. Not to be confused with notebook sessions, Jupyter's REST
 //! objects.
 
+mod care;
 mod session;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -15,6 +16,8 @@ use serde::Serialize;
 
 use super::catch_up::{CatchUp, Share};
 use super::journal::{Dropped, Needs, RequestKey, Seq};
+use care::Care;
+pub use care::Manner;
 pub use session::{Access, ConnectionId, Holder, Loss};
 use session::{Cell, Session};
 
@@ -37,6 +40,7 @@ pub struct Joined {
     pub written: Seq,
     /// The connection that is replaced.
     pub replaces: Option<ConnectionId>,
+    pub manner: Manner,
 }
 
 /// A client session as it is listed.
@@ -86,14 +90,9 @@ impl Sessions {
             since: now,
             loss: Loss::default(),
             told: Vec::new(),
+            care: Care::default(),
             is_lossy: false,
         });
-        let joined = Joined {
-            share: session.share.clone(),
-            after: session.cursor,
-            written: session.written.max(session.cursor),
-            replaces,
-        };
         let mut session = Session {
             holder: holder.clone(),
             connection: Some(connection),
@@ -101,6 +100,13 @@ impl Sessions {
             ..session
         };
         session.untell();
+        let joined = Joined {
+            share: session.share.clone(),
+            after: session.cursor,
+            written: session.written.max(session.cursor),
+            replaces,
+            manner: session.care.begin(session.cursor),
+        };
         self.sessions.insert(Rc::clone(id), session);
         joined
     }
@@ -117,6 +123,7 @@ impl Sessions {
             since: now,
             loss: Loss::default(),
             told: Vec::new(),
+            care: Care::default(),
             cells: VecDeque::new(),
             is_lossy: false,
         };
@@ -133,6 +140,7 @@ impl Sessions {
         }
         session.connection = None;
         session.since = now;
+        session.care.end(session.cursor);
         self.expire(now);
     }
 
@@ -158,6 +166,16 @@ impl Sessions {
             && session.connection == Some(connection)
         {
             session.written = session.written.max(seq);
+            session.care.sent();
+        }
+    }
+
+    /// The client ends the connection because it cannot take what it was sent.
+    pub fn refused(&mut self, id: &str, connection: ConnectionId) {
+        if let Some(session) = self.sessions.get_mut(id)
+            && session.connection == Some(connection)
+        {
+            session.care.refused();
         }
     }
 

@@ -61,6 +61,7 @@ impl Broker {
             after,
             written,
             replaces,
+            manner,
         } = state
             .sessions
             .join(session, holder, id, last, catch_up, now());
@@ -89,6 +90,7 @@ impl Broker {
             replay_until: last,
             first,
             clears: None,
+            manner,
         }
     }
 
@@ -110,6 +112,12 @@ impl Broker {
         let mut state = self.state.borrow_mut();
         state.forget_session(session);
         state.release();
+    }
+
+    /// The client ends the connection because it cannot take what it was sent.
+    pub fn refused(&self, session: &str, connection: ConnectionId) {
+        let mut state = self.state.borrow_mut();
+        state.sessions.refused(session, connection);
     }
 
     /// The client was sent everything up to `seq`.

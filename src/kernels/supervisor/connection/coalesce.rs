@@ -186,7 +186,11 @@ mod tests {
             text("1", "stdout", "c"),
             text("2", "stdout", "d"),
             text("2", "stdout", ""),
-            said("2", "stream", &json!({"name": "stdout", "text": "x", "more": 1})),
+            said(
+                "2",
+                "stream",
+                &json!({"name": "stdout", "text": "x", "more": 1}),
+            ),
             said("2", "stream", &json!({"name": 7})),
         ];
         let expected = [
@@ -210,6 +214,9 @@ mod tests {
             .iter()
             .map(|content| content["text"].as_str().unwrap().len())
             .collect();
-        assert_eq!(lengths, [TEXT_BYTES_MAX, TEXT_BYTES_MAX, TEXT_BYTES_MAX / 2]);
+        assert_eq!(
+            lengths,
+            [TEXT_BYTES_MAX, TEXT_BYTES_MAX, TEXT_BYTES_MAX / 2]
+        );
     }
 }

@@ -8,6 +8,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 
+use super::care::Care;
 use crate::kernels::supervisor::catch_up::{CatchUp, Share};
 use crate::kernels::supervisor::journal::{RequestKey, Seq};
 
@@ -94,6 +95,7 @@ pub(super) struct Session {
     pub(super) loss: Loss,
     /// Told on this connection after these entries, and not known to have arrived.
     pub(super) told: Vec<(Seq, Loss)>,
+    pub(super) care: Care,
     pub(super) cells: VecDeque<Cell>,
     /// Whoever acknowledges for the client may lose what it has acknowledged.
     pub(super) is_lossy: bool,
