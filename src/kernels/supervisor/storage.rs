@@ -21,24 +21,23 @@ const WITHIN: Duration = Duration::from_secs(5);
 pub(super) async fn journal(start: &Start, folder: &Path, left: &Left) -> Box<dyn Journal> {
     let bytes_max = usize::try_from(start.journal_bytes_max).unwrap_or(usize::MAX);
     let in_memory = usize::try_from(start.journal.memory_bytes_max).unwrap_or(usize::MAX);
-    match start.journal.mode {
-        JournalMode::Memory | JournalMode::Off => Box::new(MemoryJournal::new(bytes_max)),
-        JournalMode::Disk => match prepare(start, folder).await {
-            Ok(prepared) => {
-                let bounds = Bounds {
-                    bytes_max: start.journal_bytes_max,
-                    memory_bytes_max: in_memory,
-                    user_bytes_max: start.journal.user_bytes_max,
-                    retention: Duration::from_secs(start.journal.retention_s),
-                };
-                let last = left.joined.iter().map(|session| session.cursor).max();
-                Box::new(DiskJournal::new(prepared, bounds, last.unwrap_or(0)))
-            }
-            Err(error) => {
-                warn!(%error, "the journal is kept in memory alone");
-                Box::new(MemoryJournal::new(in_memory))
-            }
-        },
+    if start.journal.mode != JournalMode::Disk {
+        return Box::new(MemoryJournal::new(bytes_max));
+    }
+    let bounds = Bounds {
+        bytes_max: start.journal_bytes_max,
+        memory_bytes_max: in_memory,
+        user_bytes_max: start.journal.user_bytes_max,
+        retention: Duration::from_secs(start.journal.retention_s),
+    };
+    let last = left.joined.iter().map(|session| session.cursor).max();
+    let prepared = prepare(start, folder).await;
+    match prepared.and_then(|prepared| DiskJournal::new(prepared, bounds, last.unwrap_or(0))) {
+        Ok(journal) => Box::new(journal),
+        Err(error) => {
+            warn!(%error, "the journal is kept in memory alone");
+            Box::new(MemoryJournal::new(in_memory))
+        }
     }
 }
 

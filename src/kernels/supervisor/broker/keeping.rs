@@ -4,6 +4,7 @@
 use std::time::{Duration, Instant};
 
 use serde_json::json;
+use tokio::task::yield_now;
 use tokio::time::{sleep, timeout};
 use tracing::{info, warn};
 
@@ -66,10 +67,17 @@ impl Broker {
         let mut again = None;
         loop {
             match again {
-                Some(again) => drop(timeout(again, unkept.notified()).await),
-                None => unkept.notified().await,
+                // There is more, and whoever has waited meanwhile has a turn first.
+                Some(Duration::ZERO) => yield_now().await,
+                Some(again) => {
+                    drop(timeout(again, unkept.notified()).await);
+                    sleep(AFTER).await;
+                }
+                None => {
+                    unkept.notified().await;
+                    sleep(AFTER).await;
+                }
             }
-            sleep(AFTER).await;
             again = self.state.borrow_mut().keep();
         }
     }

@@ -61,6 +61,11 @@ impl Tail {
         self.last + 1 - self.entries.len() as u64
     }
 
+    /// How much the oldest entry is.
+    pub(super) fn first_bytes(&self) -> usize {
+        self.entries.front().map_or(0, |entry| entry.bytes())
+    }
+
     pub(super) fn last(&self) -> Seq {
         self.last
     }
@@ -77,6 +82,11 @@ impl Tail {
     /// it what others still need.
     pub(super) fn bytes_beside_large(&self) -> usize {
         self.bytes - self.large.map_or(0, |(_, bytes)| bytes)
+    }
+
+    /// No entry is beside a bound from now on, until the next large one.
+    pub(super) fn forget_large(&mut self) {
+        self.large = None;
     }
 
     /// Adds the entries after `after` to `batch`, of which `bytes` are there, until it has `bytes_max`.

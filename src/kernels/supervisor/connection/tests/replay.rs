@@ -74,7 +74,10 @@ fn a_message_that_a_client_cannot_take_is_not_repeated_for_ever() {
         // From here on nothing is special.
         publish(&broker, "poison");
         publish(&broker, "three");
-        assert_eq!(listen(&broker, "none", "three").await.last().unwrap(), "three");
+        assert_eq!(
+            listen(&broker, "none", "three").await.last().unwrap(),
+            "three"
+        );
     });
 }
 

@@ -61,7 +61,7 @@ pub(super) async fn bring(
     };
     let entries = records
         .into_iter()
-        .map(|record| (record.seq, Rc::new(record.into_entry())));
+        .map(|record| (record.seen.seq, Rc::new(record.into_entry())));
     let mut brought = brought.borrow_mut();
     brought.batches.push_back((after, entries.collect()));
     if brought.batches.len() > BATCHES_MAX {
@@ -70,7 +70,7 @@ pub(super) async fn bring(
 }
 
 fn is_all(records: &[Record], piece: Piece) -> bool {
-    let last = records.last().map(|record| record.seq);
+    let last = records.last().map(|record| record.seen.seq);
     records.len() == piece.entries && last == Some(piece.last)
 }
 

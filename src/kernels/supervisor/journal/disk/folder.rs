@@ -50,8 +50,8 @@ impl About {
 }
 
 /// The segments that are there, oldest first. What is torn or damaged ends a segment; a file that is none is passed
-/// over.
-pub(super) fn segments(folder: &Path) -> io::Result<Vec<Segment>> {
+/// over. With the highest number of any.
+pub(super) fn segments(folder: &Path) -> io::Result<(Vec<Segment>, u64)> {
     let mut numbers: Vec<u64> = fs::read_dir(folder)?
         .flatten()
         .filter_map(|file| {
@@ -60,6 +60,7 @@ pub(super) fn segments(folder: &Path) -> io::Result<Vec<Segment>> {
         })
         .collect();
     numbers.sort_unstable();
+    let last = numbers.last().copied().unwrap_or(0);
     let mut segments: Vec<Segment> = Vec::new();
     for number in numbers {
         let segment = read(folder, number, segments.last().and_then(Segment::last));
@@ -68,7 +69,7 @@ pub(super) fn segments(folder: &Path) -> io::Result<Vec<Segment>> {
             Err(error) => tracing::warn!(number, %error, "a part of the journal is not readable"),
         }
     }
-    Ok(segments)
+    Ok((segments, last))
 }
 
 fn read(folder: &Path, number: u64, after: Option<u64>) -> io::Result<Segment> {
@@ -85,9 +86,9 @@ fn read(folder: &Path, number: u64, after: Option<u64>) -> io::Result<Segment> {
     let mut last = after.unwrap_or(0);
     while !content.is_empty() {
         match record::decode(&mut content) {
-            Ok(record) if record.seq > last => {
-                last = record.seq;
-                take(&mut segment, record);
+            Ok(record) if record.seen.seq > last => {
+                last = record.seen.seq;
+                segment.push(record.seen);
             }
             Ok(_) => break,
             Err(error) => {
@@ -98,18 +99,6 @@ fn read(folder: &Path, number: u64, after: Option<u64>) -> io::Result<Segment> {
     }
     segment.seal();
     Ok(segment)
-}
-
-fn take(segment: &mut Segment, record: Record) {
-    let Record {
-        seq,
-        bytes,
-        kind,
-        session,
-        request,
-        ..
-    } = record;
-    segment.push(seq, bytes, kind, session, request.as_deref());
 }
 
 /// A piece of a segment, as records.

@@ -22,27 +22,33 @@ use std::collections::VecDeque;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
 use super::tail::Tail;
-use super::{Batch, Dropped, Entry, Journal, Keeping, Needs, Read, Route, Seq};
+use super::{Batch, Dropped, Entry, Journal, Keeping, Needs, Read, Seq};
 use bring::Brought;
 pub use folder::About;
+use record::Unwritten;
 use segment::Segment;
 use writer::Writer;
 
 /// So much stays in memory of what need not be written.
 const TAIL_BYTES: usize = 1024 * 1024;
 
+/// An entry over this share of it is large: the newest such one stays beside it, as clients that are there want it.
+const LARGE_SHARE: usize = 4;
+
 /// No more than this, and this share of what may be in memory, is on its way to the disk.
 const IN_FLIGHT_BYTES: usize = 4 * 1024 * 1024;
-const IN_FLIGHT_SHARE: usize = 4;
+const IN_FLIGHT_SHARE: usize = 2;
 
-/// About how much is written at once.
-const BATCH_BYTES: usize = 256 * 1024;
+/// About how much is sent to the writer at once: a kernel that is not listened to meanwhile drops what it says.
+const BATCH_BYTES: usize = 64 * 1024;
+
+/// A larger entry is not written: it is beyond every bound of memory.
+const ENTRY_BYTES_MAX: usize = 256 * 1024 * 1024;
 
 /// Of the bound, a segment is this share, within these limits.
 const SEGMENT_SHARE: u64 = 16;
@@ -74,25 +80,26 @@ pub struct Prepared {
     folder: PathBuf,
     about: About,
     segments: Vec<Segment>,
-    writer: Writer,
+    /// Files up to this number are there.
+    number: u64,
 }
 
 /// Makes `folder` ready, and reads what is there. Blocks on the disk.
 pub fn prepare(folder: &Path, about: About) -> io::Result<Prepared> {
     about.write(folder)?;
-    let segments = folder::segments(folder)?;
+    let (segments, number) = folder::segments(folder)?;
     Ok(Prepared {
         folder: folder.to_owned(),
         about,
         segments,
-        writer: Writer::start(folder)?,
+        number,
     })
 }
 
 /// The entry that a record of a segment holds; for whoever has one from elsewhere.
 pub fn decode(mut record: Bytes) -> Option<(Seq, Entry)> {
     let record = record::decode(&mut record).ok()?;
-    Some((record.seq, record.into_entry()))
+    Some((record.seen.seq, record.into_entry()))
 }
 
 /// Entries in memory and in files; the oldest go first.
@@ -104,12 +111,8 @@ pub struct DiskJournal {
     tail: Tail,
     in_flight: VecDeque<(Seq, Rc<Entry>)>,
     in_flight_bytes: usize,
-    /// Those with entries, oldest first; of the last the end may be on its way.
+    /// What is in files, oldest first.
     segments: VecDeque<Segment>,
-    /// Files up to this number are, or were.
-    numbered: u64,
-    /// The last segment is ours: what an earlier supervisor wrote may have a torn end.
-    is_begun: bool,
     /// This segment goes, entry by entry.
     dropping: Option<u64>,
     writer: Writer,
@@ -120,116 +123,97 @@ pub struct DiskJournal {
 
 impl DiskJournal {
     /// Goes on with what is there. No entry gets a number up to `last`.
-    pub fn new(prepared: Prepared, bounds: Bounds, last: Seq) -> Self {
+    pub fn new(prepared: Prepared, bounds: Bounds, last: Seq) -> io::Result<Self> {
+        let segment_bytes_max = segment_bytes_max(bounds);
+        let writer = Writer::start(&prepared.folder, prepared.number, segment_bytes_max)?;
         let mut segments = VecDeque::from(prepared.segments);
-        let numbered = segments.back().map_or(0, |segment| segment.number);
         segments.retain(|segment| segment.last().is_some());
         let last = last.max(segments.back().and_then(Segment::last).unwrap_or(0));
-        Self {
+        Ok(Self {
             folder: prepared.folder,
             about: prepared.about,
             bounds,
-            tail: Tail::new(last, bounds.memory_bytes_max / 2),
+            tail: Tail::new(last, TAIL_BYTES / LARGE_SHARE),
             in_flight: VecDeque::new(),
             in_flight_bytes: 0,
             segments,
-            numbered,
-            is_begun: false,
             dropping: None,
-            writer: prepared.writer,
+            writer,
             brought: Rc::default(),
             needs: Needs::nothing_up_to(0),
             weighed: None,
-        }
+        })
     }
 
-    /// What was in flight and has arrived is let go.
+    /// What was in flight and has arrived.
     fn collect(&mut self) {
-        let written = self.writer.written();
-        while let Some((_, entry)) = self.in_flight.pop_front_if(|(seq, _)| *seq <= written) {
-            self.in_flight_bytes -= entry.bytes();
+        for report in self.writer.reports() {
+            let Some(last) = report.records.last().map(|record| record.seq) else {
+                continue;
+            };
+            let newest = self.segments.back_mut();
+            let segment = match newest.filter(|newest| newest.number == report.segment) {
+                Some(_) => self.segments.back_mut(),
+                None => {
+                    self.segments.iter_mut().for_each(Segment::seal);
+                    self.segments.push_back(Segment::new(report.segment));
+                    self.segments.back_mut()
+                }
+            };
+            if let Some(segment) = segment {
+                report
+                    .records
+                    .into_iter()
+                    .for_each(|record| segment.push(record));
+            }
+            while let Some((_, entry)) = self.in_flight.pop_front_if(|(seq, _)| *seq <= last) {
+                self.in_flight_bytes -= entry.bytes();
+            }
         }
     }
 
-    /// Sends the oldest of the tail to the writer, until the tail has `tail_bytes` or too much is on its way.
+    /// Sends the oldest of the tail to the writer: a batch, unless the tail has `tail_bytes` or too much is on its way
+    /// before.
     fn save(&mut self, tail_bytes: usize) {
         self.collect();
-        let mut pieces = Vec::new();
+        let mut batch = Vec::new();
         let mut bytes = 0;
-        let share = self.bounds.memory_bytes_max / IN_FLIGHT_SHARE;
-        while self.tail.bytes() > tail_bytes && self.in_flight_bytes < IN_FLIGHT_BYTES.min(share) {
+        while self.tail.bytes_beside_large() > tail_bytes
+            && self.in_flight_bytes < self.in_flight_bytes_max()
+            && bytes < BATCH_BYTES
+            && self.tail.first_bytes() <= ENTRY_BYTES_MAX
+        {
             let Some((seq, entry)) = self.tail.pop() else {
                 break;
             };
-            if seq <= self.needs.useless_up_to() {
-                continue;
-            }
-            if self.is_full() {
-                self.send(&mut pieces);
-                self.begin_segment();
-            }
-            bytes += self.take(seq, entry, &mut pieces);
-            if bytes >= BATCH_BYTES {
-                self.send(&mut pieces);
-                bytes = 0;
+            if seq > self.needs.useless_up_to() {
+                batch.push(Unwritten::of(seq, &entry));
+                bytes += entry.bytes();
+                self.in_flight_bytes += entry.bytes();
+                self.in_flight.push_back((seq, entry));
             }
         }
-        self.send(&mut pieces);
-    }
-
-    /// Takes an entry into the newest segment.
-    fn take(&mut self, seq: Seq, entry: Rc<Entry>, pieces: &mut Vec<Bytes>) -> usize {
-        let label = entry.label();
-        let session: Option<Arc<str>> = match &entry.route {
-            Route::Everyone => None,
-            Route::Session(session) => Some((&**session).into()),
-        };
-        let record = record::encode(seq, &entry, &label);
-        let (Some((record, bytes)), Some(segment)) = (record, self.segments.back_mut()) else {
-            tracing::error!(seq, "an entry is too large to be written");
-            return 0;
-        };
-        if !segment.push(seq, bytes, label.kind, session, label.request.as_deref()) {
-            tracing::error!(seq, "an entry is too large to be written");
-            return 0;
-        }
-        pieces.extend(record);
-        self.in_flight_bytes += entry.bytes();
-        self.in_flight.push_back((seq, entry));
-        bytes as usize
-    }
-
-    fn send(&mut self, pieces: &mut Vec<Bytes>) {
-        let (Some(segment), Some((last, _))) = (self.segments.back(), self.in_flight.back()) else {
-            return;
-        };
-        if !pieces.is_empty() {
-            self.writer.write(writer::Batch {
-                segment: segment.number,
-                pieces: std::mem::take(pieces),
-                last: *last,
-            });
+        if !batch.is_empty() {
+            self.writer.write(batch);
         }
     }
 
-    /// Whether the next entry needs another segment.
-    fn is_full(&self) -> bool {
-        let bytes = self.bounds.bytes_max / SEGMENT_SHARE;
-        let bytes_max = bytes.clamp(SEGMENT_BYTES_MIN, SEGMENT_BYTES_MAX);
-        let newest = self.segments.back().filter(|_| self.is_begun);
-        newest.is_none_or(|newest| newest.bytes >= bytes_max)
-    }
-
-    fn begin_segment(&mut self) {
-        self.segments.iter_mut().for_each(Segment::seal);
-        self.numbered += 1;
-        self.is_begun = true;
-        self.segments.push_back(Segment::new(self.numbered));
+    /// With this on its way, no more is sent; the last that was may exceed it.
+    fn in_flight_bytes_max(&self) -> usize {
+        IN_FLIGHT_BYTES.min(self.bounds.memory_bytes_max / IN_FLIGHT_SHARE)
     }
 
     /// What all files have.
     fn file_bytes(&self) -> u64 {
         self.segments.iter().map(|segment| segment.bytes).sum()
+    }
+
+    /// What the newest segment has that holds one large entry beside others: an output that is larger than the bound
+    /// would else reach nobody.
+    fn large_bytes(&self) -> u64 {
+        let is_large = |segment: &&Segment| segment.bytes > 2 * segment_bytes_max(self.bounds);
+        let large = self.segments.iter().rev().find(is_large);
+        large.map_or(0, |segment| segment.bytes)
     }
 
     /// The segment that has to go, if one has.
@@ -241,7 +225,8 @@ impl DiskJournal {
         let oldest = self.segments.front()?;
         let bytes_max = self.bounds.bytes_max.min(self.writer.share());
         let is_whole = self.segments.len() > 1;
-        (is_whole && self.file_bytes() > bytes_max).then_some(oldest.number)
+        let bytes = self.file_bytes() - self.large_bytes();
+        (is_whole && bytes > bytes_max).then_some(oldest.number)
     }
 
     fn position(&self, number: u64) -> Option<usize> {
@@ -249,17 +234,9 @@ impl DiskJournal {
     }
 
     fn delete(&mut self, position: usize) {
-        let Some(segment) = self.segments.remove(position) else {
-            return;
-        };
-        self.is_begun &= !self.segments.is_empty();
-        self.brought.borrow_mut().forget(segment.number);
-        self.writer.delete(segment.number);
-        // What of it was on its way does not arrive.
-        let next = self.segments.get(position).and_then(Segment::first);
-        let next = next.unwrap_or(Seq::MAX);
-        while let Some((_, entry)) = self.in_flight.pop_front_if(|(seq, _)| *seq < next) {
-            self.in_flight_bytes -= entry.bytes();
+        if let Some(segment) = self.segments.remove(position) {
+            self.brought.borrow_mut().forget(segment.number);
+            self.writer.delete(segment.number);
         }
     }
 
@@ -291,7 +268,9 @@ impl DiskJournal {
     /// The next entry that goes because memory is full.
     fn drop_from_memory(&mut self) -> Option<Dropped> {
         let bytes_max = self.bounds.memory_bytes_max;
-        while self.in_flight_bytes + self.tail.bytes_beside_large() > bytes_max {
+        while self.in_flight_bytes.min(self.in_flight_bytes_max()) + self.tail.bytes_beside_large()
+            > bytes_max
+        {
             let (seq, entry) = self.tail.pop()?;
             if seq > self.needs.useless_up_to() {
                 return Some(Dropped {
@@ -315,8 +294,7 @@ impl DiskJournal {
         }
         let retention = self.bounds.retention;
         let is_due = |since: Instant| now().duration_since(since) >= retention;
-        while self.in_flight.is_empty()
-            && let Some(oldest) = self.segments.front()
+        while let Some(oldest) = self.segments.front()
             && oldest.useless_since.is_some_and(is_due)
         {
             self.delete(0);
@@ -342,8 +320,8 @@ impl DiskJournal {
 impl Journal for DiskJournal {
     fn append(&mut self, entry: Entry) -> Seq {
         let seq = self.tail.push(entry);
-        if self.tail.bytes() > TAIL_BYTES {
-            self.save(TAIL_BYTES / 2);
+        if self.tail.bytes_beside_large() > TAIL_BYTES {
+            self.save(TAIL_BYTES - BATCH_BYTES);
         }
         seq
     }
@@ -353,14 +331,13 @@ impl Journal for DiskJournal {
             return Read::Ready(batch);
         }
         self.collect();
-        let written = self.in_flight.front().map_or(Seq::MAX, |(seq, _)| seq - 1);
         for segment in &self.segments {
             if segment.last().is_none_or(|last| last <= after)
                 || self.brought.borrow().is_broken(segment.number)
             {
                 continue;
             }
-            if let Some(piece) = segment.piece(after, written, bytes_max as u64) {
+            if let Some(piece) = segment.piece(after, bytes_max as u64) {
                 let path = writer::path(&self.folder, segment.number);
                 let brought = Rc::clone(&self.brought);
                 let number = segment.number;
@@ -406,20 +383,32 @@ impl Journal for DiskJournal {
 
     fn keep(&mut self) -> Keeping {
         if self.needs.away_after.is_some() {
+            self.tail.forget_large();
             self.save(0);
         } else {
             self.collect();
         }
         self.retire();
         self.weigh();
-        let is_away = self.needs.away_after.is_some();
-        let waits = !self.in_flight.is_empty() || is_away && !self.tail.is_empty();
-        let holds = !self.segments.is_empty();
+        let has_more = self.needs.away_after.is_some() && !self.tail.is_empty();
+        let again = if has_more && self.in_flight_bytes < self.in_flight_bytes_max() {
+            Some(Duration::ZERO)
+        } else if has_more || !self.in_flight.is_empty() {
+            Some(SAVE_EVERY)
+        } else {
+            (!self.segments.is_empty()).then_some(WEIGH_EVERY)
+        };
         Keeping {
-            again: waits.then_some(SAVE_EVERY).or(holds.then_some(WEIGH_EVERY)),
+            again,
             fault: self.writer.fault(),
         }
     }
+}
+
+/// With this, a file takes no more; the last that it took may exceed it.
+fn segment_bytes_max(bounds: Bounds) -> u64 {
+    let bytes = bounds.bytes_max / SEGMENT_SHARE;
+    bytes.clamp(SEGMENT_BYTES_MIN, SEGMENT_BYTES_MAX)
 }
 
 /// By the runtime's clock, which tests can move.

@@ -8,10 +8,14 @@ use std::sync::Arc;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
-use super::super::{Entry, Kind, Label, Mark, Route, Seq};
+use super::super::entry::Body;
+use super::super::{Entry, Kind, Mark, Route, Seq};
 
 /// What a segment begins with: the format and its version.
 pub(super) const MAGIC: &[u8; 8] = b"nbjrnl1\n";
+
+/// A larger record is none.
+pub(super) const RECORD_BYTES_MAX: u32 = (1 << 29) - 1;
 
 /// Length and CRC.
 const HEAD_BYTES: usize = 8;
@@ -35,71 +39,101 @@ pub(super) enum RecordError {
     Damaged,
 }
 
-/// A record, and how it is to be known where it is not at hand.
+/// A record that was read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Record {
+    pub(super) seen: Seen,
+    mark: u8,
+    payload: Bytes,
+}
+
+/// An entry on its way to another thread; it shares the entry's bytes.
+#[derive(Debug)]
+pub(super) struct Unwritten {
+    pub(super) seq: Seq,
+    session: Option<Arc<str>>,
+    mark: u8,
+    /// The request that the mark names.
+    marked: Option<Arc<str>>,
+    body: Body,
+}
+
+/// What is to be known of a record.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Seen {
     pub(super) seq: Seq,
     pub(super) kind: Kind,
     pub(super) session: Option<Arc<str>>,
     pub(super) request: Option<Arc<str>>,
-    mark: u8,
-    pub(super) payload: Bytes,
     /// All of it, in the file.
     pub(super) bytes: u32,
 }
 
-/// The record of an entry in the pieces to be written one after the other; `None` for one too large for it.
-pub(super) fn encode(seq: Seq, entry: &Entry, label: &Label) -> Option<(Vec<Bytes>, u32)> {
-    let mark = match entry.mark {
-        Mark::Plain => 0,
-        Mark::EarlyReply(_) => EARLY_REPLY,
-        Mark::Idle(_) => IDLE,
-        Mark::Once => ONCE,
-    };
-    let kind = match label.kind {
-        Kind::Shown => 0,
-        Kind::Other => 1,
-        Kind::AskersOnly => 2,
-    };
-    let session = match &entry.route {
-        Route::Everyone => None,
-        Route::Session(session) => Some(session),
-    };
-    // A mark names the request that the entry answers.
-    let request = match &entry.mark {
-        Mark::EarlyReply(request) | Mark::Idle(request) => Some(request),
-        Mark::Plain | Mark::Once => label.request.as_ref(),
-    };
-    let mut flags = mark | kind << KIND_SHIFT;
-    let mut body = BytesMut::with_capacity(192);
-    body.put_slice(&[0; HEAD_BYTES]);
-    body.put_u64_le(seq);
-    body.put_u8(0);
-    for (text, flag) in [(session, HAS_SESSION), (request, HAS_REQUEST)] {
-        if let Some(text) = text {
-            body.put_u16_le(text.len().try_into().ok()?);
-            body.put_slice(text.as_bytes());
-            flags |= flag;
+impl Unwritten {
+    /// The entry with this number.
+    pub(super) fn of(seq: Seq, entry: &Entry) -> Self {
+        let (mark, marked) = match &entry.mark {
+            Mark::Plain => (0, None),
+            Mark::EarlyReply(request) => (EARLY_REPLY, Some(request)),
+            Mark::Idle(request) => (IDLE, Some(request)),
+            Mark::Once => (ONCE, None),
+        };
+        let session = match &entry.route {
+            Route::Everyone => None,
+            Route::Session(session) => Some((&**session).into()),
+        };
+        Self {
+            seq,
+            session,
+            mark,
+            marked: marked.map(|request| (&**request).into()),
+            body: entry.body().clone(),
         }
     }
-    body[HEAD_BYTES + 8] = flags;
-    let mut pieces = entry.v1();
-    let payload_bytes: usize = pieces.iter().map(Bytes::len).sum();
-    let body_bytes = u32::try_from(body.len() - HEAD_BYTES + payload_bytes).ok()?;
-    let mut crc = crc32fast::Hasher::new();
-    crc.update(&body[HEAD_BYTES..]);
-    pieces.iter().for_each(|piece| crc.update(piece));
-    body[..4].copy_from_slice(&body_bytes.to_le_bytes());
-    body[4..HEAD_BYTES].copy_from_slice(&crc.finalize().to_le_bytes());
-    if let [piece] = pieces.as_slice()
-        && payload_bytes <= 4096
-    {
-        body.put_slice(piece);
-        pieces.clear();
+
+    /// Adds its record to `pieces`, to be written one after the other; `None` for one too large for it.
+    pub(super) fn encode(self, pieces: &mut Vec<Bytes>) -> Option<Seen> {
+        let (kind, request) = self.body.peek();
+        // A mark names the request that the entry answers.
+        let request = self.marked.or_else(|| request.map(Into::into));
+        let bits = match kind {
+            Kind::Shown => 0,
+            Kind::Other => 1,
+            Kind::AskersOnly => 2,
+        };
+        let mut flags = self.mark | bits << KIND_SHIFT;
+        let mut body = BytesMut::with_capacity(192);
+        body.put_slice(&[0; HEAD_BYTES]);
+        body.put_u64_le(self.seq);
+        body.put_u8(0);
+        for (text, flag) in [(&self.session, HAS_SESSION), (&request, HAS_REQUEST)] {
+            if let Some(text) = text {
+                body.put_u16_le(text.len().try_into().ok()?);
+                body.put_slice(text.as_bytes());
+                flags |= flag;
+            }
+        }
+        body[HEAD_BYTES + 8] = flags;
+        let payload = self.body.v1();
+        let payload_bytes: usize = payload.iter().map(Bytes::len).sum();
+        let body_bytes = u32::try_from(body.len() - HEAD_BYTES + payload_bytes).ok()?;
+        let bytes = body_bytes.checked_add(HEAD);
+        let bytes = bytes.filter(|bytes| *bytes <= RECORD_BYTES_MAX)?;
+        let mut crc = crc32fast::Hasher::new();
+        crc.update(&body[HEAD_BYTES..]);
+        payload.iter().for_each(|piece| crc.update(piece));
+        body[..4].copy_from_slice(&body_bytes.to_le_bytes());
+        body[4..HEAD_BYTES].copy_from_slice(&crc.finalize().to_le_bytes());
+        pieces.push(body.freeze());
+        pieces.extend(payload);
+        Some(Seen {
+            seq: self.seq,
+            kind,
+            session: self.session,
+            request,
+            bytes,
+        })
     }
-    pieces.insert(0, body.freeze());
-    let bytes = body_bytes.checked_add(HEAD)?;
-    Some((pieces, bytes))
 }
 
 /// Takes the next record off the front.
@@ -143,25 +177,28 @@ pub(super) fn decode(input: &mut Bytes) -> Result<Record, RecordError> {
         2 => Kind::AskersOnly,
         _ => return Err(RecordError::Damaged),
     };
-    Ok(Record {
+    let seen = Seen {
         seq,
         kind,
         session,
         request,
+        bytes,
+    };
+    Ok(Record {
+        seen,
         mark,
         payload: body,
-        bytes,
     })
 }
 
 impl Record {
     /// The entry that was written.
     pub(super) fn into_entry(self) -> Entry {
-        let route = match self.session {
+        let route = match self.seen.session {
             None => Route::Everyone,
             Some(session) => Route::Session((&*session).into()),
         };
-        let mark = match (self.mark, self.request) {
+        let mark = match (self.mark, self.seen.request) {
             (EARLY_REPLY, Some(request)) => Mark::EarlyReply((&*request).into()),
             (IDLE, Some(request)) => Mark::Idle((&*request).into()),
             (ONCE, _) => Mark::Once,
@@ -206,20 +243,20 @@ mod tests {
             for size in [1, 5000, 50_000] {
                 let entry = of(mark.clone(), route.clone(), size);
                 let label = entry.label();
-                let (pieces, bytes) = encode(7, &entry, &label).unwrap();
-                let before = file.len();
-                pieces
-                    .iter()
-                    .for_each(|piece| file.extend_from_slice(piece));
-                assert_eq!(file.len() - before, bytes as usize);
-                entries.push((entry, label));
+                let mut pieces = Vec::new();
+                let seen = Unwritten::of(7, &entry).encode(&mut pieces).unwrap();
+                let record = pieces.concat();
+                assert_eq!(record.len(), seen.bytes as usize);
+                file.extend(record);
+                entries.push((entry, label, seen));
             }
         }
         let mut input = Bytes::from(file);
-        for (entry, label) in entries {
+        for (entry, label, seen) in entries {
             let record = decode(&mut input).unwrap();
-            assert_eq!((record.seq, record.kind), (7, label.kind));
-            assert_eq!(record.request.as_deref(), label.request.as_deref());
+            assert_eq!((seen.seq, seen.kind), (7, label.kind));
+            assert_eq!(seen.request.as_deref(), label.request.as_deref());
+            assert_eq!(record.seen, seen);
             let read = record.into_entry();
             assert_eq!((&read.mark, &read.route), (&entry.mark, &entry.route));
             assert_eq!(read.message(), entry.message());
@@ -230,7 +267,8 @@ mod tests {
     #[test]
     fn what_is_torn_or_damaged_is_told_from_what_was_written() {
         let entry = of(Mark::Plain, Route::Everyone, 100);
-        let (pieces, _) = encode(1, &entry, &entry.label()).unwrap();
+        let mut pieces = Vec::new();
+        Unwritten::of(1, &entry).encode(&mut pieces).unwrap();
         let whole = pieces.concat();
         for length in 0..whole.len() {
             let mut torn = Bytes::copy_from_slice(&whole[..length]);

@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::super::{Kind, Label, Route, Seq};
-use super::record::MAGIC;
+use super::record::{MAGIC, RECORD_BYTES_MAX, Seen};
 
-const LENGTH: u32 = (1 << 29) - 1;
+const LENGTH: u32 = RECORD_BYTES_MAX;
 const ROUTED: u32 = 1 << 31;
 const KIND_SHIFT: u32 = 29;
 
@@ -55,18 +55,15 @@ impl Segment {
         }
     }
 
-    /// A record of `bytes` follows; false for one too large to be known.
-    pub(super) fn push(
-        &mut self,
-        seq: Seq,
-        bytes: u32,
-        kind: Kind,
-        session: Option<Arc<str>>,
-        request: Option<&str>,
-    ) -> bool {
-        if bytes > LENGTH {
-            return false;
-        }
+    /// A record follows.
+    pub(super) fn push(&mut self, record: Seen) {
+        let Seen {
+            seq,
+            kind,
+            session,
+            request,
+            bytes,
+        } = record;
         let index = self.entries.len();
         let continues = self.runs.last();
         let continues = continues.is_some_and(|(from, first)| first + (index - from) as u64 == seq);
@@ -74,8 +71,8 @@ impl Segment {
             self.runs.push((index, seq));
         }
         let known = self.requests.last();
-        if known.is_none_or(|(_, known)| known.as_deref() != request) {
-            self.requests.push((index, request.map(Arc::from)));
+        if known.is_none_or(|(_, known)| *known != request) {
+            self.requests.push((index, request));
         }
         let kind = match kind {
             Kind::Shown => 0,
@@ -83,20 +80,15 @@ impl Segment {
             Kind::AskersOnly => 2,
         };
         let routed = if session.is_some() { ROUTED } else { 0 };
-        self.entries.push(bytes | kind << KIND_SHIFT | routed);
+        self.entries
+            .push(bytes.min(LENGTH) | kind << KIND_SHIFT | routed);
         self.routed.extend(session.map(|session| (index, session)));
         self.bytes += u64::from(bytes);
-        true
     }
 
     /// No more follows: what room was made for more is given back.
     pub(super) fn seal(&mut self) {
         self.entries.shrink_to_fit();
-    }
-
-    /// The oldest entry that is there.
-    pub(super) fn first(&self) -> Option<Seq> {
-        (self.dropped < self.entries.len()).then(|| self.seq(self.dropped))
     }
 
     /// The newest entry.
@@ -105,13 +97,12 @@ impl Segment {
         (index >= self.dropped).then(|| self.seq(index))
     }
 
-    /// What there is from after `after` up to `until`: about `bytes_max`, at least one entry.
-    pub(super) fn piece(&self, after: Seq, until: Seq, bytes_max: u64) -> Option<Piece> {
+    /// What there is after `after`: about `bytes_max`, at least one entry.
+    pub(super) fn piece(&self, after: Seq, bytes_max: u64) -> Option<Piece> {
         let from = self.index_after(after).max(self.dropped);
-        let to = self.index_after(until);
         let before: u64 = self.entries.iter().take(from).map(|e| length(*e)).sum();
         let (mut bytes, mut entries) = (0, 0);
-        for entry in self.entries.get(from..to).unwrap_or_default() {
+        for entry in self.entries.get(from..).unwrap_or_default() {
             if bytes >= bytes_max {
                 break;
             }
@@ -192,7 +183,6 @@ mod tests {
         fn all_is_found_again(
             steps in prop::collection::vec((1..4u64, 1..2000u32, 0..3u8, 0..3u8), 1..80),
             after in 0..200u64,
-            until in 0..200u64,
             bytes_max in 1..5000u64,
             popped in 0..80usize,
         ) {
@@ -201,9 +191,10 @@ mod tests {
             let (mut seq, mut offset) = (0, MAGIC.len() as u64);
             for (step, bytes, session, request) in steps {
                 seq += step;
-                let session = (session > 0).then(|| Arc::from(session.to_string()));
+                let session: Option<Arc<str>> = (session > 0).then(|| session.to_string().into());
                 let request = (request > 0).then(|| request.to_string());
-                prop_assert!(segment.push(seq, bytes, Kind::Other, session.clone(), request.as_deref()));
+                let to_push = (session.clone(), request.as_deref().map(Arc::from));
+                segment.push(Seen { seq, kind: Kind::Other, session: to_push.0, request: to_push.1, bytes });
                 list.push((seq, offset, u64::from(bytes), session, request));
                 offset += u64::from(bytes);
             }
@@ -215,7 +206,7 @@ mod tests {
                 prop_assert_eq!(label.request.as_deref(), request.as_deref());
             }
             prop_assert_eq!(segment.last(), list.last().map(|entry| entry.0));
-            let mut there = list.iter().filter(|entry| entry.0 > after && entry.0 <= until).peekable();
+            let mut there = list.iter().filter(|entry| entry.0 > after).peekable();
             let expected = there.peek().map(|first| first.1).map(|offset| {
                 let (mut bytes, mut entries, mut last) = (0, 0, 0);
                 for entry in there {
@@ -228,7 +219,7 @@ mod tests {
                 }
                 Piece { offset, bytes, entries, last }
             });
-            prop_assert_eq!(segment.piece(after, until, bytes_max), expected);
+            prop_assert_eq!(segment.piece(after, bytes_max), expected);
         }
     }
 }

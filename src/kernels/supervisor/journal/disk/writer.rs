@@ -15,8 +15,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
-use super::super::Seq;
-use super::record::MAGIC;
+use super::record::{MAGIC, Seen, Unwritten};
 use super::share;
 
 /// What could not be written is tried again after this time.
@@ -31,31 +30,29 @@ const SLICES_MAX: usize = 256;
 /// What the writer is told.
 #[derive(Debug)]
 enum Command {
-    Write(Batch),
+    Write(Vec<Unwritten>),
     Delete(u64),
     /// Looks how much of what a user may have is this kernel's.
     Weigh(share::Question),
 }
 
-/// Records for one file.
+/// What is in a file from now on.
 #[derive(Debug)]
-pub(super) struct Batch {
+pub(super) struct Report {
     pub(super) segment: u64,
-    pub(super) pieces: Vec<Bytes>,
-    /// The number of the last.
-    pub(super) last: Seq,
+    pub(super) records: Vec<Seen>,
 }
 
 /// What the writer tells.
 #[derive(Debug)]
 struct Progress {
-    written: AtomicU64,
     share: AtomicU64,
     state: Mutex<State>,
 }
 
 #[derive(Debug, Default)]
 struct State {
+    reports: Vec<Report>,
     /// Since when it has been at what it does.
     busy_since: Option<Instant>,
     fault: Option<String>,
@@ -69,18 +66,20 @@ pub(super) struct Writer {
 }
 
 impl Writer {
-    /// Writes into this folder from now on.
-    pub(super) fn start(folder: &Path) -> io::Result<Self> {
+    /// Writes into this folder from now on: files of about `segment_bytes_max`, with numbers after `number`.
+    pub(super) fn start(folder: &Path, number: u64, segment_bytes_max: u64) -> io::Result<Self> {
         let (commands, told) = channel();
         let progress = Arc::new(Progress {
-            written: AtomicU64::new(0),
             share: AtomicU64::new(u64::MAX),
             state: Mutex::default(),
         });
         let thread = Thread {
             folder: folder.to_owned(),
             progress: Arc::clone(&progress),
+            number,
+            segment_bytes_max,
             open: None,
+            encoded: None,
             waiting: VecDeque::new(),
         };
         let builder = thread::Builder::new().name("journal".to_owned());
@@ -88,8 +87,9 @@ impl Writer {
         Ok(Self { commands, progress })
     }
 
-    pub(super) fn write(&self, batch: Batch) {
-        self.tell(Command::Write(batch));
+    /// In the order of their numbers.
+    pub(super) fn write(&self, entries: Vec<Unwritten>) {
+        self.tell(Command::Write(entries));
     }
 
     pub(super) fn delete(&self, segment: u64) {
@@ -106,9 +106,9 @@ impl Writer {
         }
     }
 
-    /// Everything up to this entry is in a file.
-    pub(super) fn written(&self) -> Seq {
-        self.progress.written.load(Ordering::Acquire)
+    /// What has been written since this was last asked.
+    pub(super) fn reports(&self) -> Vec<Report> {
+        std::mem::take(&mut self.progress.state().reports)
     }
 
     /// So much may be there, as far as the kernel's user is concerned.
@@ -135,8 +135,13 @@ impl Progress {
 struct Thread {
     folder: PathBuf,
     progress: Arc<Progress>,
+    /// The last file that was begun.
+    number: u64,
+    segment_bytes_max: u64,
     open: Option<Open>,
-    waiting: VecDeque<Batch>,
+    /// What is to be written first.
+    encoded: Option<Encoded>,
+    waiting: VecDeque<Vec<Unwritten>>,
 }
 
 /// The file that grows.
@@ -147,13 +152,28 @@ struct Open {
     bytes: u64,
 }
 
+struct Encoded {
+    pieces: Vec<Bytes>,
+    records: Vec<Seen>,
+}
+
+impl Encoded {
+    fn of(entries: Vec<Unwritten>) -> Self {
+        let mut pieces = Vec::new();
+        let records = entries
+            .into_iter()
+            .filter_map(|entry| entry.encode(&mut pieces))
+            .collect();
+        Self { pieces, records }
+    }
+}
+
 impl Thread {
     fn run(mut self, told: &Receiver<Command>) {
         loop {
-            let command = if self.waiting.is_empty() {
-                told.recv().map_err(|_| RecvTimeoutError::Disconnected)
-            } else {
-                told.recv_timeout(AGAIN)
+            let command = match self.encoded {
+                None => told.recv().map_err(|_| RecvTimeoutError::Disconnected),
+                Some(_) => told.recv_timeout(AGAIN),
             };
             match command {
                 Ok(command) => self.obey(command),
@@ -169,10 +189,9 @@ impl Thread {
     fn obey(&mut self, command: Command) {
         self.progress.state().busy_since = Some(Instant::now());
         match command {
-            Command::Write(batch) => self.waiting.push_back(batch),
+            Command::Write(entries) => self.waiting.push_back(entries),
             Command::Delete(segment) => {
                 self.open.take_if(|open| open.segment == segment);
-                self.waiting.retain(|batch| batch.segment != segment);
                 match fs::remove_file(path(&self.folder, segment)) {
                     Err(error) if error.kind() != io::ErrorKind::NotFound => {
                         tracing::warn!(%error, "a file of the journal was not removed");
@@ -189,32 +208,45 @@ impl Thread {
     }
 
     fn flush(&mut self) {
-        while let Some(batch) = self.waiting.front() {
+        loop {
+            let next = || Some(Encoded::of(self.waiting.pop_front()?));
+            let Some(encoded) = self.encoded.take().or_else(next) else {
+                return;
+            };
             self.progress.state().busy_since = Some(Instant::now());
-            let written = append(&self.folder, &mut self.open, batch);
+            let written = self.append(&encoded.pieces);
             let mut state = self.progress.state();
             state.busy_since = None;
             state.fault = written.as_ref().err().map(ToString::to_string);
-            drop(state);
             match written {
-                Ok(()) => {
-                    self.progress.written.store(batch.last, Ordering::Release);
-                    self.waiting.pop_front();
+                Ok(segment) => state.reports.push(Report {
+                    segment,
+                    records: encoded.records,
+                }),
+                Err(error) => {
+                    drop(state);
+                    self.encoded = Some(encoded);
+                    return tracing::warn!(%error, "the journal is not written");
                 }
-                Err(error) => return tracing::warn!(%error, "the journal is not written"),
             }
         }
     }
-}
 
-fn append(folder: &Path, slot: &mut Option<Open>, batch: &Batch) -> io::Result<()> {
-    let mut open = match slot.take().filter(|open| open.segment == batch.segment) {
-        Some(open) => open,
-        None => Open::create(folder, batch.segment)?,
-    };
-    let written = open.append(&batch.pieces);
-    *slot = Some(open);
-    written
+    /// The segment that has it now.
+    fn append(&mut self, pieces: &[Bytes]) -> io::Result<u64> {
+        let bytes_max = self.segment_bytes_max;
+        self.open.take_if(|open| open.bytes >= bytes_max);
+        let open = match &mut self.open {
+            Some(open) => open,
+            none => {
+                let fresh = Open::create(&self.folder, self.number + 1)?;
+                self.number += 1;
+                none.insert(fresh)
+            }
+        };
+        open.append(pieces)?;
+        Ok(open.segment)
+    }
 }
 
 impl Open {
@@ -265,9 +297,11 @@ pub(super) fn path(folder: &Path, segment: u64) -> PathBuf {
 
 #[cfg(test)]
 mod tests {
+    use super::super::super::{Entry, Mark, Route};
     use super::*;
+    use crate::protocol::message::{Channel, Message};
 
-    fn until(what: impl Fn() -> bool) {
+    fn until(mut what: impl FnMut() -> bool) {
         let begun = Instant::now();
         while !what() {
             assert!(begun.elapsed() < Duration::from_secs(20), "in time");
@@ -275,29 +309,51 @@ mod tests {
         }
     }
 
-    fn batch(segment: u64, last: Seq, bytes: &'static [u8]) -> Batch {
-        Batch {
-            segment,
-            pieces: vec![Bytes::from_static(bytes)],
-            last,
-        }
+    fn entries(seqs: std::ops::Range<u64>) -> Vec<Unwritten> {
+        let entry = |seq| {
+            let message = Message {
+                content: vec![b'x'; 1000].into(),
+                ..Message::empty()
+            };
+            let entry = Entry::new(Channel::Iopub, message, Route::Everyone, Mark::Plain);
+            Unwritten::of(seq, &entry)
+        };
+        seqs.map(entry).collect()
     }
 
     #[test]
-    fn what_cannot_be_written_is_written_once_it_can_be() {
+    fn what_cannot_be_written_is_written_once_it_can_be_and_files_are_bounded() {
         let root = tempfile::tempdir().unwrap();
         let folder = root.path().join("not yet there");
-        let writer = Writer::start(&folder).unwrap();
-        writer.write(batch(1, 3, b"a"));
-        writer.write(batch(1, 4, b"b"));
+        let writer = Writer::start(&folder, 7, 3000).unwrap();
+        for first in [1, 4, 7] {
+            writer.write(entries(first..first + 3));
+        }
         until(|| writer.fault().is_some());
-        assert_eq!(writer.written(), 0);
+        assert!(writer.reports().is_empty());
         fs::create_dir(&folder).unwrap();
-        until(|| writer.written() == 4);
+        let mut reports = Vec::new();
+        until(|| {
+            reports.extend(writer.reports());
+            reports.len() == 3
+        });
         assert_eq!(writer.fault(), None);
-        assert_eq!(fs::read(path(&folder, 1)).unwrap(), b"nbjrnl1\nab");
-        writer.write(batch(2, 5, b"c"));
-        writer.delete(1);
-        until(|| writer.written() == 5 && !path(&folder, 1).exists());
+        let segments: Vec<_> = reports.iter().map(|report| report.segment).collect();
+        assert_eq!(segments, [8, 9, 10]);
+        let seqs = reports.iter().flat_map(|report| &report.records);
+        assert!(seqs.map(|record| record.seq).eq(1..10));
+        for report in &reports {
+            let length = fs::metadata(path(&folder, report.segment)).unwrap().len();
+            let records = report.records.iter().map(|record| u64::from(record.bytes));
+            assert_eq!(length, MAGIC.len() as u64 + records.sum::<u64>());
+        }
+        writer.delete(10);
+        writer.write(entries(10..11));
+        until(|| {
+            reports.extend(writer.reports());
+            reports.len() == 4
+        });
+        assert_eq!(reports[3].segment, 11);
+        assert!(!path(&folder, 10).exists());
     }
 }
