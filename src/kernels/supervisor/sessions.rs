@@ -84,6 +84,7 @@ impl Sessions {
             connection: None,
             since: now,
             loss: Loss::default(),
+            told: Vec::new(),
             is_lossy: false,
         });
         let joined = Joined {
@@ -92,12 +93,13 @@ impl Sessions {
             written: session.written.max(session.cursor),
             replaces,
         };
-        let session = Session {
+        let mut session = Session {
             holder: holder.clone(),
             connection: Some(connection),
             since: now,
             ..session
         };
+        session.untell();
         self.sessions.insert(Rc::clone(id), session);
         joined
     }
@@ -112,6 +114,7 @@ impl Sessions {
             connection: None,
             since: now,
             loss: Loss::default(),
+            told: Vec::new(),
             cells: VecDeque::new(),
             is_lossy: false,
         };
@@ -150,6 +153,16 @@ impl Sessions {
 
     /// The client has everything up to `seq`.
     pub fn acknowledge(&mut self, id: &str, connection: ConnectionId, seq: Seq) {
+        if let Some(session) = self.sessions.get_mut(id)
+            && session.connection == Some(connection)
+        {
+            session.acknowledge(seq);
+            session.heard(seq);
+        }
+    }
+
+    /// Up to `seq` there is nothing more for the client, which has said nothing of it.
+    pub fn pass(&mut self, id: &str, connection: ConnectionId, seq: Seq) {
         if let Some(session) = self.sessions.get_mut(id)
             && session.connection == Some(connection)
         {
@@ -246,11 +259,14 @@ impl Sessions {
         }
     }
 
-    /// What the session missed since this was last asked.
-    pub fn take_loss(&mut self, id: &str) -> Option<Loss> {
+    /// What the session missed and is now told, after the entry `after`. Until the client has acknowledged that much
+    /// it may not have heard of it: its next connection is told again.
+    pub fn tell_loss(&mut self, id: &str, connection: ConnectionId, after: Seq) -> Option<Loss> {
         let session = self.sessions.get_mut(id)?;
-        let loss = std::mem::take(&mut session.loss);
-        (loss.messages > 0).then_some(loss)
+        if session.connection != Some(connection) {
+            return None;
+        }
+        session.tell(after)
     }
 
     /// Forgets sessions that have been away too long or are too many.

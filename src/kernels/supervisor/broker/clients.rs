@@ -120,6 +120,13 @@ impl Broker {
         state.release();
     }
 
+    /// Up to `seq` there is nothing more for the client.
+    pub fn pass(&self, session: &str, connection: ConnectionId, seq: Seq) {
+        let mut state = self.state.borrow_mut();
+        state.sessions.pass(session, connection, seq);
+        state.release();
+    }
+
     /// What follows `after` in the journal, for all sessions.
     pub fn read(&self, after: Seq, bytes_max: usize) -> Read {
         self.state.borrow_mut().journal.read(after, bytes_max)
@@ -136,10 +143,15 @@ impl Broker {
         )
     }
 
-    /// A note for a session that missed something for good, if it has.
-    pub fn take_loss_note(&self, session: &str) -> Option<Rc<Entry>> {
+    /// A note for a session that missed something for good, if it has; written after the entry `after`.
+    pub fn loss_note(
+        &self,
+        session: &str,
+        connection: ConnectionId,
+        after: Seq,
+    ) -> Option<Rc<Entry>> {
         let mut state = self.state.borrow_mut();
-        let loss = state.sessions.take_loss(session)?;
+        let loss = state.sessions.tell_loss(session, connection, after)?;
         let text = format!(
             "[nb] {} messages ({} bytes) were dropped: the journal of this kernel was full\n",
             loss.messages, loss.bytes

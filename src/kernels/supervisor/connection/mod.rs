@@ -121,6 +121,11 @@ impl Shared {
         self.acked.set(self.acked.get().max(seq));
         self.broker.acknowledge(&self.session, self.id, seq);
     }
+
+    fn pass(&self, seq: Seq) {
+        self.acked.set(self.acked.get().max(seq));
+        self.broker.pass(&self.session, self.id, seq);
+    }
 }
 
 /// Serves a connection until it ends. `left` is what the client sent with its handshake.

@@ -592,6 +592,48 @@ fn a_client_that_resumes_gets_the_cell_late_and_whole_whether_it_runs_or_is_over
     }
 }
 
+/// The note is in no journal: a line that breaks before its ping is answered may have lost it.
+#[test]
+fn a_loss_is_told_again_until_the_ping_after_it_is_answered() {
+    run(async {
+        const NOTE: &str = "[nb] 3 messages";
+        let journal = Box::new(MemoryJournal::new(1500));
+        let broker = running_with(journal);
+        let mut client = connect(&broker, "a");
+        assert_eq!(told(&mut client).await, "idle");
+        drop(client);
+        while broker.snapshot().connections > 0 {
+            tokio::task::yield_now().await;
+        }
+        for text in ["one", "two", "three", "four", "five", "six"] {
+            publish(&broker, &format!("{text} {}", "x".repeat(90)));
+        }
+        assert_eq!(broker.snapshot().lost.messages, 3);
+        for _ in 0..2 {
+            let mut client = connect(&broker, "a");
+            for expected in ["idle", "four", "five", "six", NOTE] {
+                let told = told(&mut client).await;
+                assert!(told.starts_with(expected), "{told}");
+            }
+            ping(&mut client).await;
+        }
+        let mut client = connect(&broker, "a");
+        let number = ping(&mut client).await;
+        send(&mut client, 0xA, &number).await;
+        let number = str::from_utf8(&number).unwrap().parse().unwrap();
+        while broker.client_sessions()[0].cursor < number {
+            tokio::task::yield_now().await;
+        }
+        drop(client);
+        let mut client = connect(&broker, "a");
+        publish(&broker, "seven");
+        assert_eq!(told(&mut client).await, "idle");
+        assert_eq!(told(&mut client).await, "seven");
+        publish(&broker, "eight");
+        assert_eq!(told(&mut client).await, "eight");
+    });
+}
+
 /// Everything is written before the end of the kernel closes a line, but not for ever.
 #[test]
 fn a_client_that_takes_nothing_is_given_up_though_its_kernel_is_dead() {

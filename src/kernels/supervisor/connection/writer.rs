@@ -46,6 +46,7 @@ pub(super) async fn write<W: AsyncWrite + Unpin>(
         after: ticket.after,
         written: ticket.written,
         mine: ticket.after,
+        told: false,
         replay_until: ticket.replay_until,
         held: Vec::new(),
         late: late(shared, ticket),
@@ -73,10 +74,8 @@ pub(super) async fn write<W: AsyncWrite + Unpin>(
             }
         }
         position.resume(shared, closing.is_some(), &mut output);
-        if let Some(note) = shared.broker.take_loss_note(&shared.session) {
-            encode(shared, None, &note, &mut output);
-        }
-        control_frames(shared, &position, &mut output);
+        position.tell_loss(shared, &mut output);
+        control_frames(shared, &mut position, &mut output);
         if !output.is_empty() {
             shared.stalled.set(true);
             output
@@ -130,6 +129,8 @@ struct Position {
     written: Seq,
     /// The last entry that was for this client.
     mine: Seq,
+    /// A note that is in no journal waits for the ping that confirms it.
+    told: bool,
     replay_until: Seq,
     /// Replies that wait for the idle of their request: replies overtake output, and a client forgets a
     /// request with its reply, or waits only some seconds more. In a replay for every client, else for those
@@ -213,6 +214,18 @@ impl Position {
         shared.broker.wrote(&shared.session, shared.id, self.after);
     }
 
+    fn tell_loss(&mut self, shared: &Shared, output: &mut Output) {
+        if shared.pinged.get() == Some(self.after) {
+            // Its answer would seem to confirm what is told after it.
+            return;
+        }
+        let note = (shared.broker).loss_note(&shared.session, shared.id, self.after);
+        if let Some(note) = note {
+            encode(shared, None, &note, output);
+            self.told = true;
+        }
+    }
+
     fn let_go(&mut self, due: impl Fn(&RequestKey) -> bool, shared: &Shared, output: &mut Output) {
         for (_, reply) in self.held.extract_if(.., |(key, _)| due(key)) {
             encode(shared, None, &reply, output);
@@ -220,7 +233,7 @@ impl Position {
     }
 }
 
-fn control_frames(shared: &Shared, position: &Position, output: &mut Output) {
+fn control_frames(shared: &Shared, position: &mut Position, output: &mut Output) {
     if let Some(pong) = shared.pong.take() {
         output.frame(Opcode::Pong, &[pong]);
     }
@@ -228,9 +241,10 @@ fn control_frames(shared: &Shared, position: &Position, output: &mut Output) {
     let all_sent = position.held.is_empty() && position.late.is_none();
     if all_sent && position.mine <= acked && position.after > acked {
         // Nothing of it was for this client.
-        shared.acknowledge(position.after);
+        shared.pass(position.after);
     }
-    let wants_ack = all_sent && position.mine > acked && shared.pinged.get().is_none();
+    let has_more = position.mine > acked || position.told;
+    let wants_ack = all_sent && has_more && shared.pinged.get().is_none();
     if shared.ping_due.take() || wants_ack {
         let upto = match shared.pinged.get() {
             // Whoever it is waited for has not answered yet, and no more than one is in flight.
@@ -238,6 +252,7 @@ fn control_frames(shared: &Shared, position: &Position, output: &mut Output) {
             _ if all_sent => position.after,
             _ => acked,
         };
+        position.told &= upto != position.after;
         shared.pinged.set(Some(upto));
         output.frame(Opcode::Ping, &[Bytes::from(upto.to_string())]);
     }

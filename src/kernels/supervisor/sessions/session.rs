@@ -1,6 +1,8 @@
 //! One client session: whose it is, how far it is, the cells that it has sent.
 
 use std::collections::VecDeque;
+use std::mem;
+use std::ops::AddAssign;
 use std::rc::Rc;
 use std::time::Instant;
 
@@ -8,6 +10,9 @@ use bytes::Bytes;
 
 use crate::kernels::supervisor::catch_up::{CatchUp, Share};
 use crate::kernels::supervisor::journal::{RequestKey, Seq};
+
+/// So many notes of losses that no acknowledgement covers are told apart.
+const TOLD_MAX: usize = 16;
 
 /// Names one connection; a session has at most one, the newest.
 pub type ConnectionId = u64;
@@ -17,6 +22,13 @@ pub type ConnectionId = u64;
 pub struct Loss {
     pub messages: u64,
     pub bytes: u64,
+}
+
+impl AddAssign for Loss {
+    fn add_assign(&mut self, more: Self) {
+        self.messages += more.messages;
+        self.bytes += more.bytes;
+    }
 }
 
 /// Who a client is.
@@ -78,6 +90,8 @@ pub(super) struct Session {
     pub(super) since: Instant,
     /// Not yet told to the client.
     pub(super) loss: Loss,
+    /// Told on this connection after these entries, and not known to have arrived.
+    pub(super) told: Vec<(Seq, Loss)>,
     pub(super) cells: VecDeque<Cell>,
     /// Whoever acknowledges for the client may lose what it has acknowledged.
     pub(super) is_lossy: bool,
@@ -102,6 +116,35 @@ impl Session {
         let cell = self.cells.front().filter(|_| self.is_lossy);
         let whole = cell.and_then(|cell| cell.after);
         whole.map_or(self.cursor, |after| after.min(self.cursor))
+    }
+
+    /// What is not yet told, which is told now after the entry `after`.
+    pub(super) fn tell(&mut self, after: Seq) -> Option<Loss> {
+        let loss = mem::take(&mut self.loss);
+        if loss.messages == 0 {
+            return None;
+        }
+        let is_full = self.told.len() >= TOLD_MAX;
+        match self.told.last_mut() {
+            Some((last, told)) if *last == after || is_full => {
+                *last = after;
+                *told += loss;
+            }
+            _ => self.told.push((after, loss)),
+        }
+        Some(loss)
+    }
+
+    /// The client has what was written up to `seq`, and with it what was told there.
+    pub(super) fn heard(&mut self, seq: Seq) {
+        self.told.retain(|(after, _)| *after > seq);
+    }
+
+    /// The client may not have heard what was told: it is to be told again.
+    pub(super) fn untell(&mut self) {
+        for (_, loss) in mem::take(&mut self.told) {
+            self.loss += loss;
+        }
     }
 
     pub(super) fn acknowledge(&mut self, seq: Seq) {

@@ -80,9 +80,9 @@ fn a_new_session_catches_up_on_one_request_however_often_its_line_breaks() {
     assert_eq!([has(10, &of_it), has(10, &other)], [true, true]);
     assert_eq!([has(9, &reply), has(10, &reply)], [true, true]);
     sessions.dropped(8, &other);
-    assert_eq!(sessions.take_loss("a"), None);
+    assert_eq!(sessions.tell_loss("a", 2, 9), None);
     sessions.dropped(9, &of_it);
-    assert_eq!(sessions.take_loss("a").unwrap().messages, 1);
+    assert_eq!(sessions.tell_loss("a", 2, 9).unwrap().messages, 1);
 }
 
 #[test]
@@ -96,10 +96,51 @@ fn a_loss_is_told_once_and_only_to_whom_it_concerns() {
     sessions.dropped(1, &entry(Route::Everyone));
     sessions.dropped(2, &entry(Route::Session(Rc::from("b"))));
     let messages = |loss: Option<Loss>| loss.map_or(0, |loss| loss.messages);
-    let lost = ["a", "b", "c"].map(|id| messages(sessions.take_loss(id)));
-    assert_eq!(lost, [1, 2, 0]);
-    assert_eq!(sessions.take_loss("a"), None);
+    let mut lost = || [("a", 0), ("b", 1), ("c", 2)].map(|(id, at)| sessions.tell_loss(id, at, 2));
+    assert_eq!(lost().map(messages), [1, 2, 0]);
+    assert_eq!(lost().map(messages), [0, 0, 0]);
     assert_eq!(sessions.lost().messages, 3);
+}
+
+#[test]
+fn a_loss_that_no_acknowledgement_covers_is_told_to_the_next_connection_with_what_came_since() {
+    let (mut sessions, now) = (Sessions::default(), Instant::now());
+    let (a, me) = (Rc::from("a"), holder("me", "1"));
+    let lose = |sessions: &mut Sessions, seqs: std::ops::RangeInclusive<Seq>| {
+        seqs.for_each(|seq| sessions.dropped(seq, &entry(Route::Everyone)));
+    };
+    let told = |sessions: &mut Sessions, connection, after| {
+        let loss = sessions.tell_loss("a", connection, after);
+        loss.map_or(0, |loss| loss.messages)
+    };
+    sessions.join(&a, &me, 1, 0, None, now);
+    lose(&mut sessions, 1..=3);
+    assert_eq!(told(&mut sessions, 1, 5), 3);
+    lose(&mut sessions, 4..=4);
+    assert_eq!(told(&mut sessions, 1, 8), 1);
+    // The first note is heard, the second is not.
+    sessions.acknowledge("a", 1, 5);
+    // That there was nothing else for the client says nothing of what it has heard.
+    sessions.pass("a", 1, 9);
+    sessions.leave("a", 1, now);
+    lose(&mut sessions, 10..=11);
+    sessions.join(&a, &me, 2, 20, None, now);
+    assert_eq!(told(&mut sessions, 1, 12), 0);
+    assert_eq!(told(&mut sessions, 2, 12), 3);
+    // It is replaced while it has a connection.
+    sessions.join(&a, &me, 3, 20, None, now);
+    assert_eq!(told(&mut sessions, 3, 12), 3);
+    sessions.acknowledge("a", 3, 12);
+    sessions.join(&a, &me, 4, 20, None, now);
+    assert_eq!(told(&mut sessions, 4, 12), 0);
+    assert_eq!(sessions.lost().messages, 6);
+    // More notes than are told apart: none is forgotten.
+    for seq in 21..=80 {
+        lose(&mut sessions, seq..=seq);
+        assert_eq!(told(&mut sessions, 4, seq), 1);
+    }
+    sessions.join(&a, &me, 5, 90, None, now);
+    assert_eq!(told(&mut sessions, 5, 80), 60);
 }
 
 #[test]
@@ -201,5 +242,5 @@ fn a_cell_of_a_lossy_session_stays_whole_until_its_end_is_acknowledged() {
     );
     sessions.dropped(32, &entry);
     assert!(sessions.make_whole("a").is_none());
-    assert_eq!(sessions.take_loss("a"), None);
+    assert_eq!(sessions.tell_loss("a", 1, 40), None);
 }
