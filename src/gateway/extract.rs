@@ -8,7 +8,7 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::body::Bytes;
+use axum::body::{Bytes, HttpBody};
 use axum::extract::{FromRequest, FromRequestParts, Path, Request};
 use axum::http::StatusCode;
 use axum::http::request::Parts;
@@ -120,17 +120,22 @@ impl<T: DeserializeOwned + Default> FromRequest<Arc<Gateway>> for Body<T> {
 
     async fn from_request(request: Request, gateway: &Arc<Gateway>) -> Result<Self, ApiError> {
         let bytes_max = gateway.config.limits.body_bytes_max;
+        let too_large = || {
+            ApiError::user(
+                StatusCode::PAYLOAD_TOO_LARGE,
+                "body too large",
+                format!("the body is over {bytes_max} bytes"),
+            )
+        };
+        // As its Content-Length announces; a body in chunks announces nothing.
+        if request.body().size_hint().lower() > bytes_max {
+            return Err(too_large());
+        }
         let capped = usize::try_from(bytes_max).unwrap_or(usize::MAX);
         let body = Limited::new(request.into_body(), capped).collect();
         let bytes = match tokio::time::timeout(BODY_DEADLINE, body).await {
             Ok(Ok(body)) => body.to_bytes(),
-            Ok(Err(error)) if error.is::<LengthLimitError>() => {
-                return Err(ApiError::user(
-                    StatusCode::PAYLOAD_TOO_LARGE,
-                    "body too large",
-                    format!("the body is over {bytes_max} bytes"),
-                ));
-            }
+            Ok(Err(error)) if error.is::<LengthLimitError>() => return Err(too_large()),
             Ok(Err(error)) => {
                 return Err(ApiError::bad_request(format!(
                     "the body could not be read: {error}"

@@ -168,6 +168,37 @@ async fn check(gateway: &Gateway, method: &str, path: &str, body: &str, status: 
     );
 }
 
+/// Whoever announces too much is answered at once: nothing of it is waited for.
+#[tokio::test]
+async fn a_body_that_is_announced_as_too_large_is_refused_before_it_comes() {
+    let gateway = Gateway::start("auto").await;
+    let session = format!("/api/sessions/{}", Uuid::nil());
+    for (method, path) in [
+        ("POST", "/api/kernels"),
+        ("POST", "/api/sessions"),
+        ("PATCH", &*session),
+    ] {
+        for (announced, expects) in [
+            ("1048577", ""),
+            ("1048577", "Expect: 100-continue\r\n"),
+            ("18446744073709551613", ""),
+        ] {
+            let head = format!(
+                "{method} {path} HTTP/1.1\r\nHost: x\r\nAuthorization: token {TOKEN}\r\n\
+                 {expects}Content-Length: {announced}\r\n\r\n"
+            );
+            let mut stream = TcpStream::connect(("127.0.0.1", gateway.port))
+                .await
+                .unwrap();
+            stream.write_all(head.as_bytes()).await.unwrap();
+            let reply = timeout(LIMIT, receive(&mut stream)).await;
+            let reply = reply.expect("the body is waited for");
+            assert_eq!(reply.status, 413, "{method} {path} {announced}: {reply:?}");
+            assert!(reply.is_error(), "{method} {path} {announced}: {reply:?}");
+        }
+    }
+}
+
 /// What is not even HTTP. hyper itself answers these, without a body, or closes.
 #[tokio::test]
 async fn heads_that_are_none_are_refused_and_the_gateway_goes_on() {
