@@ -592,6 +592,37 @@ fn a_client_that_resumes_gets_the_cell_late_and_whole_whether_it_runs_or_is_over
     }
 }
 
+/// Whoever never stops talking is written to all the same, and no longer than it may be there.
+#[test]
+fn a_client_that_floods_its_line_keeps_neither_clocks_nor_writer_from_their_turn() {
+    run(async {
+        // Each fifteen of these are a ping.
+        let flood = tokio::io::repeat(0x89);
+        let (near, mut client) = duplex(PIPE_BYTES);
+        let client_of = Client {
+            session: "a".into(),
+            holder: Holder {
+                identity: "me".into(),
+                credential: "1".into(),
+            },
+            framing: Framing::V1,
+            text_only: false,
+            unnamed: false,
+            acknowledges: Acknowledges::default(),
+            resumes: false,
+            expires_in: Some(Duration::from_millis(50)),
+        };
+        let broker = running();
+        let (served, common) = (broker.clone(), common());
+        let serving = tokio::task::spawn_local(async move {
+            serve(flood, near, Bytes::new(), client_of, served, &common).await;
+        });
+        assert_eq!(told(&mut client).await, "idle");
+        assert_eq!(close_code(&mut client).await, 4401);
+        serving.abort();
+    });
+}
+
 /// The note is in no journal: a line that breaks before its ping is answered may have lost it.
 #[test]
 fn a_loss_is_told_again_until_the_ping_after_it_is_answered() {

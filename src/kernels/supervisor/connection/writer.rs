@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::io::{AsyncWrite, AsyncWriteExt};
+use tokio::task::yield_now;
 use tokio::time::{Instant, sleep_until, timeout};
 use tracing::warn;
 
@@ -61,8 +62,12 @@ pub(super) async fn write<W: AsyncWrite + Unpin>(
         if closing.is_some_and(|(code, _)| code != super::KERNEL_GONE) {
             break;
         }
-        match shared.broker.read(position.after, BATCH_BYTES) {
-            Read::Ready(batch) => position.take(shared, batch, &mut output),
+        let is_full = match shared.broker.read(position.after, BATCH_BYTES) {
+            Read::Ready(batch) => {
+                let bytes: usize = batch.iter().map(|(_, entry)| entry.bytes()).sum();
+                position.take(shared, batch, &mut output);
+                bytes >= BATCH_BYTES
+            }
             Read::Loading(loading) => {
                 shared.stalled.set(true);
                 output
@@ -72,7 +77,7 @@ pub(super) async fn write<W: AsyncWrite + Unpin>(
                 loading.await;
                 continue;
             }
-        }
+        };
         position.resume(shared, closing.is_some(), &mut output);
         position.tell_loss(shared, &mut output);
         control_frames(shared, &mut position, &mut output);
@@ -82,11 +87,16 @@ pub(super) async fn write<W: AsyncWrite + Unpin>(
                 .write_to(writer, || shared.progressed.set(true))
                 .await?;
             shared.stalled.set(false);
+            if is_full {
+                // There is more: the reader, and others, have their turn first.
+                yield_now().await;
+            }
         } else if position.held.is_empty() {
             if closing.is_some() {
                 break;
             }
             tokio::select! {
+                biased;
                 () = shared.line.wake.notified() => {}
                 () = position.due() => {}
             }
