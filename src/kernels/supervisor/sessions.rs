@@ -104,9 +104,10 @@ impl Sessions {
         joined
     }
 
-    /// A session that an earlier supervisor had: it is away, and has nothing of what is to come.
+    /// A session that an earlier supervisor had: it is away, and has nothing of what is to come. One that has come
+    /// back already is what it is.
     pub fn restore(&mut self, id: &Rc<str>, holder: &Holder, now: Instant) {
-        let session = Session {
+        let away = || Session {
             holder: holder.clone(),
             share: Share::new(id, 0, None),
             cursor: 0,
@@ -118,7 +119,7 @@ impl Sessions {
             cells: VecDeque::new(),
             is_lossy: false,
         };
-        self.sessions.insert(Rc::clone(id), session);
+        self.sessions.entry(Rc::clone(id)).or_insert_with(away);
     }
 
     /// The connection is gone; its session stays for whoever comes back, for a while.

@@ -143,6 +143,20 @@ fn a_loss_that_no_acknowledgement_covers_is_told_to_the_next_connection_with_wha
     assert_eq!(told(&mut sessions, 5, 80), 60);
 }
 
+/// Clients come back while the kernel is being taken over.
+#[test]
+fn a_session_that_is_back_before_it_is_restored_keeps_its_connection() {
+    let (mut sessions, now) = (Sessions::default(), Instant::now());
+    let (a, b, me) = (Rc::from("a"), Rc::from("b"), holder("me", "1"));
+    sessions.join(&a, &me, 1, 3, None, now);
+    sessions.restore(&a, &me, now);
+    sessions.restore(&b, &me, now);
+    assert_eq!(sessions.counts(), (1, 1));
+    sessions.acknowledge("a", 1, 7);
+    assert_eq!(sessions.cursor("a"), Some(7));
+    assert_eq!(sessions.join(&b, &me, 2, 9, None, now).after, 0);
+}
+
 #[test]
 fn sessions_that_stay_away_are_forgotten() {
     let (mut sessions, now) = (Sessions::default(), Instant::now());
