@@ -175,9 +175,7 @@ impl Sessions {
     /// end it has not acknowledged, stays whole; what of it was acknowledged already, as a share and what that
     /// follows.
     pub fn make_whole(&mut self, id: &str) -> Option<(Share, Seq)> {
-        let (id, _) = self.sessions.get_key_value(id)?;
-        let id = Rc::clone(id);
-        let session = self.sessions.get_mut(&id)?;
+        let session = self.sessions.get_mut(id)?;
         session.is_lossy = true;
         let cell = session.cells.front()?;
         let after = cell.after.filter(|after| *after < session.cursor)?;
@@ -187,7 +185,7 @@ impl Sessions {
             with_reply: true,
             ..session.catch_up(cell, &session.holder, false)
         };
-        Some((Share::new(&id, session.cursor, Some(on)), after))
+        Some((session.share.with_again(session.cursor, on), after))
     }
 
     /// The session has sent a cell; what comes of it follows the entry `after`.

@@ -228,6 +228,46 @@ fn a_cell_is_caught_up_on_while_it_runs_and_once_it_is_over_by_who_resumes_it() 
     assert_eq!(caught(&sessions, &ada, true, &none), None);
 }
 
+/// A page that was loaded anew while a cell ran, whose line breaks in the next cell.
+#[test]
+fn a_session_that_is_made_whole_still_gets_what_it_catches_up_on() {
+    let (mut sessions, now, ada) = (Sessions::default(), Instant::now(), holder("ada", "1"));
+    let of = |id: &str, channel, route| {
+        let message = Message {
+            header: Bytes::from_static(br#"{"msg_type":"stream"}"#),
+            parent_header: format!(r#"{{"session":"s","msg_id":"{id}"}}"#).into(),
+            ..Message::empty()
+        };
+        Entry::new(channel, message, route, Mark::Plain)
+    };
+    let shown = |id| of(id, Channel::Iopub, Route::Everyone);
+    let reply = |id| of(id, Channel::Shell, Route::Session("s".into()));
+    let catch_up = CatchUp {
+        request: "s\n1".into(),
+        header: Bytes::new(),
+        after: 4,
+        with_reply: true,
+        takes_over: false,
+        idle: None,
+        shown_only: false,
+    };
+    sessions.join(&"a".into(), &ada, 1, 9, Some(catch_up), now);
+    sessions.asked("a", &"s\n2".into(), &Bytes::new(), 12);
+    sessions.acknowledge("a", 1, 15);
+    let (share, after) = sessions.make_whole("a").unwrap();
+    assert_eq!(after, 12);
+    let before = [share.has(13, &shown("1")), share.has(13, &shown("2"))];
+    assert_eq!(before, [false, true]);
+    assert_eq!(
+        [share.has(16, &shown("1")), share.has(16, &shown("3"))],
+        [true; 2]
+    );
+    assert_eq!(
+        [share.has(16, &reply("1")), share.has(16, &reply("3"))],
+        [true, false]
+    );
+}
+
 #[test]
 fn a_cell_of_a_lossy_session_stays_whole_until_its_end_is_acknowledged() {
     let (mut sessions, now, ada) = (Sessions::default(), Instant::now(), holder("ada", "1"));
