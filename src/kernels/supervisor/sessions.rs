@@ -16,7 +16,7 @@ use serde::Serialize;
 use super::catch_up::{CatchUp, Share};
 use super::journal::{Entry, RequestKey, Seq};
 pub use session::{Access, ConnectionId, Holder, Loss};
-use session::{Cell, Session};
+use session::{Cell, Doubts, Session};
 
 /// A session without a connection is forgotten after this time.
 pub const EXPIRES_AFTER: Duration = Duration::from_secs(24 * 60 * 60);
@@ -72,7 +72,10 @@ impl Sessions {
         catch_up: Option<CatchUp>,
         now: Instant,
     ) -> Joined {
-        let known = self.sessions.remove(id);
+        let mut known = self.sessions.remove(id);
+        if let Some(session) = &mut known {
+            self.lost += session.line_ends();
+        }
         let replaces = known.as_ref().and_then(|session| session.connection);
         let known = known.filter(|session| session.holder.identity == holder.identity);
         let session = known.unwrap_or_else(|| Session {
@@ -84,7 +87,9 @@ impl Sessions {
             connection: None,
             since: now,
             loss: Loss::default(),
-            told: Vec::new(),
+            sent: 0,
+            told: Doubts::default(),
+            gone: Doubts::default(),
             is_lossy: false,
         });
         let joined = Joined {
@@ -93,13 +98,13 @@ impl Sessions {
             written: session.written.max(session.cursor),
             replaces,
         };
-        let mut session = Session {
+        let session = Session {
             holder: holder.clone(),
             connection: Some(connection),
             since: now,
+            sent: joined.after,
             ..session
         };
-        session.untell();
         self.sessions.insert(Rc::clone(id), session);
         joined
     }
@@ -115,7 +120,9 @@ impl Sessions {
             connection: None,
             since: now,
             loss: Loss::default(),
-            told: Vec::new(),
+            sent: 0,
+            told: Doubts::default(),
+            gone: Doubts::default(),
             cells: VecDeque::new(),
             is_lossy: false,
         };
@@ -132,6 +139,7 @@ impl Sessions {
         }
         session.connection = None;
         session.since = now;
+        self.lost += session.line_ends();
         self.expire(now);
     }
 
@@ -149,6 +157,7 @@ impl Sessions {
             && session.connection == Some(connection)
         {
             session.written = session.written.max(seq);
+            session.sent = session.sent.max(seq);
         }
     }
 
@@ -241,14 +250,20 @@ impl Sessions {
         Some(last.catch_up(cell, holder, resumes))
     }
 
-    /// An entry had to go: counted for every session that had not acknowledged it.
+    /// An entry had to go: counted for every session that had not acknowledged it. One that was sent to a client
+    /// that is still there is on its way, and lost only if the line breaks before it is acknowledged.
     pub fn dropped(&mut self, seq: Seq, entry: &Entry) {
         for session in self.sessions.values_mut() {
             if session.cursor < seq && session.share.has(seq, entry) {
-                let bytes = entry.bytes() as u64;
-                for loss in [&mut session.loss, &mut self.lost] {
-                    loss.messages += 1;
-                    loss.bytes += bytes;
+                let loss = Loss {
+                    messages: 1,
+                    bytes: entry.bytes() as u64,
+                };
+                if session.connection.is_some() && seq <= session.sent {
+                    session.gone.add(seq, loss);
+                } else {
+                    session.loss += loss;
+                    self.lost += loss;
                 }
             }
             session.acknowledge(seq);

@@ -135,12 +135,47 @@ fn a_loss_that_no_acknowledgement_covers_is_told_to_the_next_connection_with_wha
     assert_eq!(told(&mut sessions, 4, 12), 0);
     assert_eq!(sessions.lost().messages, 6);
     // More notes than are told apart: none is forgotten.
-    for seq in 21..=80 {
+    for seq in 21..=3000 {
         lose(&mut sessions, seq..=seq);
         assert_eq!(told(&mut sessions, 4, seq), 1);
     }
-    sessions.join(&a, &me, 5, 90, None, now);
-    assert_eq!(told(&mut sessions, 5, 80), 60);
+    sessions.join(&a, &me, 5, 3000, None, now);
+    assert_eq!(told(&mut sessions, 5, 3000), 2980);
+}
+
+#[test]
+fn what_is_dropped_on_its_way_to_a_client_is_lost_only_if_the_line_breaks() {
+    let (mut sessions, now) = (Sessions::default(), Instant::now());
+    let (a, me) = (Rc::from("a"), holder("me", "1"));
+    let told = |sessions: &mut Sessions, connection| {
+        let loss = sessions.tell_loss("a", connection, 9);
+        loss.map_or(0, |loss| loss.messages)
+    };
+    sessions.join(&a, &me, 1, 0, None, now);
+    sessions.wrote("a", 1, 4);
+    (1..=6).for_each(|seq| sessions.dropped(seq, &entry(Route::Everyone)));
+    // Two were never sent.
+    assert_eq!((told(&mut sessions, 1), sessions.lost().messages), (2, 2));
+    sessions.acknowledge("a", 1, 3);
+    sessions.acknowledge("a", 1, 9);
+    sessions.leave("a", 1, now);
+    sessions.join(&a, &me, 2, 9, None, now);
+    assert_eq!((told(&mut sessions, 2), sessions.lost().messages), (0, 2));
+    // What another connection was sent is no more on its way.
+    sessions.wrote("a", 2, 12);
+    sessions.join(&a, &me, 3, 12, None, now);
+    sessions.dropped(10, &entry(Route::Everyone));
+    assert_eq!(told(&mut sessions, 3), 1);
+    sessions.wrote("a", 3, 12);
+    sessions.dropped(11, &entry(Route::Everyone));
+    sessions.dropped(12, &entry(Route::Everyone));
+    assert_eq!((told(&mut sessions, 3), sessions.lost().messages), (0, 3));
+    sessions.acknowledge("a", 3, 11);
+    sessions.leave("a", 3, now);
+    assert_eq!(sessions.lost().messages, 4);
+    sessions.join(&a, &me, 4, 12, None, now);
+    // With the note whose ping was not answered.
+    assert_eq!(told(&mut sessions, 4), 1);
 }
 
 /// Clients come back while the kernel is being taken over.
