@@ -382,6 +382,41 @@ fn a_cell_of_ours_is_run_here_and_its_failure_aborts_those_behind_it() {
     assert_eq!(broker.snapshot().execution_state, "idle");
 }
 
+/// Whoever comes between the two parts of a cell finds it running, and hears the end of it.
+#[test]
+fn a_cell_that_goes_on_in_the_kernel_runs_all_the_while() {
+    let (broker, mut requests) = running();
+    let mut ours = taken_over(&broker);
+    let (a, b) = ("a".into(), "b".into());
+    broker.join(&a, &me());
+    let mut cell = request("a", "1", "execute_request");
+    cell.content = json!({"code": "%nb status\nx"}).to_string().into();
+    broker.submit(&a, Channel::Shell, cell.clone());
+    let our_part = next_cell(&mut ours).unwrap();
+    broker.our_cell_goes_on(&our_part, "x");
+    assert_eq!(broker.snapshot().execution_state, "busy");
+    let ticket = broker.join(&b, &me());
+    assert_eq!(requests.try_recv().unwrap().1.header, cell.header);
+    for state in ["busy", "idle"] {
+        broker.kernel_said(Channel::Iopub, status(&cell, state));
+    }
+    assert_eq!(broker.snapshot().execution_state, "idle");
+    let reply = from_kernel("execute_reply", &cell, &json!({"status": "ok"}));
+    broker.kernel_said(Channel::Shell, reply);
+    let Read::Ready(batch) = broker.read(ticket.after, usize::MAX) else {
+        panic!("a memory journal is never loading");
+    };
+    let mine = (batch.iter()).filter(|(seq, entry)| ticket.share.has(*seq, entry));
+    let mine: Vec<_> = mine.map(|(_, entry)| shown(entry)).collect();
+    let heard = [
+        "status busy",
+        "status busy",
+        "status idle",
+        "execute_reply ok",
+    ];
+    assert_eq!(mine, heard);
+}
+
 #[test]
 fn hidden_code_gives_what_it_printed_once_it_is_answered_and_idle() {
     let (broker, mut requests) = running();
