@@ -68,6 +68,9 @@ pub async fn run(folder: &Path) -> Result<(), Error> {
         .inspect_err(|error| warn!(%error, "requests are not written down"))
         .unwrap_or_default();
     broker.keep(ledger);
+    if found.is_some() {
+        broker.recall(&left);
+    }
     let vitals = Rc::new(Vitals::default());
     found.iter().for_each(|found| found.recall(&vitals));
     let record = Record::new(

@@ -36,7 +36,7 @@ use super::journal::{Journal, RequestKey};
 use super::ledger::Ledger;
 use super::sessions::{ConnectionId, Loss, Sessions};
 use crate::protocol::message::{Channel, Message};
-use adoption::Probe;
+use adoption::Probes;
 pub use hints::{Hint, Wants};
 pub use line::{Closing, Line, Ticket};
 use ours::Ours;
@@ -87,7 +87,7 @@ struct State {
     /// Where requests, the question and sessions are written down.
     ledger: Ledger,
     /// After a takeover, until it is known what the kernel did meanwhile.
-    probe: Option<Probe>,
+    probes: Probes,
     ours: Ours,
     /// Said with the next cell.
     cell_note: Option<String>,
@@ -136,7 +136,7 @@ impl Broker {
             waiting: Vec::new(),
             composer: Composer::new(),
             ledger: Ledger::default(),
-            probe: None,
+            probes: Probes::default(),
             ours: Ours::default(),
             cell_note: None,
             connections_made: 0,

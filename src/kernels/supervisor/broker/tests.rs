@@ -1,5 +1,7 @@
 //! The broker's rules, told from outside: what a kernel says and what each client then reads.
 
+mod adoption;
+
 use std::rc::Rc;
 
 use bytes::Bytes;

@@ -29,8 +29,6 @@ impl Lifecycle {
                 ready.process.kill_group();
                 let message =
                     "the supervisors of this kernel died too often, it was ended".to_owned();
-                self.broker.restore(&left);
-                self.broker.take_in_all(&left);
                 return Brought::Failed(bring_up::died(message, String::new()));
             }
             Some(ready) => {
@@ -41,7 +39,6 @@ impl Lifecycle {
                         info!(pid = running.process.pid(), "took a kernel over");
                         self.start.transport = running.transport;
                         self.start.tcp_instead = false;
-                        self.broker.restore(&left);
                         self.broker.adopt(outbox, &left);
                         return Brought::Up(Box::new(running));
                     }
@@ -53,8 +50,6 @@ impl Lifecycle {
                 String::new(),
             ),
         };
-        self.broker.restore(&left);
-        self.broker.take_in_all(&left);
         self.again_after(failure, Duration::MAX).await
     }
 }
