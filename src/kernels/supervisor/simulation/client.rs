@@ -116,7 +116,9 @@ impl Client {
                 let asked = Cell::new(0);
                 loop {
                     let chance = Chance::new(0);
-                    client.line(&session, &Manner::peaceful(), chance, &asked).await;
+                    client
+                        .line(&session, &Manner::peaceful(), chance, &asked)
+                        .await;
                     sleep(Duration::from_millis(100)).await;
                 }
             });
@@ -155,7 +157,13 @@ impl Client {
     }
 
     /// One line from its begin to its end.
-    async fn line(&self, session: &Rc<str>, manner: &Manner, mut chance: Chance, asked: &Cell<u64>) {
+    async fn line(
+        &self,
+        session: &Rc<str>,
+        manner: &Manner,
+        mut chance: Chance,
+        asked: &Cell<u64>,
+    ) {
         let Some((stream, id)) = self.world.connect(self.is(session), manner.pipe_bytes) else {
             return;
         };
@@ -263,8 +271,12 @@ impl Line<'_> {
             while let Some(event) = decoder.decode(&mut input).unwrap() {
                 match event {
                     Event::Ping(number) => self.pinged(&number, &mut owed, &mut chance),
-                    Event::Text(payload) => self.heard(&legacy::decode(&payload).unwrap(), &mut chance),
-                    Event::Binary(payload) => self.heard(&v1::decode(&payload).unwrap(), &mut chance),
+                    Event::Text(payload) => {
+                        self.heard(&legacy::decode(&payload).unwrap(), &mut chance)
+                    }
+                    Event::Binary(payload) => {
+                        self.heard(&v1::decode(&payload).unwrap(), &mut chance)
+                    }
                     Event::Close(_) => return "closed by the supervisor",
                     Event::Pong(_) => {}
                 }
@@ -351,10 +363,16 @@ impl Line<'_> {
                 (Channel::Shell, "complete_request", place)
             }
             18 => (Channel::Control, "debug_request", json!({})),
-            _ => (Channel::Control, "shutdown_request", json!({"restart": true})),
+            _ => (
+                Channel::Control,
+                "shutdown_request",
+                json!({"restart": true}),
+            ),
         };
         let header = json!({"msg_id": id, "msg_type": msg_type, "session": **self.session});
-        self.client.world.trace(|| format!("line {}: {msg_type} {id}", self.id));
+        self.client
+            .world
+            .trace(|| format!("line {}: {msg_type} {id}", self.id));
         self.send(channel, &header, Bytes::from_static(b"{}"), &content);
     }
 
@@ -373,8 +391,12 @@ impl Line<'_> {
         world.notes.heard(self.id, message);
         world.trace(|| {
             let peek = HeaderPeek::read(&message.header).unwrap();
-            let content = String::from_utf8_lossy(&message.content[..message.content.len().min(60)]);
-            format!("line {} hears {} {} {content}", self.id, peek.msg_id, peek.msg_type)
+            let content =
+                String::from_utf8_lossy(&message.content[..message.content.len().min(60)]);
+            format!(
+                "line {} hears {} {} {content}",
+                self.id, peek.msg_id, peek.msg_type
+            )
         });
         if *channel == Channel::Stdin && chance.percent(self.manner.obliges) {
             let header = json!({
@@ -408,7 +430,9 @@ impl Line<'_> {
             Kind::Companion => {
                 let number: u64 = str::from_utf8(number).unwrap().parse().unwrap();
                 let acknowledges = json!({"nb": {"ack": number}}).to_string();
-                let _gone = self.frames.send(masked(Opcode::Pong, number.to_string().as_bytes()));
+                let _gone = self
+                    .frames
+                    .send(masked(Opcode::Pong, number.to_string().as_bytes()));
                 masked(Opcode::Text, acknowledges.as_bytes())
             }
             _ => masked(Opcode::Pong, number),

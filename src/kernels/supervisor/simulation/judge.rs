@@ -55,7 +55,9 @@ fn order_of_cells(record: &Record, cells: &[Vec<RequestKey>], faults: &mut Vec<S
     for cells in cells {
         let numbers: Vec<_> = cells.iter().map(number).collect();
         if !numbers.is_sorted_by(|one, next| one < next) {
-            faults.push(format!("the kernel got its cells so: {cells:?} {numbers:?}"));
+            faults.push(format!(
+                "the kernel got its cells so: {cells:?} {numbers:?}"
+            ));
         }
     }
 }
@@ -117,7 +119,9 @@ impl Judged<'_> {
             false => told <= perhaps,
         };
         if !is_told {
-            fault(format!("lost {lost} to {perhaps} messages and was told of {told}"));
+            fault(format!(
+                "lost {lost} to {perhaps} messages and was told of {told}"
+            ));
         }
     }
 
@@ -191,8 +195,10 @@ impl Judged<'_> {
                 Mark::EarlyReply(request) => {
                     let idle = self.idle_of(request);
                     let is_late = idle.is_some_and(|idle| {
-                        let (seq, is_dropped) =
-                            (self.record.said[idle].seq, self.record.said[idle].is_dropped);
+                        let (seq, is_dropped) = (
+                            self.record.said[idle].seq,
+                            self.record.said[idle].is_dropped,
+                        );
                         seq <= replayed && said.seq <= replayed && !is_dropped
                     });
                     if is_late && !idle.is_some_and(|idle| here.contains(&idle)) {

@@ -122,8 +122,6 @@ impl Life {
         let left = &found.left;
         if found.is_too_often {
             found.process.iter().for_each(|process| process.kill());
-            self.restore(left);
-            self.broker.take_in_all(left);
             return Err(Failure);
         }
         if let Some(process) = found.process {
@@ -135,21 +133,12 @@ impl Life {
                 () = connects => {
                     let (outbox, requests) = mpsc::unbounded_channel();
                     let since = Instant::now();
-                    self.restore(left);
-                    self.machine.adopts(left);
                     self.broker.adopt(outbox, left);
                     return Ok(Running { process, link, requests, since });
                 }
             }
         }
-        self.restore(left);
-        self.broker.take_in_all(left);
         self.again_after(Duration::MAX).await
-    }
-
-    fn restore(&self, left: &Left) {
-        self.broker.restore(left);
-        self.machine.restored(left);
     }
 
     async fn bring_up(&mut self) -> Result<Running, Failure> {

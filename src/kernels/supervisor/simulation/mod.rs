@@ -62,7 +62,13 @@ async fn live(seed: u64, rule: Rule, folder: &Path, traces: bool) -> Vec<String>
     let world = World::new(chance.fork(), journals, rule, folder, traces);
     world.supervise(false);
     let clients = (0..chance.between(1, 3)).map(|number| {
-        let kinds = [Kind::V1, Kind::V1, Kind::Legacy, Kind::Stock, Kind::Companion];
+        let kinds = [
+            Kind::V1,
+            Kind::V1,
+            Kind::Legacy,
+            Kind::Stock,
+            Kind::Companion,
+        ];
         let client = Client {
             world: world.clone(),
             name: format!("{}.", ["a", "b", "c"][usize::try_from(number).unwrap()]),
@@ -141,5 +147,8 @@ fn nothing_is_lost_in_any_schedule() {
 fn a_cursor_that_moves_with_what_is_written_loses_something() {
     let failed = failing(SEEDS, Rule::Written, 1);
     let is_loss = |faults: &Vec<String>| faults.iter().any(|fault| fault.contains("never heard"));
-    assert!(failed.iter().any(|(_, faults)| is_loss(faults)), "{failed:#?}");
+    assert!(
+        failed.iter().any(|(_, faults)| is_loss(faults)),
+        "{failed:#?}"
+    );
 }

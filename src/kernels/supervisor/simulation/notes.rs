@@ -7,6 +7,7 @@ use std::rc::Rc;
 use serde_json::Value;
 
 use crate::kernels::supervisor::journal::{Entry, Mark, RequestKey, Route, Seq, request_key};
+use crate::kernels::supervisor::ledger::Left;
 use crate::protocol::message::{Channel, HeaderPeek, Message};
 
 /// Names a line: one connection of one client.
@@ -179,20 +180,6 @@ impl Notes {
         self.0.borrow_mut().running.clear();
     }
 
-    /// The kernel was found with this request. The first of them is what it works on, as far as is known, and of a
-    /// cell is not known any more whether it is shown.
-    pub(super) fn adopted(&self, request: &str, msg_type: &str) {
-        let mut record = self.0.borrow_mut();
-        let is_cell = msg_type == "execute_request";
-        if record.running.is_empty() && (is_cell || msg_type == "complete_request") {
-            record.running.push(request.into());
-        }
-        let mut requests = record.requests.iter_mut();
-        if let Some((_, known)) = requests.find(|(key, _)| &**key == request) {
-            known.is_shown |= is_cell;
-        }
-    }
-
     /// The shown cell that runs, and who has asked for it.
     pub(super) fn running_cell(&self) -> Option<(RequestKey, Rc<str>)> {
         let record = self.0.borrow();
@@ -219,11 +206,7 @@ impl Notes {
     }
 
     /// The line joins now; `catches_up` is what a session that is new gets of before.
-    pub(super) fn joins(
-        &self,
-        line: LineId,
-        catches_up: impl FnOnce() -> Option<CatchesUp>,
-    ) {
+    pub(super) fn joins(&self, line: LineId, catches_up: impl FnOnce() -> Option<CatchesUp>) {
         let mut record = self.0.borrow_mut();
         let (life, last) = (record.life, record.last());
         let session = Rc::clone(&record.lines[line].session);
@@ -247,14 +230,29 @@ impl Notes {
         record.current.retain(|_, current| *current != line);
     }
 
-    /// The session was known to an earlier supervisor.
-    pub(super) fn restored(&self, session: &str) {
+    /// A supervisor knows again what this has left: all that it says is for these sessions, and the first of these
+    /// requests is what the kernel works on, as far as is known; of a cell is not known whether it is shown.
+    pub(super) fn recalled(&self, left: &Left) {
         let mut record = self.0.borrow_mut();
-        let key = (record.life, session.into());
-        record.members.entry(key).or_insert(Member {
-            since: 0,
-            catches_up: None,
-        });
+        for joined in &left.joined {
+            let member = Member {
+                since: 0,
+                catches_up: None,
+            };
+            let key = (record.life, joined.session.as_str().into());
+            record.members.insert(key, member);
+        }
+        let asked = left.asked.iter().filter(|asked| !asked.held);
+        for asked in asked.filter(|asked| asked.channel == Channel::Shell.name()) {
+            let is_cell = asked.msg_type == "execute_request";
+            if record.running.is_empty() && (is_cell || asked.msg_type == "complete_request") {
+                record.running.push(asked.request.as_str().into());
+            }
+            let mut requests = record.requests.iter_mut();
+            if let Some((_, known)) = requests.find(|(key, _)| **key == *asked.request) {
+                known.is_shown |= is_cell;
+            }
+        }
     }
 
     /// The supervisor has taken a request of the client.
@@ -316,7 +314,10 @@ impl Record {
 
     /// Requests without a reply.
     pub(super) fn unanswered(&self) -> impl Iterator<Item = &(RequestKey, Request)> {
-        let answered: BTreeSet<_> = self.replies().filter_map(|said| said.parent.as_ref()).collect();
+        let answered: BTreeSet<_> = self
+            .replies()
+            .filter_map(|said| said.parent.as_ref())
+            .collect();
         let requests = self.requests.iter();
         requests.filter(move |(key, request)| {
             request.msg_type.ends_with("_request") && !answered.contains(key)
@@ -324,9 +325,9 @@ impl Record {
     }
 
     pub(super) fn replies(&self) -> impl Iterator<Item = &Said> {
-        self.said.iter().filter(|said| {
-            matches!(said.channel, Channel::Shell | Channel::Control)
-        })
+        self.said
+            .iter()
+            .filter(|said| matches!(said.channel, Channel::Shell | Channel::Control))
     }
 
     /// What was said in a life.

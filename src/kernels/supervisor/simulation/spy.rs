@@ -1,6 +1,7 @@
 //! What stands beside the product in a simulation and looks on: at what goes into a journal and what it drops, at
 //! what the supervisor has read of a client; and [`Careless`], which breaks the rule of the cursor.
 
+use std::cell::Cell;
 use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -68,10 +69,15 @@ pub(super) struct Taken<R> {
     pub(super) line: LineId,
     pub(super) framing: Framing,
     pub(super) acknowledges: Acknowledges,
+    /// The supervisor has closed the line: what it reads since then it throws away.
+    pub(super) is_closed: Rc<Cell<bool>>,
 }
 
 impl<R> Taken<R> {
     fn note(&mut self) {
+        if self.is_closed.get() {
+            return;
+        }
         let is_client = self.acknowledges == Acknowledges::Client;
         while let Ok(Some(event)) = self.decoder.decode(&mut self.input) {
             match event {
@@ -115,6 +121,7 @@ pub(super) struct Careless<W> {
     pub(super) reverts: Option<Broker>,
     /// No connection of this supervisor has a higher number.
     pub(super) connections_max: u64,
+    pub(super) is_closed: Rc<Cell<bool>>,
 }
 
 impl<W: AsyncWrite + Unpin> AsyncWrite for Careless<W> {
@@ -145,6 +152,7 @@ impl<W: AsyncWrite + Unpin> AsyncWrite for Careless<W> {
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.is_closed.set(true);
         Pin::new(&mut self.get_mut().writer).poll_shutdown(context)
     }
 }

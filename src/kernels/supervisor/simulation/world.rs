@@ -26,8 +26,8 @@ use crate::kernels::supervisor::journal::Journal;
 use crate::kernels::supervisor::ledger::{Ledger, Left};
 use crate::kernels::supervisor::restarts::Restarts;
 use crate::kernels::supervisor::sessions::ClientSession;
-use crate::protocol::message::Channel;
 use crate::magics::{Claim, Failure, Front, Registry};
+use crate::protocol::message::Channel;
 use crate::protocol::websocket::Decoder;
 
 /// Makes the journal of a supervisor that may hold so many bytes.
@@ -158,6 +158,10 @@ impl World {
         }));
         let (ledger, left) = Ledger::open(&self.ledger).unwrap();
         broker.keep(ledger);
+        if found {
+            self.notes.recalled(&left);
+            broker.recall(&left);
+        }
         let (runner, ours) = mpsc::unbounded_channel();
         broker.take_over(Box::new(Plain(Registry::standard())), runner);
         let (commands, asked) = mpsc::unbounded_channel();
@@ -226,13 +230,18 @@ impl World {
     }
 
     /// A client's end of a line, when a supervisor is there.
-    pub(super) fn connect(&self, client: Client, pipe_bytes: usize) -> Option<(DuplexStream, LineId)> {
+    pub(super) fn connect(
+        &self,
+        client: Client,
+        pipe_bytes: usize,
+    ) -> Option<(DuplexStream, LineId)> {
         let supervisor = self.supervisor.borrow();
         let supervisor = supervisor.as_ref()?;
         let line = self.notes.connects(&client.session, client.text_only);
         let (near, far) = duplex(pipe_bytes);
         let (reader, writer) = split(near);
         supervisor.connections.set(supervisor.connections.get() + 1);
+        let is_closed = Rc::<Cell<bool>>::default();
         let reader = Taken {
             reader,
             decoder: Decoder::new(MESSAGE_BYTES_MAX),
@@ -241,6 +250,7 @@ impl World {
             line,
             framing: client.framing,
             acknowledges: client.acknowledges,
+            is_closed: Rc::clone(&is_closed),
         };
         let writer = Careless {
             writer,
@@ -249,6 +259,7 @@ impl World {
             session: Rc::clone(&client.session),
             reverts: (self.rule == Rule::Written).then(|| supervisor.broker.clone()),
             connections_max: supervisor.connections.get(),
+            is_closed,
         };
         let (broker, common) = (supervisor.broker.clone(), Rc::clone(&supervisor.common));
         let (notes, identity) = (self.notes.clone(), Rc::clone(&client.holder.identity));
@@ -302,7 +313,10 @@ impl World {
 
     fn unsettled(&self) -> Option<String> {
         let supervisor = self.supervisor.borrow();
-        let Some(Supervisor { broker, commands, .. }) = supervisor.as_ref() else {
+        let Some(Supervisor {
+            broker, commands, ..
+        }) = supervisor.as_ref()
+        else {
             return Some("there is no supervisor".to_owned());
         };
         let asks = |process: &Rc<Process>| process.asks();
@@ -330,13 +344,16 @@ impl World {
             return Some(format!("of {last} entries {session:?} has not all"));
         }
         let bytes = snapshot.journal_bytes;
-        (bytes > 0).then(|| format!("{bytes} bytes of the journal are needed though everybody has all"))
+        (bytes > 0)
+            .then(|| format!("{bytes} bytes of the journal are needed though everybody has all"))
     }
 
     /// So many messages sessions were counted to have lost under this supervisor.
     pub(super) fn lost(&self) -> u64 {
         let supervisor = self.supervisor.borrow();
-        supervisor.as_ref().map_or(0, |supervisor| supervisor.broker.snapshot().lost.messages)
+        supervisor
+            .as_ref()
+            .map_or(0, |supervisor| supervisor.broker.snapshot().lost.messages)
     }
 }
 
@@ -374,7 +391,9 @@ impl Machine {
         let now = Instant::now();
         let mut takeovers = self.takeovers.borrow_mut();
         takeovers.push(now);
-        let recent = takeovers.iter().filter(|at| now.duration_since(**at) < WITHIN);
+        let recent = takeovers
+            .iter()
+            .filter(|at| now.duration_since(**at) < WITHIN);
         let is_too_often = recent.count() > TAKEOVERS_MAX;
         let process = self.process.borrow().clone();
         if !self.is_ready.get() {
@@ -385,21 +404,6 @@ impl Machine {
             process,
             is_too_often,
             left,
-        }
-    }
-
-    /// A supervisor knows again which sessions there were.
-    pub(super) fn restored(&self, left: &Left) {
-        for joined in &left.joined {
-            self.notes.restored(&joined.session);
-        }
-    }
-
-    /// A supervisor knows again what the kernel was asked.
-    pub(super) fn adopts(&self, left: &Left) {
-        let asked = left.asked.iter().filter(|asked| !asked.held);
-        for asked in asked.filter(|asked| asked.channel == Channel::Shell.name()) {
-            self.notes.adopted(&asked.request, &asked.msg_type);
         }
     }
 }
