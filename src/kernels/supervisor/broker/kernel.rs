@@ -198,7 +198,7 @@ impl State {
         let subshell = parent.subshell_id.as_deref().map(str::to_owned);
         let Some(pending) = self.pending.get(&key) else {
             if channel == Channel::Stdin {
-                self.questions.ask_nobody();
+                self.questions.ask_nobody(&key, &message);
             }
             let queue = self.queues.get_mut(&subshell);
             let actions = queue.map(|queue| queue.finished(&key, false));

@@ -580,6 +580,57 @@ fn a_question_is_answered_once() {
     assert!(requests.try_recv().is_err());
 }
 
+/// Two clients may be asked the same, and one may be asked twice: the second answer is not one to the next question.
+#[test]
+fn an_answer_is_one_to_the_question_that_it_names() {
+    let (broker, mut requests) = running();
+    let a = "a".into();
+    broker.join(&a, &me());
+    let mut sent = || {
+        let sent = std::iter::from_fn(|| requests.try_recv().ok());
+        let ids = sent.filter(|(channel, _)| *channel == Channel::Stdin);
+        ids.map(|(_, answer)| answer.parent_header)
+            .collect::<Vec<_>>()
+    };
+    let asks = |cell: &Message, id: &str| {
+        let header = json!({"msg_id": id, "msg_type": "input_request", "session": "kernel"});
+        let question = message(&header, cell.header.clone(), &json!({"prompt": "?"}));
+        broker.kernel_said(Channel::Stdin, question.clone());
+        question.header
+    };
+    let answers = |question: &Bytes| {
+        let answer = Message {
+            parent_header: question.clone(),
+            ..request("a", "answer", "input_reply")
+        };
+        broker.submit(&a, Channel::Stdin, answer);
+    };
+    let cell = request("a", "1", "execute_request");
+    broker.submit(&a, Channel::Shell, cell.clone());
+    let [one, two] = ["one", "two"].map(|id| asks(&cell, id));
+    answers(&one);
+    answers(&one);
+    answers(&two);
+    answers(&two);
+    assert_eq!(sent(), [one, two]);
+    // One that is interrupted waits for no answer, named or not; and then the kernel may ask again.
+    let three = asks(&cell, "three");
+    let reply = from_kernel("execute_reply", &cell, &json!({"status": "error"}));
+    broker.kernel_said(Channel::Shell, reply);
+    let nothing = Bytes::from_static(b"{}");
+    answers(&three);
+    answers(&nothing);
+    assert_eq!(sent(), Vec::<Bytes>::new());
+    let next = request("a", "2", "execute_request");
+    broker.submit(&a, Channel::Shell, next.clone());
+    let four = asks(&next, "four");
+    answers(&three);
+    // What names something else than a question says nothing of which.
+    answers(&next.header);
+    answers(&four);
+    assert_eq!(sent(), [next.header]);
+}
+
 /// Whoever was asked is gone: after five seconds the same user's other clients are, and nobody else's. What
 /// one of them answers goes to the kernel once.
 #[tokio::test(start_paused = true)]
