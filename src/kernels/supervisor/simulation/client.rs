@@ -24,6 +24,9 @@ use crate::protocol::message::{Channel, HeaderPeek, Message};
 use crate::protocol::v1;
 use crate::protocol::websocket::{Decoder, Event, Opcode, encode_masked};
 
+/// How long a line stays after its last request, at most.
+const STAYS: [u64; 7] = [0, 100, 1000, 1000, 4000, 20_000, 100_000];
+
 /// What a client is.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Kind {
@@ -39,7 +42,7 @@ pub(super) enum Kind {
 pub(super) struct Client {
     pub(super) world: Rc<World>,
     pub(super) chance: Chance,
-    pub(super) name: String,
+    pub(super) name: &'static str,
     pub(super) kind: Kind,
     pub(super) identity: Rc<str>,
 }
@@ -64,8 +67,8 @@ struct Manner {
     /// A pause before a read is at most that long, in so many of a hundred cases.
     pauses: (u64, Duration),
     requests: u64,
-    /// How long it stays after its last request, at most.
-    stays: Duration,
+    /// How long it stays after its last request, at most; without this until the line ends.
+    stays: Option<Duration>,
     ends: Ends,
     /// It answers what the kernel asks in so many of a hundred cases.
     obliges: u64,
@@ -90,38 +93,30 @@ struct Line<'a> {
 }
 
 impl Client {
-    pub(super) async fn run(mut self) {
+    /// Comes and goes for a while; then all sessions that it has had.
+    pub(super) async fn live(&mut self) -> Vec<Rc<str>> {
         let asked = Cell::new(0);
         let mut sessions: Vec<Rc<str>> = Vec::new();
-        for _ in 0..self.chance.between(1, 4) {
-            let comes = sleep(self.chance.pause(Duration::from_secs(2)));
-            tokio::select! {
-                biased;
-                () = self.world.settling() => break,
-                () = comes => {}
-            }
+        for _ in 0..self.chance.between(1, 5) {
+            sleep(self.chance.pause(Duration::from_secs(8))).await;
             if sessions.is_empty() || self.chance.percent(20) {
-                sessions.push(format!("{}{}", self.name, sessions.len()).into());
+                sessions.push(format!("{}.{}", self.name, sessions.len()).into());
             }
             let session = Rc::clone(&sessions[sessions.len() - 1]);
             let manner = self.manner();
             let chance = self.chance.fork();
             self.line(&session, &manner, chance, &asked).await;
         }
-        self.world.settling().await;
-        let client = Rc::new(self);
-        for session in sessions {
-            let client = Rc::clone(&client);
-            spawn_local(async move {
-                let asked = Cell::new(0);
-                loop {
-                    let chance = Chance::new(0);
-                    client
-                        .line(&session, &Manner::peaceful(), chance, &asked)
-                        .await;
-                    sleep(Duration::from_millis(100)).await;
-                }
-            });
+        sessions
+    }
+
+    /// Stays, and takes what there is for this session.
+    pub(super) async fn drain(&self, session: &Rc<str>) {
+        loop {
+            let (chance, asked) = (Chance::new(0), Cell::new(0));
+            self.line(session, &Manner::peaceful(), chance, &asked)
+                .await;
+            sleep(Duration::from_millis(100)).await;
         }
     }
 
@@ -145,8 +140,8 @@ impl Client {
                 6..9 => (20, Duration::from_millis(500)),
                 _ => (10, Duration::from_secs(50)),
             },
-            requests: chance.below(4),
-            stays: chance.among(&[0, 100, 1000, 1000, 4000, 100_000].map(Duration::from_millis)),
+            requests: chance.below(6),
+            stays: Some(chance.among(&STAYS.map(Duration::from_millis))),
             ends: match chance.below(10) {
                 0..5 => Ends::Cut,
                 5..8 => Ends::Goodbye,
@@ -249,14 +244,10 @@ impl Manner {
             answers: Answers::Always,
             pauses: (0, Duration::ZERO),
             requests: 0,
-            stays: Duration::MAX,
+            stays: None,
             ends: Ends::Cut,
             obliges: 100,
         }
-    }
-
-    fn is_peaceful(&self) -> bool {
-        self.stays == Duration::MAX
     }
 }
 
@@ -319,21 +310,13 @@ impl Line<'_> {
 
     /// Asks the kernel this and that.
     async fn ask(&self, mut chance: Chance) {
-        let world = &self.client.world;
-        if self.manner.is_peaceful() {
-            return std::future::pending().await;
+        for _ in 0..self.manner.requests {
+            sleep(chance.pause(Duration::from_millis(500))).await;
+            self.request(&mut chance);
         }
-        let asks = async {
-            for _ in 0..self.manner.requests {
-                sleep(chance.pause(Duration::from_millis(500))).await;
-                self.request(&mut chance);
-            }
-            sleep(chance.pause(self.manner.stays)).await;
-        };
-        tokio::select! {
-            biased;
-            () = world.settling() => {}
-            () = asks => {}
+        match self.manner.stays {
+            Some(stays) => sleep(chance.pause(stays)).await,
+            None => std::future::pending().await,
         }
     }
 

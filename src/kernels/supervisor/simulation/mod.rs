@@ -21,12 +21,14 @@ mod world;
 
 use std::env;
 use std::path::Path;
+use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use tokio::task::{LocalSet, spawn_local};
-use tokio::time::{Instant, timeout};
+use futures_util::future::{self, join_all};
+use tokio::task::LocalSet;
+use tokio::time::timeout;
 
 use super::journal::far::FarJournal;
 use super::journal::memory::MemoryJournal;
@@ -39,6 +41,16 @@ const SEEDS: u64 = 2000;
 
 /// How long the troubled part of a schedule takes at most, by its own clock.
 const LASTS: Duration = Duration::from_secs(3600);
+
+const NAMES: [&str; 4] = ["a", "b", "c", "d"];
+
+const KINDS: [Kind; 5] = [
+    Kind::V1,
+    Kind::V1,
+    Kind::Legacy,
+    Kind::Stock,
+    Kind::Companion,
+];
 
 /// More failing seeds are not told.
 const TOLD_MAX: usize = 5;
@@ -61,31 +73,29 @@ async fn live(seed: u64, rule: Rule, folder: &Path, traces: bool) -> Vec<String>
     };
     let world = World::new(chance.fork(), journals, rule, folder, traces);
     world.supervise(false);
-    let clients = (0..chance.between(1, 3)).map(|number| {
-        let kinds = [
-            Kind::V1,
-            Kind::V1,
-            Kind::Legacy,
-            Kind::Stock,
-            Kind::Companion,
-        ];
-        let client = Client {
-            world: world.clone(),
-            name: format!("{}.", ["a", "b", "c"][usize::try_from(number).unwrap()]),
-            kind: chance.among(&kinds),
+    let mut clients: Vec<_> = (NAMES.iter().take(chance.among(&[1, 2, 3, 4])))
+        .map(|name| Client {
+            world: Rc::clone(&world),
+            name,
+            kind: chance.among(&KINDS),
             identity: chance.among(&["me", "me", "they"]).into(),
             chance: chance.fork(),
-        };
-        spawn_local(client.run())
-    });
-    let clients: Vec<_> = clients.collect();
-    let begun = Instant::now();
-    let troubles = world.suffer(chance.below(5));
-    if timeout(LASTS, troubles).await.is_err() {
-        return vec![format!("trouble lasts since {:?}", begun.elapsed())];
+        })
+        .collect();
+    let lives = join_all(clients.iter_mut().map(Client::live));
+    let troubles = future::join(lives, world.suffer(chance.below(6)));
+    let Ok((sessions, ())) = timeout(LASTS, troubles).await else {
+        return vec!["the trouble does not end".to_owned()];
+    };
+    let mut settled = Ok(());
+    let drains = clients.iter().zip(&sessions);
+    let drains =
+        drains.flat_map(|(client, sessions)| sessions.iter().map(|session| client.drain(session)));
+    tokio::select! {
+        biased;
+        _ = join_all(drains) => {}
+        peace = world.settle() => settled = peace,
     }
-    let settled = world.settle().await;
-    drop(clients);
     let mut faults: Vec<_> = settled.err().into_iter().collect();
     let processes = world.machine.processes.borrow();
     let cells: Vec<_> = processes.iter().map(|process| process.cells()).collect();

@@ -11,7 +11,7 @@ use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use serde_json::json;
 use tokio::io::{DuplexStream, duplex, split};
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, spawn_local};
 use tokio::time::{Instant, sleep};
 
@@ -27,7 +27,6 @@ use crate::kernels::supervisor::ledger::{Ledger, Left};
 use crate::kernels::supervisor::restarts::Restarts;
 use crate::kernels::supervisor::sessions::ClientSession;
 use crate::magics::{Claim, Failure, Front, Registry};
-use crate::protocol::message::Channel;
 use crate::protocol::websocket::Decoder;
 
 /// Makes the journal of a supervisor that may hold so many bytes.
@@ -82,8 +81,6 @@ pub(super) struct World {
     rule: Rule,
     ledger: PathBuf,
     supervisor: RefCell<Option<Supervisor>>,
-    settles: Cell<bool>,
-    settling: Notify,
     traces: bool,
     begun: Instant,
 }
@@ -129,8 +126,6 @@ impl World {
             rule,
             ledger: folder.join("requests"),
             supervisor: RefCell::default(),
-            settles: Cell::new(false),
-            settling: Notify::new(),
             traces,
             begun: Instant::now(),
         })
@@ -271,25 +266,9 @@ impl World {
         Some((far, line))
     }
 
-    pub(super) fn settles(&self) -> bool {
-        self.settles.get()
-    }
-
-    pub(super) async fn settling(&self) {
-        loop {
-            let settling = self.settling.notified();
-            if self.settles.get() {
-                return;
-            }
-            settling.await;
-        }
-    }
-
     /// Nothing goes wrong any more: waits until everybody has everything, or says what is missing.
     pub(super) async fn settle(&self) -> Result<(), String> {
         self.trace(|| "peace".to_owned());
-        self.settles.set(true);
-        self.settling.notify_waiters();
         let begun = Instant::now();
         let (mut calm, mut step) = (0, Duration::from_millis(50));
         while calm < 2 {
@@ -346,14 +325,6 @@ impl World {
         let bytes = snapshot.journal_bytes;
         (bytes > 0)
             .then(|| format!("{bytes} bytes of the journal are needed though everybody has all"))
-    }
-
-    /// So many messages sessions were counted to have lost under this supervisor.
-    pub(super) fn lost(&self) -> u64 {
-        let supervisor = self.supervisor.borrow();
-        supervisor
-            .as_ref()
-            .map_or(0, |supervisor| supervisor.broker.snapshot().lost.messages)
     }
 }
 
