@@ -13,7 +13,7 @@ use tokio::task::spawn_local;
 use tokio::time::sleep;
 
 use super::chance::Chance;
-use super::notes::LineId;
+use super::notes::{Answer, LineId};
 use super::spy::MESSAGE_BYTES_MAX;
 use super::world::World;
 use crate::kernels::contract::{Acknowledges, Framing};
@@ -273,7 +273,9 @@ impl Line<'_> {
                 }
             }
             if chance.percent(20) {
-                owed.take().iter().for_each(|ping| self.acknowledge(ping));
+                owed.take()
+                    .into_iter()
+                    .for_each(|ping| self.acknowledge(ping));
             }
             let (cases, most) = self.manner.pauses;
             if chance.percent(cases) {
@@ -394,34 +396,32 @@ impl Line<'_> {
         }
     }
 
-    fn pinged(&self, number: &Bytes, owed: &mut Option<(Bytes, usize)>, chance: &mut Chance) {
-        let ping = (number.clone(), self.client.world.notes.heard_on(self.id));
+    fn pinged(&self, number: &Bytes, owed: &mut Option<Answer>, chance: &mut Chance) {
+        let number = str::from_utf8(number).unwrap().parse().unwrap();
+        let ping = self.client.world.notes.pinged(self.id, number);
         let answers = match self.manner.answers {
             Answers::Always => true,
             Answers::Mostly(cases) => chance.percent(cases),
             Answers::Never => return,
         };
         let put_off = owed.replace(ping).filter(|_| chance.percent(50));
-        put_off.iter().for_each(|ping| self.acknowledge(ping));
+        put_off.into_iter().for_each(|ping| self.acknowledge(ping));
         if answers {
-            owed.take().iter().for_each(|ping| self.acknowledge(ping));
+            owed.take()
+                .into_iter()
+                .for_each(|ping| self.acknowledge(ping));
         }
     }
 
-    fn acknowledge(&self, (number, heard): &(Bytes, usize)) {
-        let frame = match self.client.kind {
-            Kind::Companion => {
-                let number: u64 = str::from_utf8(number).unwrap().parse().unwrap();
-                let acknowledges = json!({"nb": {"ack": number}}).to_string();
-                let _gone = self
-                    .frames
-                    .send(masked(Opcode::Pong, number.to_string().as_bytes()));
-                masked(Opcode::Text, acknowledges.as_bytes())
-            }
-            _ => masked(Opcode::Pong, number),
-        };
-        self.client.world.notes.answers(self.id, *heard);
-        let _gone = self.frames.send(frame);
+    fn acknowledge(&self, answer: Answer) {
+        let number = answer.number.to_string();
+        let pong = masked(Opcode::Pong, number.as_bytes());
+        self.client.world.notes.answers(self.id, answer);
+        let _gone = self.frames.send(pong);
+        if let Kind::Companion = self.client.kind {
+            let told = format!("{{\"nb\":{{\"ack\":{number}}}}}");
+            let _gone = self.frames.send(masked(Opcode::Text, told.as_bytes()));
+        }
     }
 }
 

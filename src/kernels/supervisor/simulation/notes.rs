@@ -38,6 +38,8 @@ pub(super) enum Heard {
     Entry(usize),
     /// So many messages are lost.
     Loss(u64),
+    /// A ping with this number.
+    Ping(Seq),
     State,
     Clears,
     Unknown(String),
@@ -49,19 +51,30 @@ pub(super) struct Line {
     pub(super) life: Life,
     /// The newest entry when it joined, once it has.
     pub(super) begun: Option<Seq>,
+    /// What its session had acknowledged then.
+    pub(super) from: Seq,
     /// It is a stock jupyter_server's.
     pub(super) is_text_only: bool,
     pub(super) heard: Vec<Heard>,
-    /// For each acknowledgement of the client: so much had been heard before the ping that it answers.
-    answers: Vec<usize>,
+    /// What the client has acknowledged, in its order.
+    answers: Vec<Answer>,
     /// So many of them the supervisor has taken.
     taken: usize,
 }
 
+/// A ping, and what it is an answer to it to say.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Answer {
+    /// Its number: what was written up to this entry.
+    pub(super) number: Seq,
+    /// So much had been heard before it.
+    pub(super) heard: usize,
+}
+
 impl Line {
-    /// So much of what was heard is acknowledged.
-    pub(super) fn acknowledged(&self) -> usize {
-        self.taken.checked_sub(1).map_or(0, |at| self.answers[at])
+    /// What is acknowledged.
+    pub(super) fn acknowledged(&self) -> &[Answer] {
+        &self.answers[..self.taken]
     }
 }
 
@@ -197,6 +210,7 @@ impl Notes {
             session: Rc::clone(session),
             life,
             begun: None,
+            from: 0,
             is_text_only,
             heard: Vec::new(),
             answers: Vec::new(),
@@ -206,11 +220,17 @@ impl Notes {
     }
 
     /// The line joins now; `catches_up` is what a session that is new gets of before.
-    pub(super) fn joins(&self, line: LineId, catches_up: impl FnOnce() -> Option<CatchesUp>) {
+    pub(super) fn joins(
+        &self,
+        line: LineId,
+        cursor: impl FnOnce(&str) -> Option<Seq>,
+        catches_up: impl FnOnce() -> Option<CatchesUp>,
+    ) {
         let mut record = self.0.borrow_mut();
         let (life, last) = (record.life, record.last());
         let session = Rc::clone(&record.lines[line].session);
         record.lines[line].begun = Some(last);
+        record.lines[line].from = cursor(&session).unwrap_or(0);
         record.current.insert(Rc::clone(&session), line);
         let is_new = !record.members.contains_key(&(life, Rc::clone(&session)));
         drop(record);
@@ -245,7 +265,7 @@ impl Notes {
         let asked = left.asked.iter().filter(|asked| !asked.held);
         for asked in asked.filter(|asked| asked.channel == Channel::Shell.name()) {
             let is_cell = asked.msg_type == "execute_request";
-            if record.running.is_empty() && (is_cell || asked.msg_type == "complete_request") {
+            if record.running.is_empty() && asked.msg_type != "kernel_info_request" {
                 record.running.push(asked.request.as_str().into());
             }
             let mut requests = record.requests.iter_mut();
@@ -280,14 +300,17 @@ impl Notes {
         }
     }
 
-    /// So much has the client heard on this line.
-    pub(super) fn heard_on(&self, line: LineId) -> usize {
-        self.0.borrow().lines[line].heard.len()
+    /// The client has read a ping: what answers it.
+    pub(super) fn pinged(&self, line: LineId, number: Seq) -> Answer {
+        let line = &mut self.0.borrow_mut().lines[line];
+        let heard = line.heard.len();
+        line.heard.push(Heard::Ping(number));
+        Answer { number, heard }
     }
 
-    /// The client acknowledges so much of what it has heard.
-    pub(super) fn answers(&self, line: LineId, heard: usize) {
-        self.0.borrow_mut().lines[line].answers.push(heard);
+    /// The client answers a ping.
+    pub(super) fn answers(&self, line: LineId, answer: Answer) {
+        self.0.borrow_mut().lines[line].answers.push(answer);
     }
 
     /// The client has read a message.

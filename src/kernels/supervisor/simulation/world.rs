@@ -259,7 +259,12 @@ impl World {
         let (broker, common) = (supervisor.broker.clone(), Rc::clone(&supervisor.common));
         let (notes, identity) = (self.notes.clone(), Rc::clone(&client.holder.identity));
         supervisor.run(async move {
-            notes.joins(line, || catches_up(&broker, &notes, &identity));
+            let cursor = |session: &str| {
+                let mut sessions = broker.client_sessions().into_iter();
+                let known = sessions.find(|known| known.session_id == session)?;
+                Some(known.cursor)
+            };
+            notes.joins(line, cursor, || catches_up(&broker, &notes, &identity));
             serve(reader, writer, Bytes::new(), client, broker, &common).await;
             notes.leaves(line);
         });
