@@ -53,6 +53,10 @@ impl Activity {
             return;
         }
         self.last = now;
+        if self.is_running(key) {
+            // What we have begun, the kernel goes on with.
+            return;
+        }
         self.busy.push(Busy {
             key: RequestKey::clone(key),
             // A copy of its own: the original shares a buffer with other messages.

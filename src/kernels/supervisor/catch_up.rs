@@ -33,6 +33,8 @@ pub struct CatchUp {
 pub struct Share {
     session: Rc<str>,
     catching_up: Option<CatchingUp>,
+    /// What it has had, and gets once more.
+    again: Option<CatchingUp>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,6 +50,15 @@ impl Share {
         Self {
             session: Rc::clone(session),
             catching_up: catch_up.map(|on| CatchingUp { until: last, on }),
+            again: None,
+        }
+    }
+
+    /// The same, and of what was had before, up to the entry `until`, this once more.
+    pub fn with_again(&self, until: Seq, on: CatchUp) -> Self {
+        Self {
+            again: Some(CatchingUp { until, on }),
+            ..self.clone()
         }
     }
 
@@ -62,6 +73,9 @@ impl Share {
     }
 
     fn has_of(&self, seq: Seq, route: &Route, label: impl Fn() -> Label) -> bool {
+        if let Some(again) = self.again.as_ref().filter(|again| seq <= again.until) {
+            return again.on.has_labelled(&label());
+        }
         match &self.catching_up {
             Some(catching_up) if seq <= catching_up.until => catching_up.on.has_labelled(&label()),
             // The reply that is still to come.
@@ -74,7 +88,8 @@ impl Share {
 
     /// What the session catches up on.
     pub fn catch_up(&self) -> Option<&CatchUp> {
-        self.catching_up.as_ref().map(|catching_up| &catching_up.on)
+        let catching_up = self.again.as_ref().or(self.catching_up.as_ref());
+        catching_up.map(|catching_up| &catching_up.on)
     }
 }
 

@@ -22,6 +22,8 @@ mod orphans;
 mod record;
 mod restarts;
 mod run;
+#[cfg(test)]
+mod simulation;
 mod storage;
 mod vitals;
 mod wakes;

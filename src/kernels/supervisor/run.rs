@@ -70,8 +70,10 @@ pub async fn run(folder: &Path) -> Result<(), Error> {
         broker.keep_nothing();
     }
     broker.keep(ledger);
-    // Before anybody comes back.
-    broker.restore(&left);
+    if found.is_some() {
+        // Before anybody comes back.
+        broker.recall(&left);
+    }
     let vitals = Rc::new(Vitals::default());
     found.iter().for_each(|found| found.recall(&vitals));
     let record = Record::new(

@@ -19,7 +19,7 @@ use super::journal::{Dropped, Needs, RequestKey, Seq};
 use care::Care;
 pub use care::Manner;
 pub use session::{Access, ConnectionId, Holder, Loss};
-use session::{Cell, Session};
+use session::{Cell, Doubts, Session};
 
 /// A session without a connection is forgotten after this time.
 pub const EXPIRES_AFTER: Duration = Duration::from_secs(24 * 60 * 60);
@@ -76,7 +76,10 @@ impl Sessions {
         catch_up: Option<CatchUp>,
         now: Instant,
     ) -> Joined {
-        let known = self.sessions.remove(id);
+        let mut known = self.sessions.remove(id);
+        if let Some(session) = &mut known {
+            self.lost += session.line_ends();
+        }
         let replaces = known.as_ref().and_then(|session| session.connection);
         let known = known.filter(|session| session.holder.identity == holder.identity);
         let session = known.unwrap_or_else(|| Session {
@@ -89,8 +92,10 @@ impl Sessions {
             connection: None,
             since: now,
             loss: Loss::default(),
-            told: Vec::new(),
             care: Care::default(),
+            sent: 0,
+            told: Doubts::default(),
+            gone: Doubts::default(),
             is_lossy: false,
         });
         let mut session = Session {
@@ -99,7 +104,7 @@ impl Sessions {
             since: now,
             ..session
         };
-        session.untell();
+        session.sent = session.cursor;
         let joined = Joined {
             share: session.share.clone(),
             after: session.cursor,
@@ -111,9 +116,10 @@ impl Sessions {
         joined
     }
 
-    /// A session that an earlier supervisor had: it is away, and has nothing of what follows the entry `cursor`.
+    /// A session that an earlier supervisor had: it is away, and has nothing of what follows the entry `cursor`. One
+    /// that has come back already is what it is.
     pub fn restore(&mut self, id: &Rc<str>, holder: &Holder, cursor: Seq, now: Instant) {
-        let session = Session {
+        let away = || Session {
             holder: holder.clone(),
             share: Share::new(id, 0, None),
             cursor,
@@ -122,12 +128,14 @@ impl Sessions {
             connection: None,
             since: now,
             loss: Loss::default(),
-            told: Vec::new(),
             care: Care::default(),
+            sent: 0,
+            told: Doubts::default(),
+            gone: Doubts::default(),
             cells: VecDeque::new(),
             is_lossy: false,
         };
-        self.sessions.insert(Rc::clone(id), session);
+        self.sessions.entry(Rc::clone(id)).or_insert_with(away);
     }
 
     /// The connection is gone; its session stays for whoever comes back, for a while.
@@ -141,6 +149,7 @@ impl Sessions {
         session.connection = None;
         session.since = now;
         session.care.end(session.cursor);
+        self.lost += session.line_ends();
         self.expire(now);
     }
 
@@ -166,6 +175,7 @@ impl Sessions {
             && session.connection == Some(connection)
         {
             session.written = session.written.max(seq);
+            session.sent = session.sent.max(seq);
             session.care.sent();
         }
     }
@@ -202,9 +212,7 @@ impl Sessions {
     /// end it has not acknowledged, stays whole; what of it was acknowledged already, as a share and what that
     /// follows.
     pub fn make_whole(&mut self, id: &str) -> Option<(Share, Seq)> {
-        let (id, _) = self.sessions.get_key_value(id)?;
-        let id = Rc::clone(id);
-        let session = self.sessions.get_mut(&id)?;
+        let session = self.sessions.get_mut(id)?;
         session.is_lossy = true;
         let cell = session.cells.front()?;
         let after = cell.after.filter(|after| *after < session.cursor)?;
@@ -214,7 +222,7 @@ impl Sessions {
             with_reply: true,
             ..session.catch_up(cell, &session.holder, false)
         };
-        Some((Share::new(&id, session.cursor, Some(on)), after))
+        Some((session.share.with_again(session.cursor, on), after))
     }
 
     /// The session has sent a cell; what comes of it follows the entry `after`.
@@ -270,7 +278,8 @@ impl Sessions {
         Some(last.catch_up(cell, holder, resumes))
     }
 
-    /// An entry had to go: counted for every session that had not acknowledged it.
+    /// An entry had to go: counted for every session that had not acknowledged it. One that was sent to a client
+    /// that is still there is on its way, and lost only if the line breaks before it is acknowledged.
     pub fn dropped(&mut self, dropped: &Dropped) {
         let Dropped {
             seq,
@@ -279,10 +288,15 @@ impl Sessions {
         } = dropped;
         for session in self.sessions.values_mut() {
             if session.cursor < *seq && session.share.has_labelled(*seq, label) {
-                let bytes = label.bytes as u64;
-                for loss in [&mut session.loss, &mut self.lost] {
-                    loss.messages += 1;
-                    loss.bytes += bytes;
+                let loss = Loss {
+                    messages: 1,
+                    bytes: label.bytes as u64,
+                };
+                if session.connection.is_some() && *seq <= session.sent {
+                    session.gone.add(*seq, loss);
+                } else {
+                    session.loss += loss;
+                    self.lost += loss;
                 }
             }
             if *is_oldest {

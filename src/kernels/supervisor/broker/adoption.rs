@@ -21,7 +21,14 @@ use crate::protocol::legacy;
 use crate::protocol::message::{Channel, HeaderPeek};
 
 /// What is asked to know how far the kernel is.
-pub(super) struct Probe {
+#[derive(Default)]
+pub(super) struct Probes {
+    /// The requests of an earlier supervisor, by the channel on which the kernel does them one after the other.
+    recalled: Vec<(Channel, RequestKey)>,
+    open: Vec<Probe>,
+}
+
+struct Probe {
     id: String,
     replied: bool,
     idle: bool,
@@ -35,8 +42,9 @@ impl Broker {
         self.state.borrow_mut().ledger = ledger;
     }
 
-    /// The sessions that an earlier supervisor had are known again; nobody is connected.
-    pub fn restore(&self, left: &Left) {
+    /// The sessions that an earlier supervisor had are known again, with nobody connected, and what the kernel had
+    /// been asked. To be called before anybody can ask more.
+    pub fn recall(&self, left: &Left) {
         let mut state = self.state.borrow_mut();
         for joined in &left.joined {
             let holder = Holder {
@@ -48,6 +56,10 @@ impl Broker {
                 .sessions
                 .restore(&joined.session.as_str().into(), &holder, cursor, now());
         }
+        for asked in &left.asked {
+            let recalled = state.take_in(asked);
+            state.probes.recalled.extend(recalled);
+        }
     }
 
     /// The kernel process of an earlier supervisor is ours, with what it had been asked.
@@ -55,20 +67,8 @@ impl Broker {
         let mut state = self.state.borrow_mut();
         state.phase = Phase::Running;
         state.outbox = Some(outbox);
-        let mut requests = Vec::new();
-        for asked in &left.asked {
-            requests.extend(state.take_in(asked));
-        }
         state.ask_again(left);
-        let probe = state.composer.orphan("kernel_info_request", &json!({}));
-        let id = HeaderPeek::read(&probe.header).map(|peek| peek.msg_id.into_owned());
-        state.probe = id.map(|id| Probe {
-            id,
-            replied: false,
-            idle: false,
-            requests,
-        });
-        state.send(Channel::Shell, probe);
+        state.probe();
         for (channel, message) in std::mem::take(&mut state.waiting) {
             state.send(channel, message);
         }
@@ -79,19 +79,9 @@ impl Broker {
     }
 }
 
-impl Broker {
-    /// Requests of a kernel process that is gone: they are answered with its end.
-    pub fn take_in_all(&self, left: &Left) {
-        let mut state = self.state.borrow_mut();
-        for asked in &left.asked {
-            state.take_in(asked);
-        }
-    }
-}
-
 impl State {
-    /// Takes a request in; its key, when the kernel has it.
-    fn take_in(&mut self, asked: &Asked) -> Option<RequestKey> {
+    /// Takes a request in; what it is, when the kernel has it and a probe can tell whether it is done.
+    fn take_in(&mut self, asked: &Asked) -> Option<(Channel, RequestKey)> {
         let channel = Channel::from_name(asked.channel.as_bytes())?;
         let session: Rc<str> = asked.session.as_str().into();
         let header = Bytes::from(asked.header.clone());
@@ -99,6 +89,7 @@ impl State {
             let reason = "the supervisor of this kernel died before the kernel had this request";
             let content = error_content("SupervisorDied", reason);
             self.answer(&session, channel, &asked.msg_type, &header, &content);
+            self.ledger.write(&Note::Done(asked.request.clone()));
             return None;
         }
         let key: RequestKey = asked.request.as_str().into();
@@ -132,7 +123,28 @@ impl State {
         };
         self.remember(RequestKey::clone(&key), pending);
         // The probe goes to the main shell, and says nothing of the others.
-        (channel == Channel::Control || subshell.is_none()).then_some(key)
+        (channel == Channel::Control || subshell.is_none()).then_some((channel, key))
+    }
+
+    /// Asks on each channel what is done after what was asked there before.
+    fn probe(&mut self) {
+        let recalled = std::mem::take(&mut self.probes.recalled);
+        for channel in [Channel::Shell, Channel::Control] {
+            let of_it = recalled.iter().filter(|(of, _)| *of == channel);
+            let requests: Vec<_> = of_it.map(|(_, key)| RequestKey::clone(key)).collect();
+            if requests.is_empty() && channel == Channel::Control {
+                continue;
+            }
+            let request = self.composer.orphan("kernel_info_request", &json!({}));
+            let id = HeaderPeek::read(&request.header).map(|peek| peek.msg_id.into_owned());
+            self.probes.open.extend(id.map(|id| Probe {
+                id,
+                replied: false,
+                idle: false,
+                requests,
+            }));
+            self.send(channel, request);
+        }
     }
 
     /// What the kernel had asked is asked again.
@@ -155,20 +167,18 @@ impl State {
         );
     }
 
-    /// An answer to a message of our own: after that to the probe, and its idle, the kernel has done all that it had
-    /// been asked before.
+    /// An answer to a message of our own: after that to a probe, and its idle, the kernel has done all that it had
+    /// been asked before on that channel.
     pub(super) fn probe_said(&mut self, id: &str, is_reply: bool) {
-        let Some(probe) = self.probe.as_mut().filter(|probe| probe.id == id) else {
-            return;
+        let said = |probe: &mut Probe| {
+            let is_it = probe.id == id;
+            probe.replied |= is_it && is_reply;
+            probe.idle |= is_it && !is_reply;
+            probe.replied && probe.idle
         };
-        probe.replied |= is_reply;
-        probe.idle |= !is_reply;
-        if !(probe.replied && probe.idle) {
-            return;
-        }
-        let requests = self.probe.take().map(|probe| probe.requests);
-        for key in requests.into_iter().flatten() {
-            self.make_good(&key);
+        let answered: Vec<_> = self.probes.open.extract_if(.., said).collect();
+        for key in answered.iter().flat_map(|probe| &probe.requests) {
+            self.make_good(key);
         }
     }
 

@@ -6,6 +6,7 @@ use std::rc::Rc;
 use std::time::Duration;
 use tracing::debug;
 
+use super::adoption::Probes;
 use super::requests::Pending;
 use super::state::{error_content, field};
 use super::{Broker, Farewell, Outbox, Phase, State, now};
@@ -60,7 +61,7 @@ impl Broker {
         state.questions.clear();
         state.queues.clear();
         state.ours.end_all();
-        state.probe = None;
+        state.probes = Probes::default();
         state.sessions.forget_cells();
         state.activity.clear(Timestamp::now());
         let content = error_content(ename, reason);
@@ -197,7 +198,7 @@ impl State {
         let subshell = parent.subshell_id.as_deref().map(str::to_owned);
         let Some(pending) = self.pending.get(&key) else {
             if channel == Channel::Stdin {
-                self.questions.ask_nobody();
+                self.questions.ask_nobody(&key, &message);
             }
             let queue = self.queues.get_mut(&subshell);
             let actions = queue.map(|queue| queue.finished(&key, false));

@@ -37,7 +37,7 @@ use super::journal::{Journal, RequestKey};
 use super::ledger::Ledger;
 use super::sessions::{ConnectionId, Loss, Sessions};
 use crate::protocol::message::{Channel, Message};
-use adoption::Probe;
+use adoption::Probes;
 pub use hints::{Hint, Wants};
 use keeping::Fault;
 pub use line::{Closing, Line, Ticket};
@@ -89,7 +89,7 @@ struct State {
     /// Where requests, the question and sessions are written down.
     ledger: Ledger,
     /// After a takeover, until it is known what the kernel did meanwhile.
-    probe: Option<Probe>,
+    probes: Probes,
     ours: Ours,
     /// Said with the next cell.
     cell_note: Option<String>,
@@ -145,7 +145,7 @@ impl Broker {
             waiting: Vec::new(),
             composer: Composer::new(),
             ledger: Ledger::default(),
-            probe: None,
+            probes: Probes::default(),
             ours: Ours::default(),
             cell_note: None,
             keeps_nothing: false,

@@ -169,11 +169,10 @@ impl Broker {
         self.changed.notify_waiters();
     }
 
-    /// Our part of the cell has ended well; the rest is the kernel's, reply included.
+    /// Our part of the cell has ended well; the rest is the kernel's, reply included. The cell runs all the while.
     pub fn our_cell_goes_on(&self, cell: &OurCell, rest: &str) {
         let mut state = self.state.borrow_mut();
         state.ours.running.retain(|(key, _)| *key != cell.key);
-        state.activity.idle(&cell.key, Timestamp::now());
         if !state.pending.contains_key(&cell.key) {
             return debug!("our cell ended after its kernel");
         }

@@ -3,6 +3,7 @@
 //! The kernel waits for an answer, so a question whose asker has been away for a while goes to the other
 //! clients of the same user; the first answer counts. Knows nothing of questions of our own cells.
 
+use std::collections::VecDeque;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -12,16 +13,27 @@ use super::{Broker, State, now};
 use crate::kernels::supervisor::journal::{Mark, RequestKey, Route};
 use crate::kernels::supervisor::ledger;
 use crate::protocol::legacy::{self, Payload};
-use crate::protocol::message::{Channel, Message};
+use crate::protocol::message::{Channel, HeaderPeek, Message};
 
 /// How long a client may be away before its question goes to others.
 const AWAY_FOR: Duration = Duration::from_secs(5);
 
+/// So many questions are open at most; a kernel waits for one.
+const OPEN_MAX: usize = 64;
+
 /// What the kernel process has asked and got no answer to.
 #[derive(Debug, Default)]
 pub(super) struct Questions {
-    unanswered: usize,
+    /// The newest last.
+    open: VecDeque<Open>,
     last: Option<Question>,
+}
+
+/// A question that an answer can be for.
+#[derive(Debug)]
+struct Open {
+    request: RequestKey,
+    id: String,
 }
 
 #[derive(Debug)]
@@ -36,7 +48,7 @@ struct Question {
 impl Questions {
     /// The kernel asks for a request of the session `asker`.
     pub(super) fn ask(&mut self, request: &RequestKey, message: &Message, asker: &Rc<str>) {
-        self.unanswered += 1;
+        self.ask_nobody(request, message);
         self.last = Some(Question {
             request: RequestKey::clone(request),
             message: message.clone(),
@@ -46,20 +58,43 @@ impl Questions {
     }
 
     /// The kernel asks for a request that nobody knows.
-    pub(super) fn ask_nobody(&mut self) {
-        self.unanswered += 1;
+    pub(super) fn ask_nobody(&mut self, request: &RequestKey, message: &Message) {
+        let id = HeaderPeek::read(&message.header).map(|peek| peek.msg_id.into_owned());
+        self.open.push_back(Open {
+            request: RequestKey::clone(request),
+            id: id.unwrap_or_default(),
+        });
+        if self.open.len() > OPEN_MAX {
+            self.open.pop_front();
+        }
     }
 
-    /// An answer is on its way to the kernel; false when it has not asked.
-    pub(super) fn answer(&mut self) -> bool {
-        self.last = None;
-        let waits = self.unanswered > 0;
-        self.unanswered -= usize::from(waits);
-        waits
+    /// This answer is to go to the kernel; false when it has not asked, or has its answer. Not every client says what
+    /// it answers.
+    pub(super) fn answer(&mut self, answer: &Message) -> bool {
+        let parent = HeaderPeek::read(&answer.parent_header);
+        let named = parent.filter(|parent| parent.msg_type == "input_request");
+        let at = match &named {
+            Some(question) => self.open.iter().position(|open| open.id == question.msg_id),
+            None => self.open.len().checked_sub(1),
+        };
+        let answered = at.and_then(|at| self.open.remove(at));
+        self.last.take_if(|last| {
+            answered
+                .as_ref()
+                .is_some_and(|open| open.request == last.request)
+        });
+        answered.is_some()
+    }
+
+    /// Whether the newest question is open.
+    pub(super) fn is_asking(&self) -> bool {
+        self.last.is_some()
     }
 
     /// The kernel has done with the request: it waits for no answer to what it asked for it. Whether it had asked.
     pub(super) fn over(&mut self, request: &RequestKey) -> bool {
+        self.open.retain(|open| open.request != *request);
         let asked = self.last.take_if(|last| last.request == *request);
         asked.is_some()
     }

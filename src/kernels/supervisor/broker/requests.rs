@@ -79,8 +79,10 @@ impl Broker {
         match channel {
             Channel::Iopub => return,
             Channel::Stdin if state.answered(session, &message) => return,
-            Channel::Stdin if state.questions.answer() => {
-                state.ledger.write(&Note::Answered);
+            Channel::Stdin if state.questions.answer(&message) => {
+                if !state.questions.is_asking() {
+                    state.ledger.write(&Note::Answered);
+                }
                 return state.send(channel, message);
             }
             Channel::Stdin => return debug!(%session, "dropped an answer to no question"),

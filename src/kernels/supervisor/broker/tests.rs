@@ -1,5 +1,7 @@
 //! The broker's rules, told from outside: what a kernel says and what each client then reads.
 
+mod adoption;
+
 use std::rc::Rc;
 
 use bytes::Bytes;
@@ -384,6 +386,41 @@ fn a_cell_of_ours_is_run_here_and_its_failure_aborts_those_behind_it() {
     assert_eq!(broker.snapshot().execution_state, "idle");
 }
 
+/// Whoever comes between the two parts of a cell finds it running, and hears the end of it.
+#[test]
+fn a_cell_that_goes_on_in_the_kernel_runs_all_the_while() {
+    let (broker, mut requests) = running();
+    let mut ours = taken_over(&broker);
+    let (a, b) = ("a".into(), "b".into());
+    broker.join(&a, &me());
+    let mut cell = request("a", "1", "execute_request");
+    cell.content = json!({"code": "%nb status\nx"}).to_string().into();
+    broker.submit(&a, Channel::Shell, cell.clone());
+    let our_part = next_cell(&mut ours).unwrap();
+    broker.our_cell_goes_on(&our_part, "x");
+    assert_eq!(broker.snapshot().execution_state, "busy");
+    let ticket = broker.join(&b, &me());
+    assert_eq!(requests.try_recv().unwrap().1.header, cell.header);
+    for state in ["busy", "idle"] {
+        broker.kernel_said(Channel::Iopub, status(&cell, state));
+    }
+    assert_eq!(broker.snapshot().execution_state, "idle");
+    let reply = from_kernel("execute_reply", &cell, &json!({"status": "ok"}));
+    broker.kernel_said(Channel::Shell, reply);
+    let Read::Ready(batch) = broker.read(ticket.after, usize::MAX) else {
+        panic!("a memory journal is never loading");
+    };
+    let mine = (batch.iter()).filter(|(seq, entry)| ticket.share.has(*seq, entry));
+    let mine: Vec<_> = mine.map(|(_, entry)| shown(entry)).collect();
+    let heard = [
+        "status busy",
+        "status busy",
+        "status idle",
+        "execute_reply ok",
+    ];
+    assert_eq!(mine, heard);
+}
+
 #[test]
 fn hidden_code_gives_what_it_printed_once_it_is_answered_and_idle() {
     let (broker, mut requests) = running();
@@ -543,6 +580,57 @@ fn a_question_is_answered_once() {
         (Channel::Stdin, answers[1].clone())
     );
     assert!(requests.try_recv().is_err());
+}
+
+/// Two clients may be asked the same, and one may be asked twice: the second answer is not one to the next question.
+#[test]
+fn an_answer_is_one_to_the_question_that_it_names() {
+    let (broker, mut requests) = running();
+    let a = "a".into();
+    broker.join(&a, &me());
+    let mut sent = || {
+        let sent = std::iter::from_fn(|| requests.try_recv().ok());
+        let ids = sent.filter(|(channel, _)| *channel == Channel::Stdin);
+        ids.map(|(_, answer)| answer.parent_header)
+            .collect::<Vec<_>>()
+    };
+    let asks = |cell: &Message, id: &str| {
+        let header = json!({"msg_id": id, "msg_type": "input_request", "session": "kernel"});
+        let question = message(&header, cell.header.clone(), &json!({"prompt": "?"}));
+        broker.kernel_said(Channel::Stdin, question.clone());
+        question.header
+    };
+    let answers = |question: &Bytes| {
+        let answer = Message {
+            parent_header: question.clone(),
+            ..request("a", "answer", "input_reply")
+        };
+        broker.submit(&a, Channel::Stdin, answer);
+    };
+    let cell = request("a", "1", "execute_request");
+    broker.submit(&a, Channel::Shell, cell.clone());
+    let [one, two] = ["one", "two"].map(|id| asks(&cell, id));
+    answers(&one);
+    answers(&one);
+    answers(&two);
+    answers(&two);
+    assert_eq!(sent(), [one, two]);
+    // One that is interrupted waits for no answer, named or not; and then the kernel may ask again.
+    let three = asks(&cell, "three");
+    let reply = from_kernel("execute_reply", &cell, &json!({"status": "error"}));
+    broker.kernel_said(Channel::Shell, reply);
+    let nothing = Bytes::from_static(b"{}");
+    answers(&three);
+    answers(&nothing);
+    assert_eq!(sent(), Vec::<Bytes>::new());
+    let next = request("a", "2", "execute_request");
+    broker.submit(&a, Channel::Shell, next.clone());
+    let four = asks(&next, "four");
+    answers(&three);
+    // What names something else than a question says nothing of which.
+    answers(&next.header);
+    answers(&four);
+    assert_eq!(sent(), [next.header]);
 }
 
 /// Whoever was asked is gone: after five seconds the same user's other clients are, and nobody else's. What

@@ -29,7 +29,6 @@ impl Lifecycle {
                 ready.process.kill_group();
                 let message =
                     "the supervisors of this kernel died too often, it was ended".to_owned();
-                self.broker.take_in_all(&left);
                 return Brought::Failed(bring_up::died(message, String::new()));
             }
             Some(ready) => {
@@ -51,7 +50,6 @@ impl Lifecycle {
                 String::new(),
             ),
         };
-        self.broker.take_in_all(&left);
         self.again_after(failure, Duration::MAX).await
     }
 }

@@ -12,8 +12,8 @@ use super::care::Care;
 use crate::kernels::supervisor::catch_up::{CatchUp, Share};
 use crate::kernels::supervisor::journal::{RequestKey, Seq};
 
-/// So many notes of losses that no acknowledgement covers are told apart.
-const TOLD_MAX: usize = 16;
+/// So many losses in doubt are told apart.
+const DOUBTS_MAX: usize = 1024;
 
 /// Names one connection; a session has at most one, the newest.
 pub type ConnectionId = u64;
@@ -29,6 +29,37 @@ impl AddAssign for Loss {
     fn add_assign(&mut self, more: Self) {
         self.messages += more.messages;
         self.bytes += more.bytes;
+    }
+}
+
+/// Losses that an acknowledgement of what was written up to some entry decides.
+#[derive(Debug, Default)]
+pub(super) struct Doubts(Vec<(Seq, Loss)>);
+
+impl Doubts {
+    pub(super) fn add(&mut self, seq: Seq, loss: Loss) {
+        let is_full = self.0.len() >= DOUBTS_MAX;
+        match self.0.last_mut() {
+            Some((last, sum)) if *last == seq || is_full => {
+                *last = seq;
+                *sum += loss;
+            }
+            _ => self.0.push((seq, loss)),
+        }
+    }
+
+    /// No doubt is left of what was written up to `seq`.
+    fn acknowledge(&mut self, seq: Seq) {
+        self.0.retain(|(at, _)| *at > seq);
+    }
+
+    /// All of them.
+    fn take(&mut self) -> Loss {
+        let mut sum = Loss::default();
+        mem::take(&mut self.0)
+            .into_iter()
+            .for_each(|(_, loss)| sum += loss);
+        sum
     }
 }
 
@@ -93,8 +124,12 @@ pub(super) struct Session {
     pub(super) since: Instant,
     /// Not yet told to the client.
     pub(super) loss: Loss,
-    /// Told on this connection after these entries, and not known to have arrived.
-    pub(super) told: Vec<(Seq, Loss)>,
+    /// Told on this connection, and not known to have arrived.
+    pub(super) told: Doubts,
+    /// Written to this connection up to here.
+    pub(super) sent: Seq,
+    /// Sent on this connection and not acknowledged, and not there any more.
+    pub(super) gone: Doubts,
     pub(super) care: Care,
     pub(super) cells: VecDeque<Cell>,
     /// Whoever acknowledges for the client may lose what it has acknowledged.
@@ -128,27 +163,22 @@ impl Session {
         if loss.messages == 0 {
             return None;
         }
-        let is_full = self.told.len() >= TOLD_MAX;
-        match self.told.last_mut() {
-            Some((last, told)) if *last == after || is_full => {
-                *last = after;
-                *told += loss;
-            }
-            _ => self.told.push((after, loss)),
-        }
+        self.told.add(after, loss);
         Some(loss)
     }
 
-    /// The client has what was written up to `seq`, and with it what was told there.
+    /// The client has what was written up to `seq`.
     pub(super) fn heard(&mut self, seq: Seq) {
-        self.told.retain(|(after, _)| *after > seq);
+        self.told.acknowledge(seq);
+        self.gone.acknowledge(seq);
     }
 
-    /// The client may not have heard what was told: it is to be told again.
-    pub(super) fn untell(&mut self) {
-        for (_, loss) in mem::take(&mut self.told) {
-            self.loss += loss;
-        }
+    /// What is in doubt is lost, and what was told is to be told again. What is lost thereby.
+    pub(super) fn line_ends(&mut self) -> Loss {
+        let lost = self.gone.take();
+        self.loss += self.told.take();
+        self.loss += lost;
+        lost
     }
 
     pub(super) fn acknowledge(&mut self, seq: Seq) {

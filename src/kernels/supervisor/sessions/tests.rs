@@ -144,12 +144,61 @@ fn a_loss_that_no_acknowledgement_covers_is_told_to_the_next_connection_with_wha
     assert_eq!(told(&mut sessions, 4, 12), 0);
     assert_eq!(sessions.lost().messages, 6);
     // More notes than are told apart: none is forgotten.
-    for seq in 21..=80 {
+    for seq in 21..=3000 {
         lose(&mut sessions, seq..=seq);
         assert_eq!(told(&mut sessions, 4, seq), 1);
     }
-    sessions.join(&a, &me, 5, 90, None, now);
-    assert_eq!(told(&mut sessions, 5, 80), 60);
+    sessions.join(&a, &me, 5, 3000, None, now);
+    assert_eq!(told(&mut sessions, 5, 3000), 2980);
+}
+
+#[test]
+fn what_is_dropped_on_its_way_to_a_client_is_lost_only_if_the_line_breaks() {
+    let (mut sessions, now) = (Sessions::default(), Instant::now());
+    let (a, me) = (Rc::from("a"), holder("me", "1"));
+    let told = |sessions: &mut Sessions, connection| {
+        let loss = sessions.tell_loss("a", connection, 9);
+        loss.map_or(0, |loss| loss.messages)
+    };
+    sessions.join(&a, &me, 1, 0, None, now);
+    sessions.wrote("a", 1, 4);
+    (1..=6).for_each(|seq| sessions.dropped(&gone(seq, &entry(Route::Everyone))));
+    // Two were never sent.
+    assert_eq!((told(&mut sessions, 1), sessions.lost().messages), (2, 2));
+    sessions.acknowledge("a", 1, 3);
+    sessions.acknowledge("a", 1, 9);
+    sessions.leave("a", 1, now);
+    sessions.join(&a, &me, 2, 9, None, now);
+    assert_eq!((told(&mut sessions, 2), sessions.lost().messages), (0, 2));
+    // What another connection was sent is no more on its way.
+    sessions.wrote("a", 2, 12);
+    sessions.join(&a, &me, 3, 12, None, now);
+    sessions.dropped(&gone(10, &entry(Route::Everyone)));
+    assert_eq!(told(&mut sessions, 3), 1);
+    sessions.wrote("a", 3, 12);
+    sessions.dropped(&gone(11, &entry(Route::Everyone)));
+    sessions.dropped(&gone(12, &entry(Route::Everyone)));
+    assert_eq!((told(&mut sessions, 3), sessions.lost().messages), (0, 3));
+    sessions.acknowledge("a", 3, 11);
+    sessions.leave("a", 3, now);
+    assert_eq!(sessions.lost().messages, 4);
+    sessions.join(&a, &me, 4, 12, None, now);
+    // With the note whose ping was not answered.
+    assert_eq!(told(&mut sessions, 4), 1);
+}
+
+/// Clients come back while the kernel is being taken over.
+#[test]
+fn a_session_that_is_back_before_it_is_restored_keeps_its_connection() {
+    let (mut sessions, now) = (Sessions::default(), Instant::now());
+    let (a, b, me) = (Rc::from("a"), Rc::from("b"), holder("me", "1"));
+    sessions.join(&a, &me, 1, 3, None, now);
+    sessions.restore(&a, &me, 0, now);
+    sessions.restore(&b, &me, 0, now);
+    assert_eq!(sessions.counts(), (1, 1));
+    sessions.acknowledge("a", 1, 7);
+    assert_eq!(sessions.cursor("a"), Some(7));
+    assert_eq!(sessions.join(&b, &me, 2, 9, None, now).after, 0);
 }
 
 #[test]
@@ -221,6 +270,46 @@ fn a_cell_is_caught_up_on_while_it_runs_and_once_it_is_over_by_who_resumes_it() 
     sessions.acknowledge("third", 9, 30);
     sessions.leave("third", 9, at(6));
     assert_eq!(caught(&sessions, &ada, true, &none), None);
+}
+
+/// A page that was loaded anew while a cell ran, whose line breaks in the next cell.
+#[test]
+fn a_session_that_is_made_whole_still_gets_what_it_catches_up_on() {
+    let (mut sessions, now, ada) = (Sessions::default(), Instant::now(), holder("ada", "1"));
+    let of = |id: &str, channel, route| {
+        let message = Message {
+            header: Bytes::from_static(br#"{"msg_type":"stream"}"#),
+            parent_header: format!(r#"{{"session":"s","msg_id":"{id}"}}"#).into(),
+            ..Message::empty()
+        };
+        Entry::new(channel, message, route, Mark::Plain)
+    };
+    let shown = |id| of(id, Channel::Iopub, Route::Everyone);
+    let reply = |id| of(id, Channel::Shell, Route::Session("s".into()));
+    let catch_up = CatchUp {
+        request: "s\n1".into(),
+        header: Bytes::new(),
+        after: 4,
+        with_reply: true,
+        takes_over: false,
+        idle: None,
+        shown_only: false,
+    };
+    sessions.join(&"a".into(), &ada, 1, 9, Some(catch_up), now);
+    sessions.asked("a", &"s\n2".into(), &Bytes::new(), 12);
+    sessions.acknowledge("a", 1, 15);
+    let (share, after) = sessions.make_whole("a").unwrap();
+    assert_eq!(after, 12);
+    let before = [share.has(13, &shown("1")), share.has(13, &shown("2"))];
+    assert_eq!(before, [false, true]);
+    assert_eq!(
+        [share.has(16, &shown("1")), share.has(16, &shown("3"))],
+        [true; 2]
+    );
+    assert_eq!(
+        [share.has(16, &reply("1")), share.has(16, &reply("3"))],
+        [true, false]
+    );
 }
 
 #[test]

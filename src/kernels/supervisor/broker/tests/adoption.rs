@@ -1,0 +1,126 @@
+//! A kernel whose supervisor died: what its successor knows, and when it answers for what it cannot know.
+
+use std::rc::Rc;
+
+use serde_json::json;
+use tokio::sync::mpsc;
+
+use super::{broker, from_kernel, me, next_cell, read, request, status, taken_over};
+use crate::kernels::supervisor::broker::Broker;
+use crate::kernels::supervisor::ledger::{Asked, Joined, Ledger, Left};
+use crate::protocol::message::{Channel, Message};
+
+fn joined(session: &str) -> Joined {
+    Joined {
+        session: session.to_owned(),
+        identity: "me".to_owned(),
+        credential: "1".to_owned(),
+        cursor: 0,
+    }
+}
+
+fn asked(channel: Channel, request: &Message, id: &str, msg_type: &str, held: bool) -> Asked {
+    Asked {
+        request: format!("a\n{id}"),
+        session: "a".to_owned(),
+        channel: channel.name().to_owned(),
+        msg_type: msg_type.to_owned(),
+        header: String::from_utf8(request.header.to_vec()).unwrap(),
+        stop_on_error: true,
+        held,
+    }
+}
+
+/// The kernel answers a message of ours.
+fn answers(broker: &Broker, channel: Channel, probe: &Message) {
+    broker.kernel_said(Channel::Iopub, status(probe, "idle"));
+    let reply = from_kernel("kernel_info_reply", probe, &json!({"status": "ok"}));
+    broker.kernel_said(channel, reply);
+}
+
+/// The kernel does what comes on one channel beside what comes on the other.
+#[test]
+fn what_was_asked_on_a_channel_is_made_good_once_the_kernel_has_answered_there() {
+    let broker = broker();
+    let cell = request("a", "1", "execute_request");
+    let debug = request("a", "2", "debug_request");
+    let left = Left {
+        asked: vec![
+            asked(Channel::Shell, &cell, "1", "execute_request", false),
+            asked(Channel::Control, &debug, "2", "debug_request", false),
+        ],
+        joined: vec![joined("a")],
+        ..Left::default()
+    };
+    broker.recall(&left);
+    let (outbox, mut requests) = mpsc::unbounded_channel();
+    broker.adopt(outbox, &left);
+    let (shell, on_shell) = requests.try_recv().unwrap();
+    let (control, on_control) = requests.try_recv().unwrap();
+    assert_eq!((shell, control), (Channel::Shell, Channel::Control));
+    answers(&broker, Channel::Shell, &on_shell);
+    let reply = from_kernel("debug_reply", &debug, &json!({"status": "ok"}));
+    broker.kernel_said(Channel::Control, reply);
+    answers(&broker, Channel::Control, &on_control);
+    let heard = read(&broker, "a", 0);
+    assert!(
+        heard[0].contains("the supervisor of this kernel died"),
+        "{heard:?}"
+    );
+    assert_eq!(
+        heard[1..],
+        ["execute_reply ok", "status idle", "debug_reply ok"]
+    );
+}
+
+/// Whoever comes while the kernel is still being connected to finds things as they are.
+#[test]
+fn what_is_asked_before_the_kernel_is_there_follows_what_it_was_asked_before() {
+    let broker = broker();
+    let mut ours = taken_over(&broker);
+    let cell = request("a", "1", "execute_request");
+    let left = Left {
+        asked: vec![asked(Channel::Shell, &cell, "1", "execute_request", false)],
+        joined: vec![joined("a"), joined("away")],
+        ..Left::default()
+    };
+    broker.recall(&left);
+    let a = Rc::from("a");
+    broker.join(&a, &me());
+    let mut magic = request("a", "2", "execute_request");
+    magic.content = json!({"code": "%nb status"}).to_string().into();
+    broker.submit(&a, Channel::Shell, magic);
+    assert!(next_cell(&mut ours).is_err());
+    let (outbox, _requests) = mpsc::unbounded_channel();
+    broker.adopt(outbox, &left);
+    assert!(next_cell(&mut ours).is_err());
+    broker.kernel_said(Channel::Iopub, status(&cell, "idle"));
+    let reply = from_kernel("execute_reply", &cell, &json!({"status": "ok"}));
+    broker.kernel_said(Channel::Shell, reply);
+    assert!(next_cell(&mut ours).is_ok());
+    let heard = read(&broker, "away", 0);
+    assert_eq!(heard[1..3], ["status idle", "status busy"]);
+    assert_eq!(broker.snapshot().lost.messages, 0);
+}
+
+/// This one may die too, before it has the kernel.
+#[test]
+fn what_the_kernel_never_had_is_answered_by_one_successor_only() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("requests");
+    let held = request("a", "1", "execute_request");
+    let left = Left {
+        asked: vec![asked(Channel::Shell, &held, "1", "execute_request", true)],
+        joined: vec![joined("a")],
+        ..Left::default()
+    };
+    let (mut ledger, _) = Ledger::open(&path).unwrap();
+    left.notes().for_each(|note| ledger.write(&note));
+    for answers in [3, 0] {
+        let (ledger, left) = Ledger::open(&path).unwrap();
+        let broker = broker();
+        broker.keep(ledger);
+        broker.recall(&left);
+        assert_eq!(read(&broker, "a", 0).len(), answers);
+    }
+}

@@ -1,0 +1,243 @@
+//! What has to hold after a schedule, told from what was noted of it, and nothing of how the product does it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
+
+use super::notes::{Heard, Life, Line, Member, Record, Said};
+use crate::kernels::supervisor::journal::{Mark, RequestKey, Route};
+use crate::protocol::message::Channel;
+
+/// What a page shows of a cell, which is repeated to make it whole.
+const SHOWN: [&str; 6] = [
+    "stream",
+    "display_data",
+    "update_display_data",
+    "execute_result",
+    "error",
+    "clear_output",
+];
+
+/// All that is wrong; `cells` are those that each kernel process got, in its order.
+pub(super) fn judge(record: &Record, cells: &[Vec<RequestKey>]) -> Vec<String> {
+    let mut faults = record.faults.clone();
+    for ((life, session), member) in &record.members {
+        let judged = Judged {
+            record,
+            life: *life,
+            session,
+            member,
+        };
+        judged.check(&mut faults);
+    }
+    replies(record, &mut faults);
+    order_of_cells(record, cells, &mut faults);
+    faults
+}
+
+/// Every request has one reply, whoever died.
+fn replies(record: &Record, faults: &mut Vec<String>) {
+    let mut replies = BTreeMap::<_, Vec<_>>::new();
+    for said in record.replies() {
+        replies.entry(said.parent.clone()).or_default().push(said);
+    }
+    for (key, request) in &record.requests {
+        let replies = replies.remove(&Some(RequestKey::clone(key)));
+        let replies = replies.unwrap_or_default();
+        if request.msg_type.ends_with("_request") && replies.len() != 1 {
+            faults.push(format!("{key:?} has these replies: {replies:?}"));
+        }
+    }
+}
+
+/// Each kernel gets cells once and in the order in which clients sent them.
+fn order_of_cells(record: &Record, cells: &[Vec<RequestKey>], faults: &mut Vec<String>) {
+    let number = |key: &RequestKey| record.requests.iter().position(|(known, _)| known == key);
+    for cells in cells {
+        let numbers: Vec<_> = cells.iter().map(number).collect();
+        if !numbers.is_sorted_by(|one, next| one < next) {
+            faults.push(format!(
+                "the kernel got its cells so: {cells:?} {numbers:?}"
+            ));
+        }
+    }
+}
+
+/// Whether the client has acknowledged the note that it heard at `at`: it is in no journal, so by a ping that came after
+/// it and goes further than any before it. One that goes as far says so only `perhaps`.
+fn has_heard(line: &Line, at: usize, perhaps: bool) -> bool {
+    let before = line.heard[..at].iter().filter_map(|heard| match heard {
+        Heard::Ping(number) => Some(*number),
+        _ => None,
+    });
+    let before = before.max().unwrap_or(0).max(line.from);
+    let answers = line.acknowledged().iter().filter(|ping| ping.heard > at);
+    let mut answers = answers.map(|ping| ping.number);
+    answers.any(|number| number > before || (perhaps && number == before))
+}
+
+/// One session under one supervisor.
+struct Judged<'a> {
+    record: &'a Record,
+    life: Life,
+    session: &'a Rc<str>,
+    member: &'a Member,
+}
+
+impl Judged<'_> {
+    fn check(&self, faults: &mut Vec<String>) {
+        let fault = |what: String| faults.push(format!("{}: {what}", self.session));
+        self.find(fault);
+    }
+
+    fn find(&self, mut fault: impl FnMut(String)) {
+        let is_mine = |line: &&Line| line.life == self.life && line.session == *self.session;
+        let lines = self.record.lines.iter().filter(is_mine);
+        let lines: Vec<_> = lines.filter(|line| line.begun.is_some()).collect();
+        let (mut heard, mut acknowledged) = (BTreeSet::new(), BTreeSet::new());
+        let mut told = 0..=0;
+        for line in &lines {
+            self.along(line, &heard, &acknowledged, &mut fault);
+            for (at, what) in line.heard.iter().enumerate() {
+                match what {
+                    Heard::Entry(entry) => {
+                        heard.insert(*entry);
+                        let seq = self.record.said[*entry].seq;
+                        let mut answers = line.acknowledged().iter();
+                        let is_acknowledged =
+                            answers.any(|ping| ping.heard > at && ping.number >= seq);
+                        acknowledged.extend(is_acknowledged.then_some(*entry));
+                    }
+                    Heard::Loss(count) => {
+                        let least = if has_heard(line, at, false) {
+                            *count
+                        } else {
+                            0
+                        };
+                        let most = if has_heard(line, at, true) { *count } else { 0 };
+                        told = told.start() + least..=told.end() + most;
+                    }
+                    Heard::Unknown(what) => fault(format!("heard what nobody said: {what}")),
+                    Heard::Ping(_) | Heard::State | Heard::Clears => {}
+                }
+            }
+        }
+        let (mut lost, mut perhaps) = (0, 0);
+        for entry in self.record.said_in(self.life) {
+            let said = &self.record.said[entry];
+            if !self.is_for_it(said) {
+                continue;
+            }
+            let may_be_skipped = said.mark == Mark::Once && lines.len() > 1;
+            if said.is_dropped && !acknowledged.contains(&entry) {
+                lost += u64::from(!may_be_skipped);
+                perhaps += 1;
+            } else if !heard.contains(&entry)
+                && !may_be_skipped
+                && !self.went_with_its_supervisor(entry, said, &heard)
+            {
+                fault(format!("never heard {said:?}"));
+            }
+        }
+        let is_last = self.life == self.record.life;
+        if *told.start() > perhaps || (is_last && *told.end() < lost) {
+            fault(format!(
+                "lost {lost} to {perhaps} messages and was told of {told:?}"
+            ));
+        }
+    }
+
+    /// Whether it is to get this.
+    fn is_for_it(&self, said: &Said) -> bool {
+        let is_routed = match &said.route {
+            Route::Everyone => true,
+            Route::Session(session) => session == self.session,
+        };
+        if said.seq > self.member.since && is_routed {
+            return true;
+        }
+        self.member.catches_up.as_ref().is_some_and(|on| {
+            said.seq > on.after
+                && said.parent.as_ref() == Some(&on.request)
+                && said.channel != Channel::Stdin
+                && said.msg_type != "execute_input"
+                && (said.route == Route::Everyone || on.with_reply)
+        })
+    }
+
+    /// The end of a supervisor explains that something was not heard, but no gap before what was. A reply may have
+    /// been kept for its idle.
+    fn went_with_its_supervisor(&self, entry: usize, said: &Said, heard: &BTreeSet<usize>) -> bool {
+        let is_early = matches!(said.mark, Mark::EarlyReply(_));
+        let is_last = heard.last().is_none_or(|last| entry > *last);
+        self.life < self.record.life && (is_last || is_early)
+    }
+
+    /// What one line carried, after others that carried `before`, of which `acknowledged`.
+    fn along(
+        &self,
+        line: &Line,
+        before: &BTreeSet<usize>,
+        acknowledged: &BTreeSet<usize>,
+        mut fault: impl FnMut(String),
+    ) {
+        let replayed = line.begun.unwrap_or_default();
+        let mut here = BTreeSet::new();
+        let (mut last, mut clears, mut whole) = (0, false, None);
+        if !matches!(line.heard.first(), None | Some(Heard::State)) {
+            fault(format!("is told this first: {:?}", line.heard[0]));
+        }
+        for what in &line.heard {
+            let entry = match what {
+                Heard::Entry(entry) => *entry,
+                Heard::Clears => {
+                    clears = line.is_text_only;
+                    continue;
+                }
+                _ => continue,
+            };
+            let said = &self.record.said[entry];
+            let is_again = acknowledged.contains(&entry);
+            if said.life != self.life || !self.is_for_it(said) {
+                fault(format!("heard what is not for it: {said:?}"));
+            }
+            if is_again {
+                let is_shown = SHOWN.contains(&&*said.msg_type) && clears;
+                if !is_shown || *whole.get_or_insert(&said.parent) != &said.parent {
+                    fault(format!("heard again what it had acknowledged: {said:?}"));
+                }
+            }
+            if said.mark == Mark::Once && before.contains(&entry) {
+                fault(format!("heard again what is not to be repeated: {said:?}"));
+            }
+            if !here.insert(entry) {
+                fault(format!("heard twice by one line: {said:?}"));
+            }
+            match &said.mark {
+                Mark::EarlyReply(request) => {
+                    let idle = self.idle_of(request);
+                    let is_late = idle.is_some_and(|idle| {
+                        let (seq, is_dropped) = (
+                            self.record.said[idle].seq,
+                            self.record.said[idle].is_dropped,
+                        );
+                        seq <= replayed && said.seq <= replayed && !is_dropped
+                    });
+                    if is_late && !idle.is_some_and(|idle| here.contains(&idle)) {
+                        fault(format!("heard in a replay before its idle: {said:?}"));
+                    }
+                }
+                _ if said.seq < last => fault(format!("heard after {last}: {said:?}")),
+                _ => last = said.seq,
+            }
+        }
+    }
+
+    /// The message by which the kernel has done with a request.
+    fn idle_of(&self, request: &RequestKey) -> Option<usize> {
+        let mut entries = self.record.said_in(self.life);
+        entries.find(|entry| {
+            let said = &self.record.said[*entry];
+            said.mark == Mark::Idle(RequestKey::clone(request)) && self.is_for_it(said)
+        })
+    }
+}
