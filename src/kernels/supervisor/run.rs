@@ -63,6 +63,7 @@ pub async fn run(folder: &Path) -> Result<(), Error> {
     harden();
     let journal_bytes_max = usize::try_from(start.journal_bytes_max).unwrap_or(usize::MAX);
     let broker = Broker::new(Box::new(MemoryJournal::new(journal_bytes_max)));
+    broker.hold_cells(journal_bytes_max);
     let found = adoption::look(folder);
     let (ledger, left) = Ledger::open(&folder.join(file::REQUESTS))
         .inspect_err(|error| warn!(%error, "requests are not written down"))

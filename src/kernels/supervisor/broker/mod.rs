@@ -33,6 +33,7 @@ use tokio::sync::{Notify, mpsc};
 use super::activity::Activity;
 use super::compose::Composer;
 use super::journal::{Journal, RequestKey};
+use super::kept::Kept;
 use super::ledger::Ledger;
 use super::sessions::{ConnectionId, Loss, Sessions};
 use crate::protocol::message::{Channel, Message};
@@ -70,6 +71,7 @@ pub enum Farewell {
 struct State {
     journal: Box<dyn Journal>,
     sessions: Sessions,
+    kept: Kept,
     lines: BTreeMap<ConnectionId, Rc<Line>>,
     queues: Queues,
     pending: HashMap<RequestKey, Pending>,
@@ -123,6 +125,7 @@ impl Broker {
         let state = State {
             journal,
             sessions: Sessions::default(),
+            kept: Kept::default(),
             lines: BTreeMap::new(),
             queues: Queues::new(),
             pending: HashMap::new(),

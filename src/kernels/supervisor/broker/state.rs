@@ -52,6 +52,9 @@ impl State {
         let Some(stem) = msg_type.strip_suffix("_request") else {
             return;
         };
+        let key = HeaderPeek::read(header).map(|peek| request_key(&peek));
+        let last = self.journal.last();
+        key.iter().for_each(|key| self.kept.begun(key, last));
         let reply = self
             .composer
             .message(&format!("{stem}_reply"), header.clone(), content);
@@ -68,8 +71,8 @@ impl State {
         self.append(channel, reply, route.clone(), Mark::Plain);
         let idle = json!({"execution_state": "idle"});
         let idle = self.composer.message("status", header.clone(), &idle);
-        let mark = HeaderPeek::read(header).map(|peek| Mark::Idle(request_key(&peek)));
-        self.append(Channel::Iopub, idle, route, mark.unwrap_or(Mark::Plain));
+        let mark = key.map_or(Mark::Plain, Mark::Idle);
+        self.append(Channel::Iopub, idle, route, mark);
     }
 
     pub(super) fn publish_state(&mut self, execution_state: &str) {
@@ -87,14 +90,17 @@ impl State {
             Mark::Idle(request) => Some(RequestKey::clone(request)),
             _ => None,
         };
-        let seq = self
-            .journal
-            .append(Entry::new(channel, message, route, mark));
+        let entry = Entry::new(channel, message, route, mark);
+        let bytes = entry.bytes();
+        let seq = self.journal.append(entry);
+        self.kept.appended(seq, bytes);
         if let Some(request) = done {
             self.sessions.done(&request, seq);
+            self.kept.done(&request);
         }
         while let Some((seq, entry)) = self.journal.drop_oldest() {
             self.sessions.dropped(seq, &entry);
+            self.kept.gone(seq);
         }
         if self.sessions.done_by_all().is_none() {
             self.release();
@@ -107,7 +113,9 @@ impl State {
     pub(super) fn release(&mut self) {
         let last = self.journal.last();
         let needed_after = self.sessions.done_by_all().unwrap_or(last);
+        let needed_after = needed_after.min(self.kept.needs_after().unwrap_or(last));
         self.journal.release(needed_after);
+        self.kept.gone(needed_after);
     }
 }
 
