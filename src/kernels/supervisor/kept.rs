@@ -212,7 +212,7 @@ mod tests {
         assert!((89..97).contains(&after), "{after}");
         // One that is larger than all there is room for.
         kept.appended(100, 5000);
-        assert_eq!((kept.needs_after(), kept.bytes), (None, 0));
+        assert_eq!((kept.needs_after(), kept.bytes), (Some(100), 0));
     }
 
     proptest! {
