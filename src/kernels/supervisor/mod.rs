@@ -33,6 +33,7 @@ pub mod broker;
 pub mod catch_up;
 pub mod compose;
 pub mod journal;
+pub mod kept;
 pub mod ledger;
 pub mod link;
 pub mod process;

@@ -63,7 +63,7 @@ impl Needs {
     }
 
     /// The entries up to this one are of use to nobody.
-    fn useless_up_to(self) -> Seq {
+    pub fn useless_up_to(self) -> Seq {
         self.after.min(self.cells_after)
     }
 }

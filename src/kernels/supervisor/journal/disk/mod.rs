@@ -34,8 +34,9 @@ use record::Unwritten;
 use segment::Segment;
 use writer::Writer;
 
-/// So much stays in memory of what need not be written.
-const TAIL_BYTES: usize = 1024 * 1024;
+/// So much, and at most this share of what may be there, stays in memory of what need not be written.
+const TAIL_BYTES: usize = 4 * 1024 * 1024;
+const TAIL_SHARE: usize = 4;
 
 /// An entry over this share of it is large: the newest such one stays beside it, as clients that are there want it.
 const LARGE_SHARE: usize = 4;
@@ -133,7 +134,7 @@ impl DiskJournal {
             folder: prepared.folder,
             about: prepared.about,
             bounds,
-            tail: Tail::new(last, TAIL_BYTES / LARGE_SHARE),
+            tail: Tail::new(last, tail_bytes_max(bounds) / LARGE_SHARE),
             in_flight: VecDeque::new(),
             in_flight_bytes: 0,
             segments,
@@ -320,8 +321,9 @@ impl DiskJournal {
 impl Journal for DiskJournal {
     fn append(&mut self, entry: Entry) -> Seq {
         let seq = self.tail.push(entry);
-        if self.tail.bytes_beside_large() > TAIL_BYTES {
-            self.save(TAIL_BYTES - BATCH_BYTES);
+        let bytes_max = tail_bytes_max(self.bounds);
+        if self.tail.bytes_beside_large() > bytes_max {
+            self.save(bytes_max.saturating_sub(BATCH_BYTES));
         }
         seq
     }
@@ -365,7 +367,7 @@ impl Journal for DiskJournal {
     fn release(&mut self, needs: Needs) {
         self.needs = needs;
         while !self.tail.is_empty()
-            && self.tail.bytes() > TAIL_BYTES
+            && self.tail.bytes() > tail_bytes_max(self.bounds)
             && self.tail.first() <= needs.useless_up_to()
         {
             self.tail.pop();
@@ -403,6 +405,11 @@ impl Journal for DiskJournal {
             fault: self.writer.fault(),
         }
     }
+}
+
+/// With this, memory takes no more of what need not be written.
+fn tail_bytes_max(bounds: Bounds) -> usize {
+    TAIL_BYTES.min(bounds.memory_bytes_max / TAIL_SHARE)
 }
 
 /// With this, a file takes no more; the last that it took may exceed it.
