@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
 use super::notes::{Heard, Life, Line, Member, Record, Said};
-use crate::kernels::supervisor::journal::{Mark, RequestKey, Route};
+use crate::kernels::supervisor::journal::{Mark, RequestKey, Route, Seq};
 use crate::protocol::message::Channel;
 
 /// What a page shows of a cell, which is repeated to make it whole.
@@ -31,6 +31,7 @@ pub(super) fn judge(record: &Record, cells: &[Vec<RequestKey>]) -> Vec<String> {
     }
     replies(record, &mut faults);
     order_of_cells(record, cells, &mut faults);
+    order_of_ours(record, &mut faults);
     faults
 }
 
@@ -58,6 +59,25 @@ fn order_of_cells(record: &Record, cells: &[Vec<RequestKey>], faults: &mut Vec<S
             faults.push(format!(
                 "the kernel got its cells so: {cells:?} {numbers:?}"
             ));
+        }
+    }
+}
+
+/// A cell of ours begins when all cells before it have their replies.
+fn order_of_ours(record: &Record, faults: &mut Vec<String>) {
+    let mut answered = BTreeSet::new();
+    for said in &record.said {
+        let is_begin = said.is_ours && said.msg_type == "execute_input";
+        if is_begin {
+            let is_it = |key: &RequestKey| said.parent.as_ref() == Some(key);
+            let before = record.requests.iter().take_while(|(key, _)| !is_it(key));
+            let mut cells = before.filter(|(_, request)| request.msg_type == "execute_request");
+            if let Some((key, _)) = cells.find(|(key, _)| !answered.contains(&Some(key))) {
+                faults.push(format!("{:?} begins before {key:?} is over", said.parent));
+            }
+        }
+        if said.channel == Channel::Shell {
+            answered.insert(said.parent.as_ref());
         }
     }
 }
@@ -117,7 +137,7 @@ impl Judged<'_> {
                         told = told.start() + least..=told.end() + most;
                     }
                     Heard::Unknown(what) => fault(format!("heard what nobody said: {what}")),
-                    Heard::Ping(_) | Heard::State | Heard::Clears => {}
+                    Heard::Ping(_) | Heard::State | Heard::Clears(_) => {}
                 }
             }
         }
@@ -182,15 +202,15 @@ impl Judged<'_> {
     ) {
         let replayed = line.begun.unwrap_or_default();
         let mut here = BTreeSet::new();
-        let (mut last, mut clears, mut whole) = (0, false, None);
+        let (mut last, mut whole) = (0, None);
         if !matches!(line.heard.first(), None | Some(Heard::State)) {
             fault(format!("is told this first: {:?}", line.heard[0]));
         }
         for what in &line.heard {
             let entry = match what {
                 Heard::Entry(entry) => *entry,
-                Heard::Clears => {
-                    clears = line.is_text_only;
+                Heard::Clears(request) => {
+                    whole = request.as_ref().filter(|_| line.is_text_only);
                     continue;
                 }
                 _ => continue,
@@ -200,11 +220,9 @@ impl Judged<'_> {
             if said.life != self.life || !self.is_for_it(said) {
                 fault(format!("heard what is not for it: {said:?}"));
             }
-            if is_again {
-                let is_shown = SHOWN.contains(&&*said.msg_type) && clears;
-                if !is_shown || *whole.get_or_insert(&said.parent) != &said.parent {
-                    fault(format!("heard again what it had acknowledged: {said:?}"));
-                }
+            let is_shown = SHOWN.contains(&&*said.msg_type);
+            if is_again && !(is_shown && whole.is_some() && said.parent.as_ref() == whole) {
+                fault(format!("heard again what it had acknowledged: {said:?}"));
             }
             if said.mark == Mark::Once && before.contains(&entry) {
                 fault(format!("heard again what is not to be repeated: {said:?}"));
@@ -228,6 +246,31 @@ impl Judged<'_> {
                 }
                 _ if said.seq < last => fault(format!("heard after {last}: {said:?}")),
                 _ => last = said.seq,
+            }
+        }
+        if let Some(request) = whole {
+            self.is_whole(request, last, &here, &mut fault);
+        }
+    }
+
+    /// What is taken from a client is given again from its begin.
+    fn is_whole(
+        &self,
+        request: &RequestKey,
+        last: Seq,
+        here: &BTreeSet<usize>,
+        fault: &mut impl FnMut(String),
+    ) {
+        for entry in self.record.said_in(self.life) {
+            let said = &self.record.said[entry];
+            if said.parent.as_ref() == Some(request)
+                && SHOWN.contains(&&*said.msg_type)
+                && said.seq < last
+                && self.is_for_it(said)
+                && !said.is_dropped
+                && !here.contains(&entry)
+            {
+                fault(format!("not heard again, though it was taken: {said:?}"));
             }
         }
     }

@@ -18,11 +18,11 @@ use tokio::time::{Instant, sleep};
 use super::chance::Chance;
 use super::kernel::Process;
 use super::life::{Command, Found, Life};
-use super::notes::{CatchesUp, LineId, Notes};
+use super::notes::{CatchesUp, LineId, Notes, Request};
 use super::spy::{Careless, MESSAGE_BYTES_MAX, Spied, Taken};
 use crate::kernels::supervisor::broker::{Broker, OurCell, Takeover, Work};
 use crate::kernels::supervisor::connection::{Client, Common, serve};
-use crate::kernels::supervisor::journal::Journal;
+use crate::kernels::supervisor::journal::{Journal, RequestKey};
 use crate::kernels::supervisor::ledger::{Ledger, Left};
 use crate::kernels::supervisor::restarts::Restarts;
 use crate::kernels::supervisor::sessions::ClientSession;
@@ -168,7 +168,7 @@ impl World {
             restarts: Restarts::default(),
         };
         let found = found.then(|| self.machine.found(left));
-        let cells = run_cells(broker.clone(), ours, self.fork());
+        let cells = run_cells(broker.clone(), ours, self.notes.clone(), self.fork());
         let questions = broker.clone();
         let supervisor = Supervisor {
             broker,
@@ -232,7 +232,7 @@ impl World {
     ) -> Option<(DuplexStream, LineId)> {
         let supervisor = self.supervisor.borrow();
         let supervisor = supervisor.as_ref()?;
-        let line = self.notes.connects(&client.session, client.text_only);
+        let line = self.notes.connects(&client);
         let (near, far) = duplex(pipe_bytes);
         let (reader, writer) = split(near);
         supervisor.connections.set(supervisor.connections.get() + 1);
@@ -397,7 +397,12 @@ fn catches_up(broker: &Broker, notes: &Notes, identity: &str) -> Option<CatchesU
 }
 
 /// Runs our cells, as the magics do.
-async fn run_cells(broker: Broker, mut ours: mpsc::UnboundedReceiver<Work>, mut chance: Chance) {
+async fn run_cells(
+    broker: Broker,
+    mut ours: mpsc::UnboundedReceiver<Work>,
+    notes: Notes,
+    mut chance: Chance,
+) {
     let mut cells = FuturesUnordered::new();
     loop {
         let work = tokio::select! {
@@ -406,14 +411,14 @@ async fn run_cells(broker: Broker, mut ours: mpsc::UnboundedReceiver<Work>, mut 
             work = ours.recv() => work,
         };
         match work {
-            Some(Work::Cell(cell)) => cells.push(run_cell(&broker, *cell, chance.fork())),
+            Some(Work::Cell(cell)) => cells.push(run_cell(&broker, *cell, &notes, chance.fork())),
             Some(Work::Hint(hint)) => broker.hint(&hint, &json!({"status": "ok", "matches": []})),
             None => return,
         }
     }
 }
 
-async fn run_cell(broker: &Broker, cell: OurCell, mut chance: Chance) {
+async fn run_cell(broker: &Broker, cell: OurCell, notes: &Notes, mut chance: Chance) {
     let is_interrupted = tokio::select! {
         biased;
         () = cell.interrupt.wait() => true,
@@ -424,6 +429,16 @@ async fn run_cell(broker: &Broker, cell: OurCell, mut chance: Chance) {
     match chance.below(3) {
         0 if !is_interrupted => broker.our_cell_goes_on(&cell, "rest"),
         1 if !is_interrupted => broker.our_cell_ends(&cell, Ok(())),
-        _ => broker.our_cell_ends(&cell, Err(&Failure::usage("No."))),
+        _ => {
+            broker.our_cell_ends(&cell, Err(&Failure::usage("No.")));
+            // All behind it waited for it.
+            let is_cell = |request: &Request| request.msg_type == "execute_request";
+            let waits = (notes.record().unanswered())
+                .find(|(_, request)| is_cell(request))
+                .map(|(key, _)| RequestKey::clone(key));
+            if let Some(key) = waits {
+                notes.fault(format!("{key:?} is not aborted"));
+            }
+        }
     }
 }
