@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
-use super::notes::{Heard, Life, Line, Member, Record, Said};
+use super::notes::{CatchesUp, Heard, Life, Line, Member, Record, Said};
 use crate::kernels::supervisor::journal::{Mark, RequestKey, Route, Seq};
 use crate::protocol::message::Channel;
 
@@ -21,13 +21,8 @@ const SHOWN: [&str; 6] = [
 pub(super) fn judge(record: &Record, cells: &[Vec<RequestKey>]) -> Vec<String> {
     let mut faults = record.faults.clone();
     for ((life, session), member) in &record.members {
-        let judged = Judged {
-            record,
-            life: *life,
-            session,
-            member,
-        };
-        judged.check(&mut faults);
+        let judged = Judged::new(record, *life, session, member);
+        judged.check(|fault| faults.push(format!("{session}: {fault}")));
     }
     replies(record, &mut faults);
     order_of_cells(record, cells, &mut faults);
@@ -100,22 +95,60 @@ struct Judged<'a> {
     record: &'a Record,
     life: Life,
     session: &'a Rc<str>,
-    member: &'a Member,
+    lines: Vec<&'a Line>,
+    since: Seq,
+    catches_up: Option<CatchesUp>,
+    resumes: bool,
 }
 
-impl Judged<'_> {
-    fn check(&self, faults: &mut Vec<String>) {
-        let fault = |what: String| faults.push(format!("{}: {what}", self.session));
-        self.find(fault);
+impl<'a> Judged<'a> {
+    fn new(record: &'a Record, life: Life, session: &'a Rc<str>, member: &Member) -> Self {
+        let is_mine = |line: &&Line| line.life == life && line.session == *session;
+        let lines = record.lines.iter().filter(is_mine);
+        let lines: Vec<_> = lines.filter(|line| line.begun.is_some()).collect();
+        let resumes = lines.iter().any(|line| line.resumes);
+        let mut judged = Self {
+            record,
+            life,
+            session,
+            lines,
+            since: member.since,
+            catches_up: member.catches_up.clone(),
+            resumes,
+        };
+        if resumes {
+            judged.catches_up = judged.resumed().or(judged.catches_up);
+        }
+        judged
     }
 
-    fn find(&self, mut fault: impl FnMut(String)) {
-        let is_mine = |line: &&Line| line.life == self.life && line.session == *self.session;
-        let lines = self.record.lines.iter().filter(is_mine);
-        let lines: Vec<_> = lines.filter(|line| line.begun.is_some()).collect();
+    /// What a session that resumes was told of before it came, as if it were what it was to be told: that it is of
+    /// one cell, and whole from where it begins, is what is judged.
+    fn resumed(&self) -> Option<CatchesUp> {
+        let heard = self.lines.iter().flat_map(|line| &line.heard);
+        let entries = heard.filter_map(|heard| match heard {
+            Heard::Entry(entry) => Some(&self.record.said[*entry]),
+            _ => None,
+        });
+        let before = entries.filter(|said| said.life == self.life && said.seq <= self.since);
+        let first = before.min_by_key(|said| said.seq)?;
+        let request = first.parent.clone()?;
+        let identity = |session| self.record.identities.get(session);
+        let asker = self
+            .record
+            .request(&request)
+            .map(|request| &request.session);
+        Some(CatchesUp {
+            after: first.seq - 1,
+            with_reply: asker.and_then(identity) == identity(self.session),
+            request,
+        })
+    }
+
+    fn check(&self, mut fault: impl FnMut(String)) {
         let (mut heard, mut acknowledged) = (BTreeSet::new(), BTreeSet::new());
         let mut told = 0..=0;
-        for line in &lines {
+        for line in &self.lines {
             self.along(line, &heard, &acknowledged, &mut fault);
             for (at, what) in line.heard.iter().enumerate() {
                 match what {
@@ -145,9 +178,10 @@ impl Judged<'_> {
         for entry in self.record.said_in(self.life) {
             let said = &self.record.said[entry];
             if !self.is_for_it(said) {
+                perhaps += u64::from(said.is_dropped && self.resumes && said.seq <= self.since);
                 continue;
             }
-            let may_be_skipped = said.mark == Mark::Once && lines.len() > 1;
+            let may_be_skipped = said.mark == Mark::Once && self.lines.len() > 1;
             if said.is_dropped && !acknowledged.contains(&entry) {
                 lost += u64::from(!may_be_skipped);
                 perhaps += 1;
@@ -172,10 +206,10 @@ impl Judged<'_> {
             Route::Everyone => true,
             Route::Session(session) => session == self.session,
         };
-        if said.seq > self.member.since && is_routed {
+        if said.seq > self.since && is_routed {
             return true;
         }
-        self.member.catches_up.as_ref().is_some_and(|on| {
+        self.catches_up.as_ref().is_some_and(|on| {
             said.seq > on.after
                 && said.parent.as_ref() == Some(&on.request)
                 && said.channel != Channel::Stdin
@@ -185,11 +219,11 @@ impl Judged<'_> {
     }
 
     /// The end of a supervisor explains that something was not heard, but no gap before what was. A reply may have
-    /// been kept for its idle.
+    /// been kept for its idle, and all of a cell until the client listens.
     fn went_with_its_supervisor(&self, entry: usize, said: &Said, heard: &BTreeSet<usize>) -> bool {
         let is_early = matches!(said.mark, Mark::EarlyReply(_));
         let is_last = heard.last().is_none_or(|last| entry > *last);
-        self.life < self.record.life && (is_last || is_early)
+        self.life < self.record.life && (is_last || is_early || self.resumes)
     }
 
     /// What one line carried, after others that carried `before`, of which `acknowledged`.
@@ -202,7 +236,7 @@ impl Judged<'_> {
     ) {
         let replayed = line.begun.unwrap_or_default();
         let mut here = BTreeSet::new();
-        let (mut last, mut whole) = (0, None);
+        let (mut last, mut whole, mut goes_back) = (0, None, line.resumes);
         if !matches!(line.heard.first(), None | Some(Heard::State)) {
             fault(format!("is told this first: {:?}", line.heard[0]));
         }
@@ -244,6 +278,8 @@ impl Judged<'_> {
                         fault(format!("heard in a replay before its idle: {said:?}"));
                     }
                 }
+                // What waited until the client listens.
+                _ if said.seq < last && goes_back => (last, goes_back) = (said.seq, false),
                 _ if said.seq < last => fault(format!("heard after {last}: {said:?}")),
                 _ => last = said.seq,
             }

@@ -44,12 +44,13 @@ const LASTS: Duration = Duration::from_secs(3600);
 
 const NAMES: [&str; 4] = ["a", "b", "c", "d"];
 
-const KINDS: [Kind; 5] = [
+const KINDS: [Kind; 6] = [
     Kind::V1,
     Kind::V1,
     Kind::Legacy,
     Kind::Stock,
     Kind::Companion,
+    Kind::Resuming,
 ];
 
 /// More failing seeds are not told.

@@ -92,7 +92,7 @@ pub(super) struct Member {
 }
 
 /// A request of which a session gets what was said before it came.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct CatchesUp {
     pub(super) request: RequestKey,
     /// After this entry.
