@@ -116,6 +116,7 @@ impl Launch {
             root: here,
             home: env::home_dir().unwrap_or_else(|| PathBuf::from("/")),
             inherited: of_caller(env::vars_os()),
+            journals: places.journals(&config.journal)?,
             config,
         };
         let me = config::user_name();

@@ -121,6 +121,7 @@ impl Serve {
             root: root(config.server.root.as_deref())?,
             home: env::home_dir().unwrap_or_else(|| PathBuf::from("/")),
             environment: env::vars_os().collect(),
+            journals: places.journals(&config.journal)?,
             config,
         };
         let runtime = super::runtime()?;

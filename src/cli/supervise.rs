@@ -21,7 +21,10 @@ impl Supervise {
     pub(super) fn run(self) -> Result<(), Error> {
         super::log_to_stderr("warn", log_format());
         let runtime = super::runtime()?;
-        LocalSet::new().block_on(&runtime, supervisor::run(&self.folder))
+        let outcome = LocalSet::new().block_on(&runtime, supervisor::run(&self.folder));
+        // What blocks on a disk must not keep us from ending.
+        runtime.shutdown_background();
+        outcome
     }
 }
 

@@ -150,9 +150,34 @@ pub(super) const KEYS: &[Key] = &[
         "what kernels get of the gateway's environment beside the usual",
     ),
     key(
+        "journal.mode",
+        Text,
+        "disk, memory or off: where output is kept for clients that are away",
+    ),
+    key(
+        "journal.dir",
+        Text,
+        "the folder of the journals; no tmpfs, and not of another machine",
+    ),
+    key(
         "journal.bytes_max",
         Integer,
         "how much of a kernel's output is kept for clients that are away",
+    ),
+    key(
+        "journal.memory_bytes_max",
+        Integer,
+        "how much of that may be in memory",
+    ),
+    key(
+        "journal.user_bytes_max",
+        Integer,
+        "how much all kernels of one user may have in files",
+    ),
+    key(
+        "journal.retention_s",
+        Integer,
+        "how long files stay that no client needs any more",
     ),
     key(
         "limits.message_bytes_max",
@@ -175,6 +200,7 @@ pub(super) const KEYS: &[Key] = &[
 pub(super) const OF_A_SPEC: &[Key] = &[
     key("launch_timeout_ms", Integer, "as kernels.launch_timeout_ms"),
     key("journal_bytes_max", Integer, "as journal.bytes_max"),
+    key("journal_mode", Text, "as journal.mode"),
     key("cull_idle_s", Integer, "as kernels.cull_idle_s"),
     key("cull_connected", Boolean, "as kernels.cull_connected"),
     key("cull_busy", Boolean, "as kernels.cull_busy"),

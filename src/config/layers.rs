@@ -364,6 +364,7 @@ mod tests {
             ("server.handover", _) => "\"never\"",
             ("server.log_format", _) => "\"json\"",
             ("server.on_stop", _) => "\"end\"",
+            ("journal.mode" | "journal_mode", _) => "\"memory\"",
             (_, Kind::Integer) => "3",
             (_, Kind::Boolean) => "true",
             (_, Kind::Text) => "\"/x\"",

@@ -15,8 +15,8 @@ pub use keys::variable;
 pub use layers::{Layers, Origin, Settled};
 pub use places::{Places, private_folder, user_name};
 pub use settings::{
-    Auth, Culling, Handover, Journal, Kernels, Limits, LogFormat, OfSpec, OnStop, Server, Settings,
-    Users,
+    Auth, Culling, Handover, Journal, JournalMode, Kernels, Limits, LogFormat, OfSpec, OnStop,
+    Server, Settings, Users,
 };
 
 use std::ffi::OsString;

@@ -8,6 +8,7 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
+use super::settings::Journal;
 use crate::error::Error;
 
 /// The folders of one user.
@@ -56,6 +57,17 @@ impl Places {
             state,
             data,
         })
+    }
+}
+
+impl Places {
+    /// The folder of the journals of all kernels, which is made if it is not there.
+    pub fn journals(&self, settings: &Journal) -> Result<PathBuf, Error> {
+        let own = || self.state.join("journals");
+        let folder = settings.dir.clone().unwrap_or_else(own);
+        private_folder(&folder)?;
+        std::path::absolute(&folder)
+            .map_err(|error| Error::user(format!("{}: {error}", folder.display())))
     }
 }
 

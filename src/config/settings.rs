@@ -185,6 +185,7 @@ pub struct OfSpec {
     pub cull: Culling,
     pub launch_timeout_ms: Option<u64>,
     pub journal_bytes_max: Option<u64>,
+    pub journal_mode: Option<JournalMode>,
 }
 
 /// When kernels are ended by themselves; what is absent is never, or no.
@@ -201,14 +202,40 @@ pub struct Culling {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Journal {
+    pub mode: JournalMode,
+    /// A folder of the state folder when absent.
+    pub dir: Option<PathBuf>,
     /// For each kernel.
     pub bytes_max: u64,
+    /// For each kernel, in memory.
+    pub memory_bytes_max: u64,
+    /// In files, all kernels of one user together.
+    pub user_bytes_max: u64,
+    /// How long files stay that nobody needs any more.
+    pub retention_s: u64,
+}
+
+/// Where what kernels say is kept.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum JournalMode {
+    /// In files, as far as clients are away.
+    #[default]
+    Disk,
+    Memory,
+    /// Not at all: a client that was away has missed what was said.
+    Off,
 }
 
 impl Default for Journal {
     fn default() -> Self {
         Self {
-            bytes_max: 128 * 1024 * 1024,
+            mode: JournalMode::default(),
+            dir: None,
+            bytes_max: 512 * 1024 * 1024,
+            memory_bytes_max: 128 * 1024 * 1024,
+            user_bytes_max: 8 * 1024 * 1024 * 1024,
+            retention_s: 3600,
         }
     }
 }

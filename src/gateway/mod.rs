@@ -40,13 +40,15 @@ mod tests;
 mod token;
 mod tokens;
 
+use std::convert::Infallible;
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use tokio::time::timeout;
+use tokio::task::spawn_blocking;
+use tokio::time::{sleep, timeout};
 
 pub use activation::passed_sockets;
 pub use listen::{At, Listener, Sock};
@@ -60,6 +62,7 @@ use crate::kernels::adopter;
 use crate::kernels::catalog::Catalog;
 use crate::kernels::contract::Kernel;
 use crate::kernels::environment;
+use crate::kernels::journals;
 use crate::kernels::kernelspecs::SearchPath;
 use crate::kernels::launch::Launcher;
 use crate::kernels::plan;
@@ -73,6 +76,9 @@ const PATIENCE: Duration = Duration::from_secs(2);
 
 /// What one that was taken over may take beyond the longest start.
 const TAKEN_GRACE: Duration = Duration::from_secs(30);
+
+/// How often it is looked for what journals have left.
+const TIDY_EVERY: Duration = Duration::from_secs(60 * 60);
 
 /// What a gateway is made of.
 #[derive(Debug)]
@@ -90,9 +96,24 @@ pub struct Settings {
     /// What paths of clients are below of, and where kernels work unless asked otherwise.
     pub root: PathBuf,
     pub home: PathBuf,
+    /// The folder of the journals of all kernels.
+    pub journals: PathBuf,
     /// The environment that kernels inherit, before anything is withheld from them.
     pub environment: Vec<(OsString, OsString)>,
     pub config: config::Settings,
+}
+
+/// Removes now and then what journals have left, for as long as it is polled.
+async fn tidy_up(journals: &Path) -> Infallible {
+    loop {
+        let journals = journals.to_owned();
+        match spawn_blocking(move || journals::sweep(&journals)).await {
+            Ok(0) => {}
+            Ok(count) => tracing::info!(count, "removed journals of kernels that are gone"),
+            Err(error) => tracing::warn!(%error, "journals are not looked after this time"),
+        }
+        sleep(TIDY_EVERY).await;
+    }
 }
 
 /// What all requests share.
@@ -128,6 +149,7 @@ impl Gateway {
                 root: settings.root,
                 home: settings.home,
                 inherited,
+                journals: settings.journals,
                 config: settings.config.clone(),
             },
             config: settings.config,
@@ -189,6 +211,7 @@ pub async fn serve(
     let why = tokio::select! {
         never = server::serve(&listeners, &manner) => match never {},
         never = adopter::look_after(&gateway.registry, &gateway.launcher) => match never {},
+        never = tidy_up(&gateway.planner.journals) => match never {},
         taker = door.taken(&listeners) => Why::TakenOver(taker),
         () = end => Why::Asked,
     };

@@ -5,6 +5,7 @@ pub mod catalog;
 pub mod client;
 pub mod contract;
 pub mod environment;
+pub mod journals;
 pub mod kept_pid;
 pub mod kernelspecs;
 pub mod launch;

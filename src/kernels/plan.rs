@@ -12,7 +12,7 @@ use rustix::fs::Access;
 use uuid::Uuid;
 
 use super::catalog::Catalog;
-use super::contract::{API, Cull, Start};
+use super::contract::{API, Cull, JournalMode, JournalStart, Start};
 use super::environment::{self, Variables};
 use super::registry::parse_id;
 use crate::config;
@@ -64,6 +64,8 @@ pub struct Planner {
     pub home: PathBuf,
     /// What every kernel gets of the gateway's own environment, by [`environment::inherited`].
     pub inherited: BTreeMap<String, String>,
+    /// The folder of the journals of all kernels.
+    pub journals: PathBuf,
     pub config: config::Settings,
 }
 
@@ -114,6 +116,7 @@ impl Planner {
             busy: yes(own.cull_busy, all.cull_busy),
             age_max_s: own.age_max_s.or(all.age_max_s),
         };
+        let (journal_bytes_max, journal) = self.journal(&of_spec, wishes.id);
         let nb = listed.spec.metadata.get("nb");
         let transport = nb.and_then(|nb| nb.get("transport")?.as_str());
         Ok(Start {
@@ -133,15 +136,37 @@ impl Planner {
             },
             tcp_instead: !matches!(transport, Some("ipc" | "tcp")),
             launch_timeout_ms,
-            journal_bytes_max: of_spec
-                .journal_bytes_max
-                .unwrap_or(self.config.journal.bytes_max),
+            journal_bytes_max,
+            journal,
             message_bytes_max: self.config.limits.message_bytes_max,
             cull,
             owner: whose.owner,
             started_by: whose.started_by,
             linger_ms: wishes.linger_ms,
         })
+    }
+
+    /// How much the journal of this kernel may have, and where.
+    fn journal(&self, of_spec: &config::OfSpec, id: Uuid) -> (u64, JournalStart) {
+        let all = &self.config.journal;
+        let mode = match of_spec.journal_mode.unwrap_or(all.mode) {
+            config::JournalMode::Disk => JournalMode::Disk,
+            config::JournalMode::Memory => JournalMode::Memory,
+            config::JournalMode::Off => JournalMode::Off,
+        };
+        let bytes_max = of_spec.journal_bytes_max.unwrap_or(all.bytes_max);
+        let in_memory = bytes_max.min(all.memory_bytes_max);
+        let journal = JournalStart {
+            mode,
+            folder: self.journals.join(id.to_string()),
+            memory_bytes_max: in_memory,
+            user_bytes_max: all.user_bytes_max,
+            retention_s: all.retention_s,
+        };
+        match mode {
+            JournalMode::Disk => (bytes_max, journal),
+            JournalMode::Memory | JournalMode::Off => (in_memory, journal),
+        }
     }
 
     /// The folder that a place means; one that would lead out of the root is as good as none.

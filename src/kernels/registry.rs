@@ -14,7 +14,8 @@ use serde::Deserialize;
 use serde_json::Value;
 use uuid::Uuid;
 
-use super::contract::{self, Kernel};
+use super::contract::{self, JournalStart, Kernel};
+use super::journals;
 use super::kept_pid::KeptPid;
 use crate::config::private_folder;
 use crate::error::Error;
@@ -204,6 +205,17 @@ impl Registry {
         process.is_some_and(KeptPid::kill_group)
     }
 
+    /// Where a kernel's journal is.
+    fn journal(&self, id: Uuid) -> Option<JournalStart> {
+        #[derive(Deserialize)]
+        struct Keeps {
+            journal: JournalStart,
+        }
+        let start = File::open(self.folder(id).join(contract::file::START)).ok()?;
+        let keeps: Keeps = serde_json::from_reader(BufReader::new(start)).ok()?;
+        Some(keeps.journal)
+    }
+
     fn process(&self, id: Uuid, key: &str) -> Option<KeptPid> {
         let kernel = self.last_known(id)?;
         serde_json::from_value(kernel.nb.get(key)?.clone()).ok()
@@ -217,6 +229,9 @@ impl Registry {
         let process = self.process(id, contract::KERNEL_PROCESS);
         if process.is_some_and(KeptPid::kill_group) {
             tracing::warn!(kernel = %id, "ended a kernel that had lost its supervisor");
+        }
+        if let Some(start) = self.journal(id) {
+            journals::remove_of(&start);
         }
         fs::remove_dir_all(&folder)
     }

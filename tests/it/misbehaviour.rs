@@ -40,7 +40,10 @@ async fn a_burst_arrives_whole_and_in_bounds() {
 
 #[tokio::test]
 async fn a_client_that_does_not_read_slows_nobody_and_is_told_what_it_missed() {
-    let (gateway, kernel) = peer("instant").await;
+    let mut gateway = Gateway::start("auto").await;
+    gateway.put_peer_spec("instant");
+    gateway.replace_set("journal.bytes_max = 100_000_000").await;
+    let kernel = gateway.kernel(r#"{"name":"instant"}"#).await;
     let mut slow = gateway.connect(&kernel, "slow").await;
     let mut client = gateway.connect(&kernel, "a").await;
     let bytes: usize = client.run("burst 400 1000000").await.text.len();

@@ -83,6 +83,7 @@ impl Front {
             root: folder.path().to_owned(),
             home: PathBuf::from("/"),
             environment: Vec::new(),
+            journals: path("journals"),
             config,
         };
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

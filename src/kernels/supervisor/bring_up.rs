@@ -308,7 +308,7 @@ struct LanguageInfo {
     name: String,
 }
 
-/// Asks until the kernel answers and its output is heard too.
+/// Waits until the kernel answers and is heard, and makes it know our magics.
 async fn introduce(
     start: &Start,
     helper: &str,
@@ -317,6 +317,32 @@ async fn introduce(
     vitals: &Vitals,
 ) -> Result<(LinkSender, LinkReceiver), LinkError> {
     let (mut sender, mut receiver) = link::connect(connection, &start.kernel_id).await?;
+    hear(&mut sender, &mut receiver, broker, vitals).await?;
+    vitals.has_helper.set(false);
+    if *vitals.language.borrow() == "python" {
+        let installed = install(helper, broker, &mut sender, &mut receiver);
+        match timeout(HELPER_WITHIN, installed).await {
+            Ok(Ok(true)) => {
+                vitals.has_helper.set(true);
+                // It has made the kernel hold more for who connects now.
+                receiver.listen_anew(connection).await?;
+                hear(&mut sender, &mut receiver, broker, vitals).await?;
+            }
+            Ok(Ok(false)) => info!("this Python kernel has no IPython: it gets no magics"),
+            Ok(Err(error)) => return Err(error),
+            Err(_) => warn!("the helper was not installed in time"),
+        }
+    }
+    Ok((sender, receiver))
+}
+
+/// Asks until the kernel answers and its output is heard too.
+async fn hear(
+    sender: &mut LinkSender,
+    receiver: &mut LinkReceiver,
+    broker: &Broker,
+    vitals: &Vitals,
+) -> Result<(), LinkError> {
     let mut answered: Option<Instant> = None;
     let mut heard = false;
     while !(heard && answered.is_some())
@@ -345,17 +371,7 @@ async fn introduce(
             broker.kernel_said(channel, message);
         }
     }
-    vitals.has_helper.set(false);
-    if *vitals.language.borrow() == "python" {
-        let installed = install(helper, broker, &mut sender, &mut receiver);
-        match timeout(HELPER_WITHIN, installed).await {
-            Ok(Ok(true)) => vitals.has_helper.set(true),
-            Ok(Ok(false)) => info!("this Python kernel has no IPython: it gets no magics"),
-            Ok(Err(error)) => return Err(error),
-            Err(_) => warn!("the helper was not installed in time"),
-        }
-    }
-    Ok((sender, receiver))
+    Ok(())
 }
 
 /// Makes an IPython kernel know our magics, unseen; false when it is none.

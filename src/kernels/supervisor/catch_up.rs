@@ -8,18 +8,7 @@ use std::rc::Rc;
 
 use bytes::Bytes;
 
-use super::journal::{Entry, RequestKey, Route, Seq};
-use crate::protocol::message::{Channel, HeaderPeek};
-
-/// What a page shows of a cell.
-const SHOWN: [&str; 6] = [
-    "stream",
-    "display_data",
-    "update_display_data",
-    "execute_result",
-    "error",
-    "clear_output",
-];
+use super::journal::{Entry, Kind, Label, RequestKey, Route, Seq};
 
 /// The request whose answers a new session gets.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -75,14 +64,25 @@ impl Share {
 
     /// Whether this entry is one of them.
     pub fn has(&self, seq: Seq, entry: &Entry) -> bool {
+        self.has_of(seq, &entry.route, || entry.label())
+    }
+
+    /// Whether the entry with this label is one of them.
+    pub fn has_labelled(&self, seq: Seq, label: &Label) -> bool {
+        self.has_of(seq, &label.route, || label.clone())
+    }
+
+    fn has_of(&self, seq: Seq, route: &Route, label: impl Fn() -> Label) -> bool {
         if let Some(again) = self.again.as_ref().filter(|again| seq <= again.until) {
-            return again.on.has(entry);
+            return again.on.has_labelled(&label());
         }
         match &self.catching_up {
-            Some(catching_up) if seq <= catching_up.until => catching_up.on.has(entry),
+            Some(catching_up) if seq <= catching_up.until => catching_up.on.has_labelled(&label()),
             // The reply that is still to come.
-            Some(catching_up) if !entry.is_for(&self.session) => catching_up.on.has(entry),
-            _ => entry.is_for(&self.session),
+            Some(catching_up) if !route.is_for(&self.session) => {
+                catching_up.on.has_labelled(&label())
+            }
+            _ => route.is_for(&self.session),
         }
     }
 
@@ -98,21 +98,16 @@ impl CatchUp {
     ///
     /// Not what the cell was: VS Code takes the message for the begin of the next one.
     pub fn has(&self, entry: &Entry) -> bool {
-        if entry.route != Route::Everyone && !self.with_reply {
-            return false;
-        }
-        let (channel, message) = entry.message();
-        let is_of_it = || {
-            let parent = HeaderPeek::read(&message.parent_header);
-            parent.is_some_and(|parent| super::journal::request_key(&parent) == self.request)
+        self.has_labelled(&entry.label())
+    }
+
+    fn has_labelled(&self, label: &Label) -> bool {
+        let may_have = label.route == Route::Everyone || self.with_reply;
+        let fits = match label.kind {
+            Kind::Shown => true,
+            Kind::Other => !self.shown_only,
+            Kind::AskersOnly => false,
         };
-        let fits = || {
-            let header = HeaderPeek::read(&message.header);
-            header.is_some_and(|peek| match self.shown_only {
-                true => SHOWN.contains(&&*peek.msg_type),
-                false => peek.msg_type != "execute_input",
-            })
-        };
-        channel != Channel::Stdin && is_of_it() && fits()
+        may_have && fits && label.request.as_ref() == Some(&self.request)
     }
 }

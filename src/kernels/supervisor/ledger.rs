@@ -37,6 +37,9 @@ pub enum Note {
     /// The question is answered, or over.
     Answered,
     Joined(Joined),
+    Acknowledged(Acknowledged),
+    /// Nobody comes back for this session.
+    Parted(String),
 }
 
 /// A client's request.
@@ -70,6 +73,16 @@ pub struct Joined {
     pub session: String,
     pub identity: String,
     pub credential: String,
+    /// It has acknowledged up to here.
+    #[serde(default)]
+    pub cursor: u64,
+}
+
+/// How far a client session is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Acknowledged {
+    pub session: String,
+    pub cursor: u64,
 }
 
 /// What is left of all notes: the requests in their order, the question, the sessions.
@@ -116,6 +129,12 @@ impl Left {
                 Note::Joined(session) => {
                     joined.insert(session.session.clone(), session);
                 }
+                Note::Acknowledged(Acknowledged { session, cursor }) => {
+                    if let Some(session) = joined.get_mut(&session) {
+                        session.cursor = cursor;
+                    }
+                }
+                Note::Parted(session) => drop(joined.remove(&session)),
             }
         }
         Self {
@@ -257,9 +276,20 @@ mod tests {
             session: "a".to_owned(),
             identity: "me".to_owned(),
             credential: "c".to_owned(),
+            cursor: 3,
+        };
+        let gone = Joined {
+            session: "b".to_owned(),
+            ..joined.clone()
         };
         for note in [
             Note::Joined(joined.clone()),
+            Note::Joined(gone),
+            Note::Parted("b".to_owned()),
+            Note::Acknowledged(Acknowledged {
+                session: "a".to_owned(),
+                cursor: 7,
+            }),
             Note::Asked(asked("1")),
             Note::Asked(asked("2")),
             Note::Asked(asked("3")),
@@ -276,7 +306,10 @@ mod tests {
         let expected = Left {
             asked: vec![asked("2"), held],
             question: Some(question),
-            joined: vec![joined],
+            joined: vec![Joined {
+                cursor: 7,
+                ..joined
+            }],
         };
         let (mut ledger, left) = Ledger::open(&path).unwrap();
         assert_eq!(left, expected);

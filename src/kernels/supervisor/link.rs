@@ -23,6 +23,9 @@ use crate::protocol::signature::Signer;
 /// connect backs off by 50 ms and more.
 const BIND_POLL: Duration = Duration::from_millis(1);
 
+/// How that endpoint ends; the helper binds it.
+const PATIENT_OUTPUT: &str = "-6";
+
 /// Why the link to the kernel is gone; it cannot be mended, only replaced.
 #[derive(Debug, thiserror::Error)]
 #[error("the link to the kernel is lost: {0}")]
@@ -89,12 +92,30 @@ pub async fn connect(
     Ok((sender, receiver))
 }
 
+impl LinkReceiver {
+    /// Listens to the kernel's output by another connection: the kernel may treat it otherwise than the first.
+    /// What it says meanwhile may be lost.
+    pub async fn listen_anew(&mut self, connection: &ConnectionFile) -> Result<(), LinkError> {
+        self.iopub = subscriber(connection).await?;
+        Ok(())
+    }
+}
+
 async fn subscriber(connection: &ConnectionFile) -> Result<SubSocket, LinkError> {
     let mut iopub = SubSocket::with_options(options(None));
     wait_for_bind(connection, Socket::Iopub).await;
-    iopub.connect(&connection.endpoint(Socket::Iopub)).await?;
+    let endpoint = patient_output(connection);
+    let endpoint = endpoint.unwrap_or_else(|| connection.endpoint(Socket::Iopub));
+    iopub.connect(&endpoint).await?;
     iopub.subscribe("").await?;
     Ok(iopub)
+}
+
+/// Where a kernel with our helper holds more output than ZeroMQ does by itself for whoever does not take it.
+fn patient_output(connection: &ConnectionFile) -> Option<String> {
+    let path = format!("{}{PATIENT_OUTPUT}", connection.ip);
+    let is_there = connection.transport == Transport::Ipc && Path::new(&path).exists();
+    is_there.then(|| format!("ipc://{path}"))
 }
 
 async fn dealer(

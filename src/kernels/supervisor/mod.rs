@@ -24,6 +24,7 @@ mod restarts;
 mod run;
 #[cfg(test)]
 mod simulation;
+mod storage;
 mod vitals;
 mod wakes;
 
@@ -32,10 +33,12 @@ pub mod broker;
 pub mod catch_up;
 pub mod compose;
 pub mod journal;
+pub mod kept;
 pub mod ledger;
 pub mod link;
 pub mod process;
 pub mod queue;
+
 pub mod sessions;
 
 pub use run::run;

@@ -117,6 +117,9 @@ impl Record {
         put("language", json!(*self.vitals.language.borrow()));
         put("away", json!(snapshot.away));
         put("journal_bytes", json!(snapshot.journal_bytes));
+        if let Some(fault) = snapshot.journal_fault {
+            put("journal_fault", json!(fault));
+        }
         put("lost_messages", json!(snapshot.lost.messages));
         put("lost_bytes", json!(snapshot.lost.bytes));
         if let Some(reason) = snapshot.reason {

@@ -23,14 +23,14 @@ use super::cells::{Cells, ForKernel, queue_door};
 use super::connection::Common;
 use super::culling;
 use super::http::{self, Api};
-use super::journal::memory::MemoryJournal;
 use super::ledger::Ledger;
 use super::lifecycle::{Adopted, Command, Lifecycle};
 use super::orphans;
 use super::record::Record;
+use super::storage;
 use super::vitals::Vitals;
 use crate::error::Error;
-use crate::kernels::contract::{API, Announcement, Start, file};
+use crate::kernels::contract::{API, Announcement, JournalMode, Start, file};
 use crate::magics::helper::injection;
 
 /// Commands that wait for the lifecycle.
@@ -61,14 +61,18 @@ pub async fn run(folder: &Path) -> Result<(), Error> {
     let child = listen_for(SignalKind::child())?;
     let start = read_start(folder)?;
     harden();
-    let journal_bytes_max = usize::try_from(start.journal_bytes_max).unwrap_or(usize::MAX);
-    let broker = Broker::new(Box::new(MemoryJournal::new(journal_bytes_max)));
     let found = adoption::look(folder);
     let (ledger, left) = Ledger::open(&folder.join(file::REQUESTS))
         .inspect_err(|error| warn!(%error, "requests are not written down"))
         .unwrap_or_default();
+    let broker = Broker::new(storage::journal(&start, folder, &left).await);
+    broker.hold_cells(usize::try_from(start.journal_bytes_max).unwrap_or(usize::MAX));
+    if start.journal.mode == JournalMode::Off {
+        broker.keep_nothing();
+    }
     broker.keep(ledger);
     if found.is_some() {
+        // Before anybody comes back.
         broker.recall(&left);
     }
     let vitals = Rc::new(Vitals::default());
@@ -105,6 +109,7 @@ pub async fn run(folder: &Path) -> Result<(), Error> {
     broker.take_over(Box::new(takeover), runner);
     let our_cells = queue_door::serve(cells, broker.clone(), ours, clients.clone());
     let cull = start.cull.clone();
+    let journal = start.journal.clone();
     let linger = start.linger_ms.map(Duration::from_millis);
     let life = Lifecycle::new(
         start,
@@ -133,6 +138,7 @@ pub async fn run(folder: &Path) -> Result<(), Error> {
         () = orphans::take_in(child, &vitals) => None,
         () = end_on_sigterm(terminate, commands.clone()) => None,
         () = broker.pass_questions_on() => None,
+        () = broker.keep_journal() => None,
         () = culling::watch(&cull, &broker, &commands) => None,
         () = end_unless_joined(nobody_heard, broker.clone(), commands.clone()) => None,
         () = end_when_alone(linger, is_ready, broker.clone(), commands.clone()) => None,
@@ -140,6 +146,7 @@ pub async fn run(folder: &Path) -> Result<(), Error> {
     info!("the kernel is gone");
     clients.close();
     let _late = timeout(GOODBYE_WITHIN, clients.wait()).await;
+    storage::remove(&journal).await;
     remove(folder).await;
     if let Some(asker) = asker {
         let _gone = asker.send(());

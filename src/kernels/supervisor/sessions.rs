@@ -4,6 +4,7 @@
 //! with the same id goes on at the cursor. Not to be confused with notebook sessions, Jupyter's REST
 //! objects.
 
+mod care;
 mod session;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -14,7 +15,9 @@ use bytes::Bytes;
 use serde::Serialize;
 
 use super::catch_up::{CatchUp, Share};
-use super::journal::{Entry, RequestKey, Seq};
+use super::journal::{Dropped, Needs, RequestKey, Seq};
+use care::Care;
+pub use care::Manner;
 pub use session::{Access, ConnectionId, Holder, Loss};
 use session::{Cell, Doubts, Session};
 
@@ -37,6 +40,7 @@ pub struct Joined {
     pub written: Seq,
     /// The connection that is replaced.
     pub replaces: Option<ConnectionId>,
+    pub manner: Manner,
 }
 
 /// A client session as it is listed.
@@ -84,42 +88,47 @@ impl Sessions {
             cells: catch_up.iter().filter_map(Cell::taken_over).collect(),
             share: Share::new(id, last, catch_up),
             written: 0,
+            noted: 0,
             connection: None,
             since: now,
             loss: Loss::default(),
+            care: Care::default(),
             sent: 0,
             told: Doubts::default(),
             gone: Doubts::default(),
             is_lossy: false,
         });
+        let mut session = Session {
+            holder: holder.clone(),
+            connection: Some(connection),
+            since: now,
+            ..session
+        };
+        session.sent = session.cursor;
         let joined = Joined {
             share: session.share.clone(),
             after: session.cursor,
             written: session.written.max(session.cursor),
             replaces,
-        };
-        let session = Session {
-            holder: holder.clone(),
-            connection: Some(connection),
-            since: now,
-            sent: joined.after,
-            ..session
+            manner: session.care.begin(session.cursor),
         };
         self.sessions.insert(Rc::clone(id), session);
         joined
     }
 
-    /// A session that an earlier supervisor had: it is away, and has nothing of what is to come. One that has come
-    /// back already is what it is.
-    pub fn restore(&mut self, id: &Rc<str>, holder: &Holder, now: Instant) {
+    /// A session that an earlier supervisor had: it is away, and has nothing of what follows the entry `cursor`. One
+    /// that has come back already is what it is.
+    pub fn restore(&mut self, id: &Rc<str>, holder: &Holder, cursor: Seq, now: Instant) {
         let away = || Session {
             holder: holder.clone(),
             share: Share::new(id, 0, None),
-            cursor: 0,
-            written: 0,
+            cursor,
+            written: cursor,
+            noted: cursor,
             connection: None,
             since: now,
             loss: Loss::default(),
+            care: Care::default(),
             sent: 0,
             told: Doubts::default(),
             gone: Doubts::default(),
@@ -139,16 +148,25 @@ impl Sessions {
         }
         session.connection = None;
         session.since = now;
+        session.care.end(session.cursor);
         self.lost += session.line_ends();
         self.expire(now);
     }
 
-    /// Nobody comes back for the session `id`, unless somebody is there.
-    pub fn forget(&mut self, id: &str) {
+    /// Nobody comes back for the session `id`, unless somebody is there; whether it was forgotten.
+    pub fn forget(&mut self, id: &str) -> bool {
         let is_away = |session: &Session| session.connection.is_none();
-        if self.sessions.get(id).is_some_and(is_away) {
-            self.sessions.remove(id);
-        }
+        self.sessions.get(id).is_some_and(is_away) && self.sessions.remove(id).is_some()
+    }
+
+    /// The sessions that have come further since this was last asked, and how far.
+    pub fn take_moved(&mut self) -> Vec<(Rc<str>, Seq)> {
+        let moved = self.sessions.iter_mut().filter_map(|(id, session)| {
+            let has_moved = session.noted != session.cursor;
+            session.noted = session.cursor;
+            has_moved.then(|| (Rc::clone(id), session.cursor))
+        });
+        moved.collect()
     }
 
     /// The client was sent everything up to `seq`.
@@ -158,6 +176,16 @@ impl Sessions {
         {
             session.written = session.written.max(seq);
             session.sent = session.sent.max(seq);
+            session.care.sent();
+        }
+    }
+
+    /// The client ends the connection because it cannot take what it was sent.
+    pub fn refused(&mut self, id: &str, connection: ConnectionId) {
+        if let Some(session) = self.sessions.get_mut(id)
+            && session.connection == Some(connection)
+        {
+            session.care.refused();
         }
     }
 
@@ -252,23 +280,30 @@ impl Sessions {
 
     /// An entry had to go: counted for every session that had not acknowledged it. One that was sent to a client
     /// that is still there is on its way, and lost only if the line breaks before it is acknowledged.
-    pub fn dropped(&mut self, seq: Seq, entry: &Entry) {
+    pub fn dropped(&mut self, dropped: &Dropped) {
+        let Dropped {
+            seq,
+            label,
+            is_oldest,
+        } = dropped;
         for session in self.sessions.values_mut() {
-            if session.cursor < seq && session.share.has(seq, entry) {
+            if session.cursor < *seq && session.share.has_labelled(*seq, label) {
                 let loss = Loss {
                     messages: 1,
-                    bytes: entry.bytes() as u64,
+                    bytes: label.bytes as u64,
                 };
-                if session.connection.is_some() && seq <= session.sent {
-                    session.gone.add(seq, loss);
+                if session.connection.is_some() && *seq <= session.sent {
+                    session.gone.add(*seq, loss);
                 } else {
                     session.loss += loss;
                     self.lost += loss;
                 }
             }
-            session.acknowledge(seq);
+            if *is_oldest {
+                session.acknowledge(*seq);
+            }
             for cell in &mut session.cells {
-                cell.after = cell.after.filter(|after| *after >= seq);
+                cell.after = cell.after.filter(|after| after >= seq);
             }
         }
     }
@@ -302,9 +337,25 @@ impl Sessions {
         }
     }
 
-    /// No session needs the entries up to this one; `None` when there is no session.
-    pub fn done_by_all(&self) -> Option<Seq> {
-        self.sessions.values().map(Session::needs_after).min()
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.sessions.is_empty()
+    }
+
+    /// What the sessions need of a journal whose newest entry is `last`.
+    pub fn needs(&self, last: Seq) -> Needs {
+        let mut needs = Needs::nothing_up_to(last);
+        for session in self.sessions.values() {
+            let after = session.needs_after();
+            needs.after = needs.after.min(after);
+            if session.connection.is_none() {
+                needs.away_after = Some(needs.away_after.map_or(after, |away| away.min(after)));
+            }
+            let cell = session.cells.front().and_then(|cell| cell.after);
+            needs.cells_after = needs.cells_after.min(cell.unwrap_or(last));
+        }
+        needs.away_after = needs.away_after.filter(|after| *after < last);
+        needs
     }
 
     /// How far the session `id` has acknowledged.

@@ -10,6 +10,12 @@ import sys
 
 CONNECT_SECONDS = 10
 
+# So much output waits in the kernel for a supervisor that is stopped for a while.
+OUTPUT_MESSAGES_MAX = 100_000
+
+# How the endpoint ends where that is so; the supervisor knows it.
+OUTPUT_ENDPOINT = "-6"
+
 
 class NbError(Exception):
     """A magic that failed: one sentence, then a log, without the frames of this file."""
@@ -315,6 +321,31 @@ def is_users(magic):
     return module.split(".")[0] not in ("IPython", "ipykernel")
 
 
+def hold_output(thread):
+    """Lets what is said while nobody takes it wait in this process: ZeroMQ drops it after 1000 messages. An endpoint
+    keeps the bound that it was bound with, so there is another one, which the supervisor connects to."""
+    import threading
+
+    import zmq
+
+    done = threading.Event()
+
+    def bind_another():
+        try:
+            endpoint = thread.socket.getsockopt_string(zmq.LAST_ENDPOINT)
+            if endpoint.startswith("ipc://"):
+                thread.socket.setsockopt(zmq.SNDHWM, OUTPUT_MESSAGES_MAX)
+                thread.socket.bind(endpoint.rpartition("-")[0] + OUTPUT_ENDPOINT)
+        except zmq.ZMQError:
+            # It is there already, or cannot be: then it is as with any other kernel.
+            pass
+        finally:
+            done.set()
+
+    thread.schedule(bind_another)
+    done.wait(CONNECT_SECONDS)
+
+
 def install(path, magics):
     """Registers (name, text, whether IPython expands variables) of `magics`; silent without IPython."""
     try:
@@ -326,5 +357,6 @@ def install(path, magics):
             events.unregister("post_run_cell", before.look_for_others)
         events.register("post_run_cell", helper.look_for_others)
         shell._nb_helper = helper
+        hold_output(shell.kernel.iopub_thread)
     except (KeyError, AttributeError):
         return

@@ -51,9 +51,10 @@ impl Broker {
                 identity: joined.identity.as_str().into(),
                 credential: joined.credential.as_str().into(),
             };
+            let cursor = joined.cursor.min(state.journal.last());
             state
                 .sessions
-                .restore(&joined.session.as_str().into(), &holder, now());
+                .restore(&joined.session.as_str().into(), &holder, cursor, now());
         }
         for asked in &left.asked {
             let recalled = state.take_in(asked);
@@ -103,6 +104,7 @@ impl State {
             self.queues.entry(subshell.clone()).or_default().adopt(&key);
             let last = self.journal.last();
             self.sessions.asked(&session, &key, &header, last);
+            self.kept.taken_over(&key, last);
             let text = "[nb] the supervisor of this kernel died and another one took over; what the cell said \
                         between is lost\n";
             let content = json!({"name": "stderr", "text": text});

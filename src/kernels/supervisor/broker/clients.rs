@@ -10,7 +10,9 @@ use tokio::time::timeout;
 use super::line::{Line, Ticket};
 use super::state::plain;
 use super::{Broker, Phase, State, now};
+use crate::kernels::contract::{RequestPhase, RequestState};
 use crate::kernels::supervisor::journal::{Entry, Read, Seq};
+use crate::kernels::supervisor::kept::{Kept, is_request};
 use crate::kernels::supervisor::ledger::{self, Note};
 use crate::kernels::supervisor::sessions::{Access, ClientSession, ConnectionId, Holder, Joined};
 
@@ -61,6 +63,7 @@ impl Broker {
             after,
             written,
             replaces,
+            manner,
         } = state
             .sessions
             .join(session, holder, id, last, catch_up, now());
@@ -68,6 +71,7 @@ impl Broker {
             session: session.to_string(),
             identity: holder.identity.to_string(),
             credential: holder.credential.to_string(),
+            cursor: after,
         }));
         if let Some(line) = replaces.and_then(|old| state.lines.remove(&old)) {
             line.close((4000, "replaced by a newer connection of this session"));
@@ -88,6 +92,7 @@ impl Broker {
             replay_until: last,
             first,
             clears: None,
+            manner,
         }
     }
 
@@ -97,14 +102,24 @@ impl Broker {
         state.lines.remove(&connection);
         self.crowd.notify_waiters();
         state.sessions.leave(session, connection, now());
+        if state.keeps_nothing {
+            state.forget_session(session);
+        }
         state.release();
+        state.unkept.notify_one();
     }
 
     /// Nobody comes back for this session.
     pub fn forget(&self, session: &str) {
         let mut state = self.state.borrow_mut();
-        state.sessions.forget(session);
+        state.forget_session(session);
         state.release();
+    }
+
+    /// The client ends the connection because it cannot take what it was sent.
+    pub fn refused(&self, session: &str, connection: ConnectionId) {
+        let mut state = self.state.borrow_mut();
+        state.sessions.refused(session, connection);
     }
 
     /// The client was sent everything up to `seq`.
@@ -118,6 +133,7 @@ impl Broker {
         let mut state = self.state.borrow_mut();
         state.sessions.acknowledge(session, connection, seq);
         state.release();
+        state.unkept.notify_one();
     }
 
     /// Up to `seq` there is nothing more for the client.
@@ -125,6 +141,41 @@ impl Broker {
         let mut state = self.state.borrow_mut();
         state.sessions.pass(session, connection, seq);
         state.release();
+    }
+
+    /// A share of what a journal may hold is for cells that clients have.
+    pub fn hold_cells(&self, journal_bytes_max: usize) {
+        self.state.borrow_mut().kept = Kept::new(journal_bytes_max);
+    }
+
+    /// What is known of the request with this msg_id.
+    pub fn request_state(&self, msg_id: &str) -> RequestState {
+        let state = self.state.borrow();
+        let is_pending = state.pending.keys().any(|key| is_request(key, msg_id));
+        let Some(known) = state.kept.find(msg_id) else {
+            return RequestState {
+                state: match is_pending {
+                    true => RequestPhase::Running,
+                    false => RequestPhase::Unknown,
+                },
+                whole: false,
+                after: None,
+            };
+        };
+        RequestState {
+            state: match (is_pending, known.idle) {
+                (true, _) if known.after.is_none() => RequestPhase::Waiting,
+                (false, true) => RequestPhase::Over,
+                _ => RequestPhase::Running,
+            },
+            whole: state.kept.is_whole(known),
+            after: known.after,
+        }
+    }
+
+    /// The number of the newest entry of the journal.
+    pub fn last(&self) -> Seq {
+        self.state.borrow().journal.last()
     }
 
     /// What follows `after` in the journal, for all sessions.

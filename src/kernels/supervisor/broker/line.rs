@@ -7,7 +7,7 @@ use tokio::sync::Notify;
 
 use crate::kernels::supervisor::catch_up::Share;
 use crate::kernels::supervisor::journal::{Entry, Seq};
-use crate::kernels::supervisor::sessions::ConnectionId;
+use crate::kernels::supervisor::sessions::{ConnectionId, Manner};
 
 /// Why a connection is to be closed: a close code and a word to it.
 pub type Closing = (u16, &'static str);
@@ -53,4 +53,5 @@ pub struct Ticket {
     pub first: Rc<Entry>,
     /// What takes away what is repeated, to be written after that.
     pub clears: Option<Rc<Entry>>,
+    pub manner: Manner,
 }

@@ -7,7 +7,7 @@
 //!
 //! `requests` has the first of these lines, `kernel` the second, `clients` who they are, `state` what all of
 //! them do to the journal; `ours` are the cells that the magics run, `hints` what they complete and explain,
-//! `adoption` the takeover of a kernel whose supervisor died, `questions` what was asked on stdin.
+//! `keeping` sees to it that what is needed for long is safe, `adoption` is the takeover of a kernel whose supervisor died, `questions` what was asked on stdin.
 //!
 //! All methods are synchronous and short, so nothing is ever borrowed across an await. Knows nothing
 //! of sockets, processes or framings.
@@ -15,6 +15,7 @@
 mod adoption;
 mod clients;
 mod hints;
+mod keeping;
 mod kernel;
 mod line;
 mod ours;
@@ -33,11 +34,13 @@ use tokio::sync::{Notify, mpsc};
 use super::activity::Activity;
 use super::compose::Composer;
 use super::journal::{Journal, RequestKey};
+use super::kept::Kept;
 use super::ledger::Ledger;
 use super::sessions::{ConnectionId, Loss, Sessions};
 use crate::protocol::message::{Channel, Message};
 use adoption::Probes;
 pub use hints::{Hint, Wants};
+use keeping::Fault;
 pub use line::{Closing, Line, Ticket};
 use ours::Ours;
 pub use ours::{Interrupt, OurCell, Takeover, Work};
@@ -70,6 +73,7 @@ pub enum Farewell {
 struct State {
     journal: Box<dyn Journal>,
     sessions: Sessions,
+    kept: Kept,
     lines: BTreeMap<ConnectionId, Rc<Line>>,
     queues: Queues,
     pending: HashMap<RequestKey, Pending>,
@@ -91,6 +95,11 @@ struct State {
     ours: Ours,
     /// Said with the next cell.
     cell_note: Option<String>,
+    /// Who leaves is forgotten.
+    keeps_nothing: bool,
+    /// Rung when there is something to be kept.
+    unkept: Rc<Notify>,
+    journal_fault: Fault,
     connections_made: ConnectionId,
 }
 
@@ -114,6 +123,8 @@ pub struct Snapshot {
     pub away: usize,
     pub lost: Loss,
     pub journal_bytes: usize,
+    /// Why the journal is not written, if so.
+    pub journal_fault: Option<String>,
     pub reason: Option<String>,
 }
 
@@ -123,6 +134,7 @@ impl Broker {
         let state = State {
             journal,
             sessions: Sessions::default(),
+            kept: Kept::default(),
             lines: BTreeMap::new(),
             queues: Queues::new(),
             pending: HashMap::new(),
@@ -139,6 +151,9 @@ impl Broker {
             probes: Probes::default(),
             ours: Ours::default(),
             cell_note: None,
+            keeps_nothing: false,
+            unkept: Rc::new(Notify::new()),
+            journal_fault: Fault::default(),
             connections_made: 0,
         };
         Self {
@@ -159,6 +174,7 @@ impl Broker {
             away,
             lost: state.sessions.lost(),
             journal_bytes: state.journal.bytes(),
+            journal_fault: state.journal_fault.now(),
             reason: match &state.phase {
                 Phase::Dead(reason) => Some(reason.clone()),
                 _ => None,

@@ -118,6 +118,7 @@ impl Broker {
         if kind == Kind::Execute && channel == Channel::Shell && !is_silent(&message.content) {
             let last = state.journal.last();
             state.sessions.asked(session, &key, &pending.header, last);
+            state.kept.asked(&key);
         }
         state.remember(RequestKey::clone(&key), pending);
         if channel == Channel::Control {
@@ -193,6 +194,7 @@ impl State {
             session: session.session_id,
             identity: session.identity,
             credential: session.credential,
+            cursor: session.cursor,
         });
         let left = Left {
             asked: self.pending_order.iter().filter_map(known).collect(),

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use super::{Phase, State};
 use crate::kernels::supervisor::catch_up::CatchUp;
 use crate::kernels::supervisor::journal::{Entry, Mark, RequestKey, Route, request_key};
+use crate::kernels::supervisor::ledger::Note;
 use crate::protocol::message::{Channel, HeaderPeek, Message};
 
 impl State {
@@ -52,6 +53,9 @@ impl State {
         let Some(stem) = msg_type.strip_suffix("_request") else {
             return;
         };
+        let key = HeaderPeek::read(header).map(|peek| request_key(&peek));
+        let last = self.journal.last();
+        key.iter().for_each(|key| self.kept.begun(key, last));
         let reply = self
             .composer
             .message(&format!("{stem}_reply"), header.clone(), content);
@@ -68,8 +72,8 @@ impl State {
         self.append(channel, reply, route.clone(), Mark::Plain);
         let idle = json!({"execution_state": "idle"});
         let idle = self.composer.message("status", header.clone(), &idle);
-        let mark = HeaderPeek::read(header).map(|peek| Mark::Idle(request_key(&peek)));
-        self.append(Channel::Iopub, idle, route, mark.unwrap_or(Mark::Plain));
+        let mark = key.map_or(Mark::Plain, Mark::Idle);
+        self.append(Channel::Iopub, idle, route, mark);
     }
 
     pub(super) fn publish_state(&mut self, execution_state: &str) {
@@ -87,27 +91,46 @@ impl State {
             Mark::Idle(request) => Some(RequestKey::clone(request)),
             _ => None,
         };
-        let seq = self
-            .journal
-            .append(Entry::new(channel, message, route, mark));
+        let entry = Entry::new(channel, message, route, mark);
+        let bytes = entry.bytes();
+        let seq = self.journal.append(entry);
+        self.kept.appended(seq, bytes);
         if let Some(request) = done {
             self.sessions.done(&request, seq);
+            self.kept.done(&request);
         }
-        while let Some((seq, entry)) = self.journal.drop_oldest() {
-            self.sessions.dropped(seq, &entry);
-        }
-        if self.sessions.done_by_all().is_none() {
-            self.release();
-        }
+        self.settle();
         for line in self.lines.values() {
             line.wake.notify_one();
+        }
+        self.unkept.notify_one();
+    }
+
+    /// What the journal's bounds demand.
+    pub(super) fn settle(&mut self) {
+        while let Some(dropped) = self.journal.drop_oldest() {
+            self.sessions.dropped(&dropped);
+            self.kept.gone(dropped.seq);
+        }
+        if self.sessions.is_empty() {
+            self.release();
+        }
+    }
+
+    /// Nobody comes back for this session, unless somebody is there.
+    pub(super) fn forget_session(&mut self, session: &str) {
+        if self.sessions.forget(session) {
+            self.ledger.write(&Note::Parted(session.to_owned()));
         }
     }
 
     pub(super) fn release(&mut self) {
         let last = self.journal.last();
-        let needed_after = self.sessions.done_by_all().unwrap_or(last);
-        self.journal.release(needed_after);
+        let mut needs = self.sessions.needs(last);
+        let cells_after = self.kept.needs_after().unwrap_or(last);
+        needs.cells_after = needs.cells_after.min(cells_after);
+        self.journal.release(needs);
+        self.kept.gone(needs.useless_up_to());
     }
 }
 

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use tokio::sync::mpsc::{self, error::TryRecvError};
 
 use super::{Broker, Farewell, OurCell, Phase, Takeover, Wants, Work};
+use crate::kernels::contract::RequestPhase;
 use crate::kernels::supervisor::journal::memory::MemoryJournal;
 use crate::kernels::supervisor::journal::{Entry, Mark, Read, Seq};
 use crate::kernels::supervisor::sessions::{Access, Holder};
@@ -17,6 +18,8 @@ use crate::magics::{Claim, Failure, Front, Registry};
 use crate::protocol::message::{Channel, Message};
 
 type Requests = mpsc::UnboundedReceiver<(Channel, Message)>;
+
+const JOURNAL_BYTES: usize = 1 << 20;
 
 fn holder(identity: &str) -> Holder {
     Holder {
@@ -53,7 +56,7 @@ fn status(parent: &Message, state: &str) -> Message {
 }
 
 fn broker() -> Broker {
-    Broker::new(Box::new(MemoryJournal::new(1 << 20)))
+    Broker::new(Box::new(MemoryJournal::new(JOURNAL_BYTES)))
 }
 
 fn running() -> (Broker, Requests) {
@@ -96,7 +99,9 @@ fn entries(broker: &Broker, session: &str, after: Seq) -> Vec<Rc<Entry>> {
         panic!("a memory journal is never loading");
     };
     let entries = batch.into_iter().map(|(_, entry)| entry);
-    entries.filter(|entry| entry.is_for(session)).collect()
+    entries
+        .filter(|entry| entry.route.is_for(session))
+        .collect()
 }
 
 fn shown(entry: &Entry) -> String {
@@ -681,4 +686,66 @@ async fn a_kernel_that_ignores_a_shutdown_request_dies_later_by_itself() {
     assert_eq!(broker.farewell(), Some(Farewell::End));
     tokio::time::advance(std::time::Duration::from_secs(120)).await;
     assert_eq!(broker.farewell(), None);
+}
+
+/// What a page showed and did not save is there for the next one.
+#[test]
+fn a_cell_stays_whole_after_everybody_has_it_and_its_state_is_told() {
+    let (broker, _requests) = running();
+    let state = |id: &str| {
+        let known = broker.request_state(id);
+        (known.state, known.whole)
+    };
+    let a = "a".into();
+    let ticket = broker.join(&a, &me());
+    let (first, second) = (
+        request("a", "1", "execute_request"),
+        request("a", "2", "execute_request"),
+    );
+    assert_eq!(state("1"), (RequestPhase::Unknown, false));
+    for cell in [&first, &second] {
+        broker.submit(&a, Channel::Shell, cell.clone());
+    }
+    assert_eq!(state("1"), (RequestPhase::Waiting, true));
+    broker.kernel_said(Channel::Iopub, status(&first, "busy"));
+    assert_eq!(state("1"), (RequestPhase::Running, true));
+    let text = from_kernel("stream", &first, &json!({"name": "stdout", "text": "x"}));
+    broker.kernel_said(Channel::Iopub, text);
+    let reply = from_kernel("execute_reply", &first, &json!({"status": "ok"}));
+    broker.kernel_said(Channel::Shell, reply);
+    assert_eq!(state("1"), (RequestPhase::Running, true));
+    broker.kernel_said(Channel::Iopub, status(&first, "idle"));
+    assert_eq!(state("1"), (RequestPhase::Over, true));
+    broker.acknowledge("a", ticket.id, broker.last());
+    let after = broker.request_state("1").after.unwrap();
+    let all = ["status busy", "stream x", "execute_reply ok", "status idle"];
+    assert_eq!(read(&broker, "a", after), all);
+    // The kernel dies before the other begins.
+    broker.close_epoch(Phase::Restarting { asked: false }, "KernelDied", "gone");
+    assert_eq!(state("2"), (RequestPhase::Over, true));
+    let after = broker.request_state("2").after.unwrap();
+    assert!(read(&broker, "a", after).contains(&"error gone".to_owned()));
+}
+
+#[test]
+fn of_what_everybody_has_no_more_than_a_share_stays() {
+    let (broker, _requests) = running();
+    let a = "a".into();
+    let ticket = broker.join(&a, &me());
+    broker.hold_cells(JOURNAL_BYTES);
+    let cell = request("a", "1", "execute_request");
+    broker.submit(&a, Channel::Shell, cell.clone());
+    broker.kernel_said(Channel::Iopub, status(&cell, "busy"));
+    for _ in 0..300 {
+        let text = json!({"name": "stdout", "text": "x".repeat(1000)});
+        broker.kernel_said(Channel::Iopub, from_kernel("stream", &cell, &text));
+        broker.acknowledge("a", ticket.id, broker.last());
+    }
+    let held = broker.snapshot().journal_bytes;
+    assert!(
+        (JOURNAL_BYTES / 16..JOURNAL_BYTES / 7).contains(&held),
+        "{held}"
+    );
+    let known = broker.request_state("1");
+    assert_eq!((known.state, known.whole), (RequestPhase::Running, false));
 }

@@ -3,9 +3,12 @@
 //! Owns the socket. What is shared with other clients is the broker's; a connection that ends leaves
 //! its session there. Knows nothing of how the socket came here.
 
+mod coalesce;
+mod encode;
 mod encodings;
 mod late;
 mod output;
+mod position;
 mod text_only;
 mod writer;
 
@@ -39,6 +42,9 @@ const COME_BACK: u16 = 1012;
 
 /// What answers a goodbye without a code.
 const NORMAL: u16 = 1000;
+
+/// With these a client says that it cannot take what it was sent: RFC 6455, 7.4.1.
+const REFUSALS: [u16; 4] = [1002, 1003, 1007, 1009];
 
 /// Room for what is read at once.
 const READ_BYTES: usize = 64 * 1024;
@@ -185,6 +191,9 @@ pub(super) async fn serve<R, W>(
             debug!(session = %shared.session, ?ended, "the client is gone");
             goodbye = ended.ok();
         }
+    }
+    if goodbye.is_some_and(|code| REFUSALS.contains(&code)) {
+        broker.refused(&shared.session, shared.id);
     }
     broker.leave(&shared.session, shared.id);
     if client.unnamed {

@@ -1,6 +1,7 @@
 //! One connection over a pipe: what the client reads, and what its answers do.
 
 mod jobs;
+mod replay;
 
 use std::rc::Rc;
 use std::time::Duration;

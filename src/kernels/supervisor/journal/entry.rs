@@ -20,7 +20,11 @@ pub type RequestKey = Rc<str>;
 
 /// The name of the request with this header.
 pub fn request_key(peek: &HeaderPeek<'_>) -> RequestKey {
-    format!("{}\n{}", peek.session, peek.msg_id).into()
+    key(peek).into()
+}
+
+fn key(peek: &HeaderPeek<'_>) -> String {
+    format!("{}\n{}", peek.session, peek.msg_id)
 }
 
 /// Who gets an entry.
@@ -43,6 +47,37 @@ pub enum Mark {
     Once,
 }
 
+/// What an entry is to a page that shows a cell.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// It changes what stands below the cell.
+    Shown,
+    Other,
+    /// Nobody but the asker gets it: what the cell was, and what is asked on stdin.
+    AskersOnly,
+}
+
+/// What is known of an entry that is not at hand.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Label {
+    pub route: Route,
+    pub kind: Kind,
+    /// What it answers.
+    pub request: Option<RequestKey>,
+    /// What it costs to keep.
+    pub bytes: usize,
+}
+
+/// What a page shows of a cell.
+const SHOWN: [&str; 6] = [
+    "stream",
+    "display_data",
+    "update_display_data",
+    "execute_result",
+    "error",
+    "clear_output",
+];
+
 /// One message on its way to clients.
 #[derive(Debug)]
 pub struct Entry {
@@ -51,11 +86,22 @@ pub struct Entry {
     body: Body,
 }
 
-#[derive(Debug)]
-enum Body {
+/// The message itself; a copy shares its bytes.
+#[derive(Clone, Debug)]
+pub(super) enum Body {
     /// A whole v1 payload.
     Compact(Bytes),
     Parts(Channel, Message),
+}
+
+impl Route {
+    /// Whether the client session with this id is meant.
+    pub fn is_for(&self, session: &str) -> bool {
+        match self {
+            Self::Everyone => true,
+            Self::Session(id) => id.as_ref() == session,
+        }
+    }
 }
 
 impl Entry {
@@ -69,12 +115,25 @@ impl Entry {
         Self { route, mark, body }
     }
 
-    /// Whether the client session with this id gets it.
-    pub fn is_for(&self, session: &str) -> bool {
-        match &self.route {
-            Route::Everyone => true,
-            Route::Session(id) => id.as_ref() == session,
+    /// One that was written elsewhere as [`Entry::v1`] gives it.
+    pub fn from_v1(payload: Bytes, route: Route, mark: Mark) -> Self {
+        let body = Body::Compact(payload);
+        Self { route, mark, body }
+    }
+
+    /// What is to be known of it where it is not at hand.
+    pub fn label(&self) -> Label {
+        let (kind, request) = self.body.peek();
+        Label {
+            route: self.route.clone(),
+            kind,
+            request: request.map(Into::into),
+            bytes: self.bytes(),
         }
+    }
+
+    pub(super) fn body(&self) -> &Body {
+        &self.body
     }
 
     /// What it costs to keep.
@@ -88,14 +147,7 @@ impl Entry {
 
     /// The v1 payload, in the pieces to be written one after the other.
     pub fn v1(&self) -> Vec<Bytes> {
-        match &self.body {
-            Body::Compact(payload) => vec![payload.clone()],
-            Body::Parts(channel, message) => {
-                let mut pieces = vec![v1::encode_table(*channel, message)];
-                pieces.extend(message.parts().cloned());
-                pieces
-            }
-        }
+        self.body.v1()
     }
 
     /// The payload in the legacy framing.
@@ -106,13 +158,45 @@ impl Entry {
 
     /// The message itself.
     pub fn message(&self) -> (Channel, Message) {
-        match &self.body {
-            Body::Parts(channel, message) => (*channel, message.clone()),
-            Body::Compact(payload) => {
-                // The payload was encoded by `new`, so it decodes.
+        self.body.message()
+    }
+}
+
+impl Body {
+    pub(super) fn v1(&self) -> Vec<Bytes> {
+        match self {
+            Self::Compact(payload) => vec![payload.clone()],
+            Self::Parts(channel, message) => {
+                let mut pieces = vec![v1::encode_table(*channel, message)];
+                pieces.extend(message.parts().cloned());
+                pieces
+            }
+        }
+    }
+
+    fn message(&self) -> (Channel, Message) {
+        match self {
+            Self::Parts(channel, message) => (*channel, message.clone()),
+            Self::Compact(payload) => {
+                // The payload was encoded by `Entry::new`, so it decodes.
                 v1::decode(payload).unwrap_or_else(|_| (Channel::Iopub, Message::empty()))
             }
         }
+    }
+
+    /// What it is to a page, and what it answers.
+    pub(super) fn peek(&self) -> (Kind, Option<String>) {
+        let (channel, message) = self.message();
+        let parent = HeaderPeek::read(&message.parent_header);
+        let header = HeaderPeek::read(&message.header);
+        let msg_type = header.as_ref().map_or("", |peek| &*peek.msg_type);
+        let kind = match channel {
+            Channel::Stdin => Kind::AskersOnly,
+            _ if SHOWN.contains(&msg_type) => Kind::Shown,
+            _ if msg_type == "execute_input" => Kind::AskersOnly,
+            _ => Kind::Other,
+        };
+        (kind, parent.map(|parent| key(&parent)))
     }
 }
 

@@ -6,7 +6,7 @@ use std::cell::Cell;
 use std::rc::Rc;
 
 use super::memory::MemoryJournal;
-use super::{Entry, Journal, Read, Seq};
+use super::{Dropped, Entry, Journal, Needs, Read, Seq};
 
 /// A [`MemoryJournal`] behind a distance: each read is refused once.
 #[derive(Debug)]
@@ -45,11 +45,11 @@ impl Journal for FarJournal {
         self.entries.last()
     }
 
-    fn release(&mut self, up_to: Seq) {
-        self.entries.release(up_to);
+    fn release(&mut self, needs: Needs) {
+        self.entries.release(needs);
     }
 
-    fn drop_oldest(&mut self) -> Option<(Seq, Rc<Entry>)> {
+    fn drop_oldest(&mut self) -> Option<Dropped> {
         self.entries.drop_oldest()
     }
 

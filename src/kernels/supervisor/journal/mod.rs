@@ -1,19 +1,22 @@
-//! Every message for clients, numbered. Readers go at their own pace; what nobody needs is released.
+//! Every message for clients, numbered. Readers go at their own pace; what nobody needs is let go.
 //!
-//! [`Journal`] is what the broker sees; [`memory`] is the one that keeps all of it in memory. Knows
-//! nothing of sessions: who still needs what is told to it.
+//! [`Journal`] is what the broker sees; [`memory`] is the one that keeps all of it in memory, [`disk`] the one that
+//! writes what is needed for long to files. Knows nothing of sessions: who still needs what is told to it.
 
+pub mod disk;
 mod entry;
 #[cfg(test)]
 pub(crate) mod far;
 pub mod memory;
+mod tail;
 
 use std::fmt;
 use std::rc::Rc;
+use std::time::Duration;
 
 use futures_util::future::LocalBoxFuture;
 
-pub use entry::{Entry, Mark, RequestKey, Route, request_key};
+pub use entry::{Entry, Kind, Label, Mark, RequestKey, Route, request_key};
 
 /// The number of an entry: the first is 1, so 0 stands for "nothing yet".
 pub type Seq = u64;
@@ -38,7 +41,43 @@ impl fmt::Debug for Read {
     }
 }
 
-/// Keeps entries until they are released or a bound is reached.
+/// How far clients are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Needs {
+    /// Some client has yet to get what follows this entry.
+    pub after: Seq,
+    /// Of what follows this one, a client that is away has yet to get some; of nothing when absent.
+    pub away_after: Option<Seq>,
+    /// Cells that are not done began after this one: a page that lost what it had asks for it.
+    pub cells_after: Seq,
+}
+
+impl Needs {
+    /// Nobody needs anything up to this entry.
+    pub fn nothing_up_to(seq: Seq) -> Self {
+        Self {
+            after: seq,
+            away_after: None,
+            cells_after: seq,
+        }
+    }
+
+    /// The entries up to this one are of use to nobody.
+    pub fn useless_up_to(self) -> Seq {
+        self.after.min(self.cells_after)
+    }
+}
+
+/// An entry that had to go.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Dropped {
+    pub seq: Seq,
+    pub label: Label,
+    /// None older is held.
+    pub is_oldest: bool,
+}
+
+/// Keeps entries until nobody needs them or a bound is reached.
 pub trait Journal {
     /// Takes an entry in and numbers it.
     fn append(&mut self, entry: Entry) -> Seq;
@@ -50,13 +89,27 @@ pub trait Journal {
     /// The number of the newest entry.
     fn last(&self) -> Seq;
 
-    /// Nobody needs the entries up to this one any more.
-    fn release(&mut self, up_to: Seq);
+    /// Clients have come so far. What nobody needs may be held for a while all the same.
+    fn release(&mut self, needs: Needs);
 
-    /// The oldest entry if the bound demands that it goes, still needed or not. To be called after
-    /// each append until there is none, so that each loss can be told to whom it concerns.
-    fn drop_oldest(&mut self) -> Option<(Seq, Rc<Entry>)>;
+    /// An entry that is needed or belongs to a cell that is not done, if a bound demands that it goes. To be called
+    /// after each append until there is none, so that each loss can be told to whom it concerns.
+    fn drop_oldest(&mut self) -> Option<Dropped>;
 
     /// How much is held, overhead included.
     fn bytes(&self) -> usize;
+
+    /// To be called soon after anything has happened, and again when it says so: what is needed for long goes to where it is safe.
+    fn keep(&mut self) -> Keeping {
+        Keeping::default()
+    }
+}
+
+/// The answer to [`Journal::keep`].
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Keeping {
+    /// When it is to be called again even if nothing happens.
+    pub again: Option<Duration>,
+    /// Why nothing can be written, if so, for people.
+    pub fault: Option<String>,
 }

@@ -8,6 +8,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 
+use super::care::Care;
 use crate::kernels::supervisor::catch_up::{CatchUp, Share};
 use crate::kernels::supervisor::journal::{RequestKey, Seq};
 
@@ -116,6 +117,8 @@ pub(super) struct Session {
     pub(super) cursor: Seq,
     /// Written to it up to here, acknowledged or not.
     pub(super) written: Seq,
+    /// The cursor as it was last written down.
+    pub(super) noted: Seq,
     pub(super) connection: Option<ConnectionId>,
     /// When the last connection went; while there is one, when it came.
     pub(super) since: Instant,
@@ -127,6 +130,7 @@ pub(super) struct Session {
     pub(super) sent: Seq,
     /// Sent on this connection and not acknowledged, and not there any more.
     pub(super) gone: Doubts,
+    pub(super) care: Care,
     pub(super) cells: VecDeque<Cell>,
     /// Whoever acknowledges for the client may lose what it has acknowledged.
     pub(super) is_lossy: bool,

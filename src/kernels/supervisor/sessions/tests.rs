@@ -1,6 +1,6 @@
 //! Who gets what, told as clients come, go and acknowledge.
 
-use super::super::journal::{Mark, Route};
+use super::super::journal::{Entry, Mark, Route};
 use super::*;
 use crate::protocol::message::{Channel, Message};
 
@@ -8,6 +8,15 @@ fn holder(identity: &str, credential: &str) -> Holder {
     Holder {
         identity: identity.into(),
         credential: credential.into(),
+    }
+}
+
+/// The oldest entry of all had to go.
+fn gone(seq: Seq, entry: &Entry) -> Dropped {
+    Dropped {
+        seq,
+        label: entry.label(),
+        is_oldest: true,
     }
 }
 
@@ -79,9 +88,9 @@ fn a_new_session_catches_up_on_one_request_however_often_its_line_breaks() {
     assert_eq!([has(9, &of_it), has(9, &other)], [true, false]);
     assert_eq!([has(10, &of_it), has(10, &other)], [true, true]);
     assert_eq!([has(9, &reply), has(10, &reply)], [true, true]);
-    sessions.dropped(8, &other);
+    sessions.dropped(&gone(8, &other));
     assert_eq!(sessions.tell_loss("a", 2, 9), None);
-    sessions.dropped(9, &of_it);
+    sessions.dropped(&gone(9, &of_it));
     assert_eq!(sessions.tell_loss("a", 2, 9).unwrap().messages, 1);
 }
 
@@ -93,8 +102,8 @@ fn a_loss_is_told_once_and_only_to_whom_it_concerns() {
         sessions.join(&Rc::from(id), &me, connection as u64, 0, None, now);
     }
     sessions.acknowledge("c", 2, 2);
-    sessions.dropped(1, &entry(Route::Everyone));
-    sessions.dropped(2, &entry(Route::Session(Rc::from("b"))));
+    sessions.dropped(&gone(1, &entry(Route::Everyone)));
+    sessions.dropped(&gone(2, &entry(Route::Session(Rc::from("b")))));
     let messages = |loss: Option<Loss>| loss.map_or(0, |loss| loss.messages);
     let mut lost = || [("a", 0), ("b", 1), ("c", 2)].map(|(id, at)| sessions.tell_loss(id, at, 2));
     assert_eq!(lost().map(messages), [1, 2, 0]);
@@ -107,7 +116,7 @@ fn a_loss_that_no_acknowledgement_covers_is_told_to_the_next_connection_with_wha
     let (mut sessions, now) = (Sessions::default(), Instant::now());
     let (a, me) = (Rc::from("a"), holder("me", "1"));
     let lose = |sessions: &mut Sessions, seqs: std::ops::RangeInclusive<Seq>| {
-        seqs.for_each(|seq| sessions.dropped(seq, &entry(Route::Everyone)));
+        seqs.for_each(|seq| sessions.dropped(&gone(seq, &entry(Route::Everyone))));
     };
     let told = |sessions: &mut Sessions, connection, after| {
         let loss = sessions.tell_loss("a", connection, after);
@@ -153,7 +162,7 @@ fn what_is_dropped_on_its_way_to_a_client_is_lost_only_if_the_line_breaks() {
     };
     sessions.join(&a, &me, 1, 0, None, now);
     sessions.wrote("a", 1, 4);
-    (1..=6).for_each(|seq| sessions.dropped(seq, &entry(Route::Everyone)));
+    (1..=6).for_each(|seq| sessions.dropped(&gone(seq, &entry(Route::Everyone))));
     // Two were never sent.
     assert_eq!((told(&mut sessions, 1), sessions.lost().messages), (2, 2));
     sessions.acknowledge("a", 1, 3);
@@ -164,11 +173,11 @@ fn what_is_dropped_on_its_way_to_a_client_is_lost_only_if_the_line_breaks() {
     // What another connection was sent is no more on its way.
     sessions.wrote("a", 2, 12);
     sessions.join(&a, &me, 3, 12, None, now);
-    sessions.dropped(10, &entry(Route::Everyone));
+    sessions.dropped(&gone(10, &entry(Route::Everyone)));
     assert_eq!(told(&mut sessions, 3), 1);
     sessions.wrote("a", 3, 12);
-    sessions.dropped(11, &entry(Route::Everyone));
-    sessions.dropped(12, &entry(Route::Everyone));
+    sessions.dropped(&gone(11, &entry(Route::Everyone)));
+    sessions.dropped(&gone(12, &entry(Route::Everyone)));
     assert_eq!((told(&mut sessions, 3), sessions.lost().messages), (0, 3));
     sessions.acknowledge("a", 3, 11);
     sessions.leave("a", 3, now);
@@ -184,8 +193,8 @@ fn a_session_that_is_back_before_it_is_restored_keeps_its_connection() {
     let (mut sessions, now) = (Sessions::default(), Instant::now());
     let (a, b, me) = (Rc::from("a"), Rc::from("b"), holder("me", "1"));
     sessions.join(&a, &me, 1, 3, None, now);
-    sessions.restore(&a, &me, now);
-    sessions.restore(&b, &me, now);
+    sessions.restore(&a, &me, 0, now);
+    sessions.restore(&b, &me, 0, now);
     assert_eq!(sessions.counts(), (1, 1));
     sessions.acknowledge("a", 1, 7);
     assert_eq!(sessions.cursor("a"), Some(7));
@@ -206,7 +215,7 @@ fn sessions_that_stay_away_are_forgotten() {
     assert!(sessions.get("9").is_none() && sessions.get("10").is_some());
     sessions.expire(now + EXPIRES_AFTER * 2);
     assert_eq!(sessions.counts(), (0, 0));
-    assert_eq!(sessions.done_by_all(), None);
+    assert!(sessions.is_empty());
 }
 
 #[test]
@@ -311,7 +320,7 @@ fn a_cell_of_a_lossy_session_stays_whole_until_its_end_is_acknowledged() {
     assert!(sessions.make_whole("a").is_none());
     sessions.asked("a", &cell, &Bytes::new(), 12);
     sessions.acknowledge("a", 1, 20);
-    assert_eq!(sessions.done_by_all(), Some(12));
+    assert_eq!(sessions.needs(50).after, 12);
     let (share, after) = sessions.make_whole("a").unwrap();
     assert_eq!((after, share.catch_up().unwrap().shown_only), (12, true));
     // Over, and not acknowledged.
@@ -319,7 +328,7 @@ fn a_cell_of_a_lossy_session_stays_whole_until_its_end_is_acknowledged() {
     assert!(sessions.make_whole("a").is_some());
     sessions.acknowledge("a", 1, 30);
     assert!(sessions.make_whole("a").is_none());
-    assert_eq!(sessions.done_by_all(), Some(30));
+    assert_eq!(sessions.needs(50).after, 30);
     // Half a cell is not shown as a whole one.
     sessions.asked("a", &"2".into(), &Bytes::new(), 31);
     sessions.acknowledge("a", 1, 40);
@@ -329,7 +338,7 @@ fn a_cell_of_a_lossy_session_stays_whole_until_its_end_is_acknowledged() {
         Route::Everyone,
         Mark::Plain,
     );
-    sessions.dropped(32, &entry);
+    sessions.dropped(&gone(32, &entry));
     assert!(sessions.make_whole("a").is_none());
     assert_eq!(sessions.tell_loss("a", 1, 40), None);
 }

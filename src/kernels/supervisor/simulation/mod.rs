@@ -156,7 +156,7 @@ fn nothing_is_lost_in_any_schedule() {
 /// What a cursor is for: moved by what is written, it loses what a line had not delivered.
 #[test]
 fn a_cursor_that_moves_with_what_is_written_loses_something() {
-    let failed = failing(SEEDS, Rule::Written, 1);
+    let failed = failing(SEEDS, Rule::Written, 16);
     let is_loss = |faults: &Vec<String>| faults.iter().any(|fault| fault.contains("never heard"));
     assert!(
         failed.iter().any(|(_, faults)| is_loss(faults)),

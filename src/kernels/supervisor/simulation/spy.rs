@@ -13,7 +13,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use super::notes::{Life, LineId, Notes};
 use crate::kernels::contract::{Acknowledges, Framing};
 use crate::kernels::supervisor::broker::Broker;
-use crate::kernels::supervisor::journal::{Entry, Journal, Read, Seq};
+use crate::kernels::supervisor::journal::{Dropped, Entry, Journal, Needs, Read, Seq};
 use crate::protocol::websocket::{Decoder, Event};
 use crate::protocol::{legacy, v1};
 
@@ -43,14 +43,14 @@ impl Journal for Spied {
         self.journal.last()
     }
 
-    fn release(&mut self, up_to: Seq) {
-        self.journal.release(up_to);
+    fn release(&mut self, needs: Needs) {
+        self.journal.release(needs);
     }
 
-    fn drop_oldest(&mut self) -> Option<(Seq, Rc<Entry>)> {
+    fn drop_oldest(&mut self) -> Option<Dropped> {
         let dropped = self.journal.drop_oldest();
-        if let Some((seq, _)) = &dropped {
-            self.notes.dropped(self.life, *seq);
+        if let Some(dropped) = &dropped {
+            self.notes.dropped(self.life, dropped.seq);
         }
         dropped
     }

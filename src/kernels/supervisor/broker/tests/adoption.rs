@@ -15,6 +15,7 @@ fn joined(session: &str) -> Joined {
         session: session.to_owned(),
         identity: "me".to_owned(),
         credential: "1".to_owned(),
+        cursor: 0,
     }
 }
 

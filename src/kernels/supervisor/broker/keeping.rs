@@ -1,0 +1,140 @@
+//! What is needed for long goes to where it is safe: entries to the journal's files, cursors to the ledger. When the
+//! journal cannot be written, clients are told.
+
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+use tokio::task::yield_now;
+use tokio::time::{sleep, timeout};
+use tracing::{info, warn};
+
+use super::{Broker, State, now};
+use crate::kernels::supervisor::journal::{Mark, Route};
+use crate::kernels::supervisor::ledger::{Acknowledged, Note};
+use crate::protocol::message::Channel;
+
+/// So long after something has happened it is safe, with what else has happened by then.
+const AFTER: Duration = Duration::from_millis(250);
+
+/// Clients are not told more often than this.
+const TELL_EVERY: Duration = Duration::from_secs(60);
+
+/// Why the journal is not written, and when that was last said.
+#[derive(Debug, Default)]
+pub(super) struct Fault {
+    now: Option<String>,
+    told: Option<Instant>,
+}
+
+impl Fault {
+    pub(super) fn now(&self) -> Option<String> {
+        self.now.clone()
+    }
+
+    /// What is to be told, if anything.
+    fn becomes(&mut self, fault: Option<String>, at: Instant) -> Option<String> {
+        if fault.is_some() == self.now.is_some() {
+            self.now = fault;
+            return None;
+        }
+        self.now = fault;
+        let Some(fault) = &self.now else {
+            info!("the journal is written again");
+            return None;
+        };
+        warn!(fault, "the journal is not written");
+        let is_recent = |told: Instant| at.duration_since(told) < TELL_EVERY;
+        if self.told.is_some_and(is_recent) {
+            return None;
+        }
+        self.told = Some(at);
+        Some(format!(
+            "[nb] the journal of this kernel cannot be written: {fault}. The kernel goes on; what it says while a \
+             client is away is kept in memory as far as there is room"
+        ))
+    }
+}
+
+impl Broker {
+    /// Clients that leave are forgotten from now on.
+    pub fn keep_nothing(&self) {
+        self.state.borrow_mut().keeps_nothing = true;
+    }
+
+    /// Keeps what is to be kept for as long as it is polled.
+    pub async fn keep_journal(&self) {
+        let unkept = self.state.borrow().unkept.clone();
+        let mut again = None;
+        loop {
+            match again {
+                // There is more, and whoever has waited meanwhile has a turn first.
+                Some(Duration::ZERO) => yield_now().await,
+                Some(again) => {
+                    drop(timeout(again, unkept.notified()).await);
+                    sleep(AFTER).await;
+                }
+                None => {
+                    unkept.notified().await;
+                    sleep(AFTER).await;
+                }
+            }
+            again = self.state.borrow_mut().keep();
+        }
+    }
+}
+
+impl State {
+    fn keep(&mut self) -> Option<Duration> {
+        self.release();
+        let keeping = self.journal.keep();
+        self.settle();
+        for (session, cursor) in self.sessions.take_moved() {
+            self.ledger.write(&Note::Acknowledged(Acknowledged {
+                session: session.to_string(),
+                cursor,
+            }));
+        }
+        if self.ledger.is_long() {
+            self.note_anew();
+        }
+        if let Some(text) = self.journal_fault.becomes(keeping.fault, now()) {
+            self.tell_cell(text);
+        }
+        keeping.again
+    }
+
+    /// A word on stderr of the cell that runs, else of the next one.
+    fn tell_cell(&mut self, text: String) {
+        let running = self.activity.running().map(|(_, header)| header.clone());
+        let Some(header) = running else {
+            let earlier = self.cell_note.take().map(|note| note + "\n");
+            self.cell_note = Some(earlier.unwrap_or_default() + &text);
+            return;
+        };
+        let content = json!({"name": "stderr", "text": text + "\n"});
+        let message = self.composer.message("stream", header, &content);
+        self.append(Channel::Iopub, message, Route::Everyone, Mark::Plain);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_fault_is_told_when_it_comes_and_not_over_and_over() {
+        let mut fault = Fault::default();
+        let begun = Instant::now();
+        let mut tells = |text: Option<&str>, s| {
+            let at = begun + Duration::from_secs(s);
+            fault.becomes(text.map(str::to_owned), at).is_some()
+        };
+        assert!(!tells(None, 0));
+        assert!(tells(Some("full"), 1));
+        assert!(!tells(Some("full"), 2));
+        assert!(!tells(None, 3));
+        assert!(!tells(Some("full"), 4));
+        assert!(!tells(None, 5));
+        assert!(tells(Some("full"), 100));
+    }
+}

@@ -1,0 +1,427 @@
+//! The journal whose newest entries are in memory and whose older ones, as far as somebody needs them, in files.
+//!
+//! ```text
+//! append --> tail --save--> in flight --written--> segments        bring <-- read
+//!            (memory)       (memory, and the        (files; an index
+//!                            writer's)               is in memory)
+//! ```
+//!
+//! Whatever a client that is away needs goes to the writer the next time that [`Journal::keep`] is called; with
+//! clients that are there, only what does not fit into the tail does. The writer is a thread of its own: when the disk
+//! stalls, memory fills up to its bound, then the oldest in memory go. Files go by whole segments, oldest first.
+
+mod bring;
+mod folder;
+mod record;
+mod segment;
+mod share;
+mod writer;
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+
+use super::tail::Tail;
+use super::{Batch, Dropped, Entry, Journal, Keeping, Needs, Read, Seq};
+use bring::Brought;
+pub use folder::About;
+use record::Unwritten;
+use segment::Segment;
+use writer::Writer;
+
+/// So much, and at most this share of what may be there, stays in memory of what need not be written.
+const TAIL_BYTES: usize = 4 * 1024 * 1024;
+const TAIL_SHARE: usize = 4;
+
+/// An entry over this share of it is large: the newest such one stays beside it, as clients that are there want it.
+const LARGE_SHARE: usize = 4;
+
+/// No more than this, and this share of what may be in memory, is on its way to the disk.
+const IN_FLIGHT_BYTES: usize = 4 * 1024 * 1024;
+const IN_FLIGHT_SHARE: usize = 2;
+
+/// About how much is sent to the writer at once: a kernel that is not listened to meanwhile drops what it says.
+const BATCH_BYTES: usize = 64 * 1024;
+
+/// A larger entry is not written: it is beyond every bound of memory.
+const ENTRY_BYTES_MAX: usize = 256 * 1024 * 1024;
+
+/// Of the bound, a segment is this share, within these limits.
+const SEGMENT_SHARE: u64 = 16;
+const SEGMENT_BYTES_MIN: u64 = 64 * 1024;
+const SEGMENT_BYTES_MAX: u64 = 16 * 1024 * 1024;
+
+/// How often it is looked whether what is on its way has arrived.
+const SAVE_EVERY: Duration = Duration::from_millis(250);
+
+/// How often it is looked how much others of the user have.
+const WEIGH_EVERY: Duration = Duration::from_secs(2);
+
+/// What a journal may have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bounds {
+    /// In files.
+    pub bytes_max: u64,
+    /// In memory.
+    pub memory_bytes_max: usize,
+    /// In files, all kernels of the owner together.
+    pub user_bytes_max: u64,
+    /// What nobody needs any more goes after this time.
+    pub retention: Duration,
+}
+
+/// What lies in a kernel's folder of journals from an earlier supervisor, made ready to go on.
+#[derive(Debug)]
+pub struct Prepared {
+    folder: PathBuf,
+    about: About,
+    segments: Vec<Segment>,
+    /// Files up to this number are there.
+    number: u64,
+}
+
+/// Makes `folder` ready, and reads what is there. Blocks on the disk.
+pub fn prepare(folder: &Path, about: About) -> io::Result<Prepared> {
+    about.write(folder)?;
+    let (segments, number) = folder::segments(folder)?;
+    Ok(Prepared {
+        folder: folder.to_owned(),
+        about,
+        segments,
+        number,
+    })
+}
+
+/// The entry that a record of a segment holds; for whoever has one from elsewhere.
+pub fn decode(mut record: Bytes) -> Option<(Seq, Entry)> {
+    let record = record::decode(&mut record).ok()?;
+    Some((record.seen.seq, record.into_entry()))
+}
+
+/// Entries in memory and in files; the oldest go first.
+#[derive(Debug)]
+pub struct DiskJournal {
+    folder: PathBuf,
+    about: About,
+    bounds: Bounds,
+    tail: Tail,
+    in_flight: VecDeque<(Seq, Rc<Entry>)>,
+    in_flight_bytes: usize,
+    /// What is in files, oldest first.
+    segments: VecDeque<Segment>,
+    /// This segment goes, entry by entry.
+    dropping: Option<u64>,
+    writer: Writer,
+    brought: Rc<RefCell<Brought>>,
+    needs: Needs,
+    weighed: Option<Instant>,
+}
+
+impl DiskJournal {
+    /// Goes on with what is there. No entry gets a number up to `last`.
+    pub fn new(prepared: Prepared, bounds: Bounds, last: Seq) -> io::Result<Self> {
+        let segment_bytes_max = segment_bytes_max(bounds);
+        let writer = Writer::start(&prepared.folder, prepared.number, segment_bytes_max)?;
+        let mut segments = VecDeque::from(prepared.segments);
+        segments.retain(|segment| segment.last().is_some());
+        let last = last.max(segments.back().and_then(Segment::last).unwrap_or(0));
+        Ok(Self {
+            folder: prepared.folder,
+            about: prepared.about,
+            bounds,
+            tail: Tail::new(last, tail_bytes_max(bounds) / LARGE_SHARE),
+            in_flight: VecDeque::new(),
+            in_flight_bytes: 0,
+            segments,
+            dropping: None,
+            writer,
+            brought: Rc::default(),
+            needs: Needs::nothing_up_to(0),
+            weighed: None,
+        })
+    }
+
+    /// What was in flight and has arrived.
+    fn collect(&mut self) {
+        for report in self.writer.reports() {
+            let Some(last) = report.records.last().map(|record| record.seq) else {
+                continue;
+            };
+            let newest = self.segments.back_mut();
+            let segment = match newest.filter(|newest| newest.number == report.segment) {
+                Some(_) => self.segments.back_mut(),
+                None => {
+                    self.segments.iter_mut().for_each(Segment::seal);
+                    self.segments.push_back(Segment::new(report.segment));
+                    self.segments.back_mut()
+                }
+            };
+            if let Some(segment) = segment {
+                report
+                    .records
+                    .into_iter()
+                    .for_each(|record| segment.push(record));
+            }
+            while let Some((_, entry)) = self.in_flight.pop_front_if(|(seq, _)| *seq <= last) {
+                self.in_flight_bytes -= entry.bytes();
+            }
+        }
+    }
+
+    /// Sends the oldest of the tail to the writer: a batch, unless the tail has `tail_bytes` or too much is on its way
+    /// before.
+    fn save(&mut self, tail_bytes: usize) {
+        self.collect();
+        let mut batch = Vec::new();
+        let mut bytes = 0;
+        while self.tail.bytes_beside_large() > tail_bytes
+            && self.in_flight_bytes < self.in_flight_bytes_max()
+            && bytes < BATCH_BYTES
+            && self.tail.first_bytes() <= ENTRY_BYTES_MAX
+        {
+            let Some((seq, entry)) = self.tail.pop() else {
+                break;
+            };
+            if seq > self.needs.useless_up_to() {
+                batch.push(Unwritten::of(seq, &entry));
+                bytes += entry.bytes();
+                self.in_flight_bytes += entry.bytes();
+                self.in_flight.push_back((seq, entry));
+            }
+        }
+        if !batch.is_empty() {
+            self.writer.write(batch);
+        }
+    }
+
+    /// With this on its way, no more is sent; the last that was may exceed it.
+    fn in_flight_bytes_max(&self) -> usize {
+        IN_FLIGHT_BYTES.min(self.bounds.memory_bytes_max / IN_FLIGHT_SHARE)
+    }
+
+    /// What all files have.
+    fn file_bytes(&self) -> u64 {
+        self.segments.iter().map(|segment| segment.bytes).sum()
+    }
+
+    /// What the newest segment has that holds one large entry beside others: an output that is larger than the bound
+    /// would else reach nobody.
+    fn large_bytes(&self) -> u64 {
+        let is_large = |segment: &&Segment| segment.bytes > 2 * segment_bytes_max(self.bounds);
+        let large = self.segments.iter().rev().find(is_large);
+        large.map_or(0, |segment| segment.bytes)
+    }
+
+    /// The segment that has to go, if one has.
+    fn to_drop(&self) -> Option<u64> {
+        let broken = self.brought.borrow().broken();
+        if let Some(broken) = broken.filter(|number| self.position(*number).is_some()) {
+            return Some(broken);
+        }
+        let oldest = self.segments.front()?;
+        let bytes_max = self.bounds.bytes_max.min(self.writer.share());
+        let is_whole = self.segments.len() > 1;
+        let bytes = self.file_bytes() - self.large_bytes();
+        (is_whole && bytes > bytes_max).then_some(oldest.number)
+    }
+
+    fn position(&self, number: u64) -> Option<usize> {
+        self.segments.iter().position(|s| s.number == number)
+    }
+
+    fn delete(&mut self, position: usize) {
+        if let Some(segment) = self.segments.remove(position) {
+            self.brought.borrow_mut().forget(segment.number);
+            self.writer.delete(segment.number);
+        }
+    }
+
+    /// The next entry that goes with a segment.
+    fn drop_from_segment(&mut self) -> Option<Dropped> {
+        loop {
+            self.dropping = self.dropping.or_else(|| self.to_drop());
+            let Some(position) = self.dropping.and_then(|number| self.position(number)) else {
+                self.dropping = None;
+                return None;
+            };
+            match self.segments[position].pop() {
+                Some((seq, label)) if seq > self.needs.useless_up_to() => {
+                    return Some(Dropped {
+                        seq,
+                        label,
+                        is_oldest: position == 0,
+                    });
+                }
+                Some(_) => {}
+                None => {
+                    self.delete(position);
+                    self.dropping = None;
+                }
+            }
+        }
+    }
+
+    /// The next entry that goes because memory is full.
+    fn drop_from_memory(&mut self) -> Option<Dropped> {
+        let bytes_max = self.bounds.memory_bytes_max;
+        while self.in_flight_bytes.min(self.in_flight_bytes_max()) + self.tail.bytes_beside_large()
+            > bytes_max
+        {
+            let (seq, entry) = self.tail.pop()?;
+            if seq > self.needs.useless_up_to() {
+                return Some(Dropped {
+                    seq,
+                    label: entry.label(),
+                    is_oldest: self.segments.is_empty(),
+                });
+            }
+        }
+        None
+    }
+
+    /// Files that nobody needs go after a while.
+    fn retire(&mut self) {
+        let useless_up_to = self.needs.useless_up_to();
+        for segment in &mut self.segments {
+            if segment.last().is_some_and(|last| last > useless_up_to) {
+                break;
+            }
+            segment.useless_since.get_or_insert_with(now);
+        }
+        let retention = self.bounds.retention;
+        let is_due = |since: Instant| now().duration_since(since) >= retention;
+        while let Some(oldest) = self.segments.front()
+            && oldest.useless_since.is_some_and(is_due)
+        {
+            self.delete(0);
+        }
+    }
+
+    fn weigh(&mut self) {
+        let is_due = |weighed: Instant| now().duration_since(weighed) >= WEIGH_EVERY;
+        if self.segments.is_empty() || !self.weighed.is_none_or(is_due) {
+            return;
+        }
+        self.weighed = Some(now());
+        if let Some(journals) = self.folder.parent() {
+            self.writer.weigh(share::Question {
+                journals: journals.to_owned(),
+                owner: self.about.owner.clone(),
+                bytes_max: self.bounds.user_bytes_max,
+            });
+        }
+    }
+}
+
+impl Journal for DiskJournal {
+    fn append(&mut self, entry: Entry) -> Seq {
+        let seq = self.tail.push(entry);
+        let bytes_max = tail_bytes_max(self.bounds);
+        if self.tail.bytes_beside_large() > bytes_max {
+            self.save(bytes_max.saturating_sub(BATCH_BYTES));
+        }
+        seq
+    }
+
+    fn read(&mut self, after: Seq, bytes_max: usize) -> Read {
+        if let Some(batch) = self.brought.borrow_mut().take(after) {
+            return Read::Ready(batch);
+        }
+        self.collect();
+        for segment in &self.segments {
+            if segment.last().is_none_or(|last| last <= after)
+                || self.brought.borrow().is_broken(segment.number)
+            {
+                continue;
+            }
+            if let Some(piece) = segment.piece(after, bytes_max as u64) {
+                let path = writer::path(&self.folder, segment.number);
+                let brought = Rc::clone(&self.brought);
+                let number = segment.number;
+                return Read::Loading(Box::pin(bring::bring(brought, path, number, piece, after)));
+            }
+        }
+        let mut bytes = 0;
+        let mut batch = Batch::new();
+        let skip = self.in_flight.partition_point(|(seq, _)| *seq <= after);
+        for (seq, entry) in self.in_flight.iter().skip(skip) {
+            if bytes >= bytes_max {
+                return Read::Ready(batch);
+            }
+            bytes += entry.bytes();
+            batch.push((*seq, Rc::clone(entry)));
+        }
+        self.tail.read(after, bytes_max, bytes, &mut batch);
+        Read::Ready(batch)
+    }
+
+    fn last(&self) -> Seq {
+        self.tail.last()
+    }
+
+    fn release(&mut self, needs: Needs) {
+        self.needs = needs;
+        while !self.tail.is_empty()
+            && self.tail.bytes() > tail_bytes_max(self.bounds)
+            && self.tail.first() <= needs.useless_up_to()
+        {
+            self.tail.pop();
+        }
+    }
+
+    fn drop_oldest(&mut self) -> Option<Dropped> {
+        self.drop_from_segment().or_else(|| self.drop_from_memory())
+    }
+
+    fn bytes(&self) -> usize {
+        let files = usize::try_from(self.file_bytes()).unwrap_or(usize::MAX);
+        self.tail.bytes().saturating_add(files)
+    }
+
+    fn keep(&mut self) -> Keeping {
+        if self.needs.away_after.is_some() {
+            self.tail.forget_large();
+            self.save(0);
+        } else {
+            self.collect();
+        }
+        self.retire();
+        self.weigh();
+        let has_more = self.needs.away_after.is_some() && !self.tail.is_empty();
+        let again = if has_more && self.in_flight_bytes < self.in_flight_bytes_max() {
+            Some(Duration::ZERO)
+        } else if has_more || !self.in_flight.is_empty() {
+            Some(SAVE_EVERY)
+        } else {
+            (!self.segments.is_empty()).then_some(WEIGH_EVERY)
+        };
+        Keeping {
+            again,
+            fault: self.writer.fault(),
+        }
+    }
+}
+
+/// With this, memory takes no more of what need not be written.
+fn tail_bytes_max(bounds: Bounds) -> usize {
+    TAIL_BYTES.min(bounds.memory_bytes_max / TAIL_SHARE)
+}
+
+/// With this, a file takes no more; the last that it took may exceed it.
+fn segment_bytes_max(bounds: Bounds) -> u64 {
+    let bytes = bounds.bytes_max / SEGMENT_SHARE;
+    bytes.clamp(SEGMENT_BYTES_MIN, SEGMENT_BYTES_MAX)
+}
+
+/// By the runtime's clock, which tests can move.
+fn now() -> Instant {
+    tokio::time::Instant::now().into_std()
+}
+
+#[cfg(test)]
+mod tests;

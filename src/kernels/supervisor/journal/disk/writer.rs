@@ -1,0 +1,359 @@
+//! The thread that writes. A disk that is slow, full or gone stops it and nobody else.
+//!
+//! Owns the files of one kernel's journal, but for reading. Knows nothing of what it writes.
+
+use std::collections::VecDeque;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, IoSlice, Seek, SeekFrom, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+
+use super::record::{MAGIC, Seen, Unwritten};
+use super::share;
+
+/// What could not be written is tried again after this time.
+const AGAIN: Duration = Duration::from_secs(1);
+
+/// A disk that has not taken something for so long is said to be stalled.
+const STALLED_AFTER: Duration = Duration::from_secs(5);
+
+/// Pieces of one system call.
+const SLICES_MAX: usize = 256;
+
+/// What the writer is told.
+#[derive(Debug)]
+enum Command {
+    Write(Vec<Unwritten>),
+    Delete(u64),
+    /// Looks how much of what a user may have is this kernel's.
+    Weigh(share::Question),
+}
+
+/// What is in a file from now on.
+#[derive(Debug)]
+pub(super) struct Report {
+    pub(super) segment: u64,
+    pub(super) records: Vec<Seen>,
+}
+
+/// What the writer tells.
+#[derive(Debug)]
+struct Progress {
+    share: AtomicU64,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    reports: Vec<Report>,
+    /// Since when it has been at what it does.
+    busy_since: Option<Instant>,
+    fault: Option<String>,
+}
+
+/// The way to the thread, which ends with it and leaves the files.
+#[derive(Debug)]
+pub(super) struct Writer {
+    commands: Sender<Command>,
+    progress: Arc<Progress>,
+}
+
+impl Writer {
+    /// Writes into this folder from now on: files of about `segment_bytes_max`, with numbers after `number`.
+    pub(super) fn start(folder: &Path, number: u64, segment_bytes_max: u64) -> io::Result<Self> {
+        let (commands, told) = channel();
+        let progress = Arc::new(Progress {
+            share: AtomicU64::new(u64::MAX),
+            state: Mutex::default(),
+        });
+        let thread = Thread {
+            folder: folder.to_owned(),
+            progress: Arc::clone(&progress),
+            number,
+            segment_bytes_max,
+            open: None,
+            encoded: None,
+            waiting: VecDeque::new(),
+        };
+        let builder = thread::Builder::new().name("journal".to_owned());
+        builder.spawn(move || thread.run(&told))?;
+        Ok(Self { commands, progress })
+    }
+
+    /// In the order of their numbers.
+    pub(super) fn write(&self, entries: Vec<Unwritten>) {
+        self.tell(Command::Write(entries));
+    }
+
+    pub(super) fn delete(&self, segment: u64) {
+        self.tell(Command::Delete(segment));
+    }
+
+    pub(super) fn weigh(&self, question: share::Question) {
+        self.tell(Command::Weigh(question));
+    }
+
+    fn tell(&self, command: Command) {
+        if self.commands.send(command).is_err() {
+            tracing::error!("the journal's writer is gone");
+        }
+    }
+
+    /// What has been written since this was last asked.
+    pub(super) fn reports(&self) -> Vec<Report> {
+        std::mem::take(&mut self.progress.state().reports)
+    }
+
+    /// So much may be there, as far as the kernel's user is concerned.
+    pub(super) fn share(&self) -> u64 {
+        self.progress.share.load(Ordering::Acquire)
+    }
+
+    /// Why nothing is written, if so.
+    pub(super) fn fault(&self) -> Option<String> {
+        let state = self.progress.state();
+        let is_stalled = |since: Instant| since.elapsed() > STALLED_AFTER;
+        let stalled = || "the disk does not take it".to_owned();
+        let is_stalled = state.busy_since.is_some_and(is_stalled);
+        state.fault.clone().or_else(|| is_stalled.then(stalled))
+    }
+}
+
+impl Progress {
+    fn state(&self) -> std::sync::MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+struct Thread {
+    folder: PathBuf,
+    progress: Arc<Progress>,
+    /// The last file that was begun.
+    number: u64,
+    segment_bytes_max: u64,
+    open: Option<Open>,
+    /// What is to be written first.
+    encoded: Option<Encoded>,
+    waiting: VecDeque<Vec<Unwritten>>,
+}
+
+/// The file that grows.
+struct Open {
+    segment: u64,
+    file: File,
+    /// So much of it is whole.
+    bytes: u64,
+}
+
+struct Encoded {
+    pieces: Vec<Bytes>,
+    records: Vec<Seen>,
+}
+
+impl Encoded {
+    fn of(entries: Vec<Unwritten>) -> Self {
+        let mut pieces = Vec::new();
+        let records = entries
+            .into_iter()
+            .filter_map(|entry| entry.encode(&mut pieces))
+            .collect();
+        Self { pieces, records }
+    }
+}
+
+impl Thread {
+    fn run(mut self, told: &Receiver<Command>) {
+        loop {
+            let command = match self.encoded {
+                None => told.recv().map_err(|_| RecvTimeoutError::Disconnected),
+                Some(_) => told.recv_timeout(AGAIN),
+            };
+            match command {
+                Ok(command) => self.obey(command),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return,
+            }
+            // Files to be deleted make room.
+            told.try_iter().for_each(|command| self.obey(command));
+            self.flush();
+        }
+    }
+
+    fn obey(&mut self, command: Command) {
+        self.progress.state().busy_since = Some(Instant::now());
+        match command {
+            Command::Write(entries) => self.waiting.push_back(entries),
+            Command::Delete(segment) => {
+                self.open.take_if(|open| open.segment == segment);
+                match fs::remove_file(path(&self.folder, segment)) {
+                    Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                        tracing::warn!(%error, "a file of the journal was not removed");
+                    }
+                    Ok(()) | Err(_) => {}
+                }
+            }
+            Command::Weigh(question) => {
+                let share = question.answer();
+                self.progress.share.store(share, Ordering::Release);
+            }
+        }
+        self.progress.state().busy_since = None;
+    }
+
+    fn flush(&mut self) {
+        loop {
+            let next = || Some(Encoded::of(self.waiting.pop_front()?));
+            let Some(encoded) = self.encoded.take().or_else(next) else {
+                return;
+            };
+            self.progress.state().busy_since = Some(Instant::now());
+            let written = self.append(&encoded.pieces);
+            let mut state = self.progress.state();
+            state.busy_since = None;
+            state.fault = written.as_ref().err().map(ToString::to_string);
+            match written {
+                Ok(segment) => state.reports.push(Report {
+                    segment,
+                    records: encoded.records,
+                }),
+                Err(error) => {
+                    drop(state);
+                    self.encoded = Some(encoded);
+                    return tracing::warn!(%error, "the journal is not written");
+                }
+            }
+        }
+    }
+
+    /// The segment that has it now.
+    fn append(&mut self, pieces: &[Bytes]) -> io::Result<u64> {
+        let bytes_max = self.segment_bytes_max;
+        self.open.take_if(|open| open.bytes >= bytes_max);
+        let open = match &mut self.open {
+            Some(open) => open,
+            none => {
+                let fresh = Open::create(&self.folder, self.number + 1)?;
+                self.number += 1;
+                none.insert(fresh)
+            }
+        };
+        open.append(pieces)?;
+        Ok(open.segment)
+    }
+}
+
+impl Open {
+    fn create(folder: &Path, segment: u64) -> io::Result<Self> {
+        let mut options = OpenOptions::new();
+        options.create(true).truncate(true).write(true).mode(0o600);
+        let mut file = options.open(path(folder, segment))?;
+        file.write_all(MAGIC)?;
+        Ok(Self {
+            segment,
+            file,
+            bytes: MAGIC.len() as u64,
+        })
+    }
+
+    /// All of it or, for whoever reads, nothing.
+    fn append(&mut self, pieces: &[Bytes]) -> io::Result<()> {
+        // An earlier attempt may have left a part.
+        self.file.seek(SeekFrom::Start(self.bytes))?;
+        let mut written = 0;
+        for pieces in pieces.chunks(SLICES_MAX) {
+            let mut slices: Vec<_> = pieces.iter().map(|piece| IoSlice::new(piece)).collect();
+            let mut slices = slices.as_mut_slice();
+            while !slices.is_empty() {
+                match self.file.write_vectored(slices) {
+                    Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                    Ok(bytes) => {
+                        written += bytes as u64;
+                        IoSlice::advance_slices(&mut slices, bytes);
+                    }
+                    Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                    Err(error) => {
+                        self.file.set_len(self.bytes)?;
+                        return Err(error);
+                    }
+                }
+            }
+        }
+        self.bytes += written;
+        Ok(())
+    }
+}
+
+/// The file of a segment.
+pub(super) fn path(folder: &Path, segment: u64) -> PathBuf {
+    folder.join(format!("{segment:08}.segment"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::super::{Entry, Mark, Route};
+    use super::*;
+    use crate::protocol::message::{Channel, Message};
+
+    fn until(mut what: impl FnMut() -> bool) {
+        let begun = Instant::now();
+        while !what() {
+            assert!(begun.elapsed() < Duration::from_secs(20), "in time");
+            thread::yield_now();
+        }
+    }
+
+    fn entries(seqs: std::ops::Range<u64>) -> Vec<Unwritten> {
+        let entry = |seq| {
+            let message = Message {
+                content: vec![b'x'; 1000].into(),
+                ..Message::empty()
+            };
+            let entry = Entry::new(Channel::Iopub, message, Route::Everyone, Mark::Plain);
+            Unwritten::of(seq, &entry)
+        };
+        seqs.map(entry).collect()
+    }
+
+    #[test]
+    fn what_cannot_be_written_is_written_once_it_can_be_and_files_are_bounded() {
+        let root = tempfile::tempdir().unwrap();
+        let folder = root.path().join("not yet there");
+        let writer = Writer::start(&folder, 7, 3000).unwrap();
+        for first in [1, 4, 7] {
+            writer.write(entries(first..first + 3));
+        }
+        until(|| writer.fault().is_some());
+        assert!(writer.reports().is_empty());
+        fs::create_dir(&folder).unwrap();
+        let mut reports = Vec::new();
+        until(|| {
+            reports.extend(writer.reports());
+            reports.len() == 3
+        });
+        assert_eq!(writer.fault(), None);
+        let segments: Vec<_> = reports.iter().map(|report| report.segment).collect();
+        assert_eq!(segments, [8, 9, 10]);
+        let seqs = reports.iter().flat_map(|report| &report.records);
+        assert!(seqs.map(|record| record.seq).eq(1..10));
+        for report in &reports {
+            let length = fs::metadata(path(&folder, report.segment)).unwrap().len();
+            let records = report.records.iter().map(|record| u64::from(record.bytes));
+            assert_eq!(length, MAGIC.len() as u64 + records.sum::<u64>());
+        }
+        writer.delete(10);
+        writer.write(entries(10..11));
+        until(|| {
+            reports.extend(writer.reports());
+            reports.len() == 4
+        });
+        assert_eq!(reports[3].segment, 11);
+        assert!(!path(&folder, 10).exists());
+    }
+}

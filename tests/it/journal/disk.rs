@@ -1,0 +1,86 @@
+//! A small file system of a test's own, in a file, that can be full or frozen.
+
+use std::fs::{self, File};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use tempfile::TempDir;
+
+const BYTES: u64 = 48 << 20;
+
+/// Mounted until it is dropped.
+pub(super) struct SmallDisk {
+    root: TempDir,
+}
+
+impl SmallDisk {
+    /// Needs root, as in a container or a virtual machine of one's own.
+    pub(super) fn mount() -> Self {
+        let root = tempfile::tempdir().unwrap();
+        let image = root.path().join("image");
+        File::create(&image).unwrap().set_len(BYTES).unwrap();
+        let disk = Self { root };
+        fs::create_dir(disk.mounted()).unwrap();
+        run("mkfs.ext4", &["-q", "-m", "0"], &image);
+        let mounted = disk.mounted();
+        run("mount", &["-o", "loop", image.to_str().unwrap()], &mounted);
+        disk
+    }
+
+    fn mounted(&self) -> PathBuf {
+        self.root.path().join("mounted")
+    }
+
+    /// A folder on it; it may not exist.
+    pub(super) fn folder(&self) -> PathBuf {
+        self.mounted().join("journals")
+    }
+
+    /// Leaves no room.
+    pub(super) fn fill(&self) {
+        let mut file = File::create(self.mounted().join("ballast")).unwrap();
+        for size in [1 << 20, 1 << 12, 1] {
+            while file.write_all(&vec![0; size]).is_ok() {}
+        }
+    }
+
+    /// Makes room again.
+    pub(super) fn empty(&self) {
+        fs::remove_file(self.mounted().join("ballast")).unwrap();
+    }
+
+    /// From now on whoever writes waits.
+    pub(super) fn freeze(&self) {
+        run("fsfreeze", &["--freeze"], &self.mounted());
+    }
+
+    pub(super) fn thaw(&self) {
+        run("fsfreeze", &["--unfreeze"], &self.mounted());
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        // Frozen it could not be unmounted, and nobody on it could be ended.
+        let thawed = Command::new("fsfreeze")
+            .arg("--unfreeze")
+            .arg(self.mounted())
+            .output();
+        let unmounted = Command::new("umount")
+            .arg("--lazy")
+            .arg(self.mounted())
+            .output();
+        drop((thawed, unmounted));
+    }
+}
+
+fn run(program: &str, arguments: &[&str], last: &Path) {
+    let ran = Command::new(program)
+        .args(arguments)
+        .arg(last)
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&ran.stderr).into_owned();
+    assert!(ran.status.success(), "{program}: {said}");
+}
