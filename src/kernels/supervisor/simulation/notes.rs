@@ -7,7 +7,9 @@ use std::rc::Rc;
 use serde_json::Value;
 
 use crate::kernels::supervisor::connection::Client;
-use crate::kernels::supervisor::journal::{Entry, Mark, RequestKey, Route, Seq, request_key};
+use crate::kernels::supervisor::journal::{
+    Entry, Mark, Needs, RequestKey, Route, Seq, request_key,
+};
 use crate::kernels::supervisor::ledger::Left;
 use crate::protocol::message::{Channel, HeaderPeek, Message};
 
@@ -125,6 +127,8 @@ pub(super) struct Record {
     pub(super) requests: Vec<(RequestKey, Request)>,
     /// Requests that the kernel works on, by what was said of them.
     running: Vec<RequestKey>,
+    /// What the journal was told last.
+    pub(super) needs: Option<Needs>,
     /// What is wrong already.
     pub(super) faults: Vec<String>,
 }
@@ -150,6 +154,7 @@ impl Notes {
         record.life = record.begins.len() - 1;
         record.current.clear();
         record.running.clear();
+        record.needs = None;
         record.life
     }
 
@@ -191,6 +196,14 @@ impl Notes {
         let mut record = self.0.borrow_mut();
         let index = record.begins[life] + usize::try_from(seq).unwrap() - 1;
         record.said[index].is_dropped = true;
+    }
+
+    /// This much the journal was told to be needed.
+    pub(super) fn needs(&self, life: Life, needs: Needs) {
+        let mut record = self.0.borrow_mut();
+        if life == record.life {
+            record.needs = Some(needs);
+        }
     }
 
     /// The kernel is another one.
