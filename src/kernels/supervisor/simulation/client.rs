@@ -37,6 +37,8 @@ pub(super) enum Kind {
     Stock,
     /// It acknowledges for a browser.
     Companion,
+    /// Like VS Code it looks for the cell that an earlier session was watching, and listens late.
+    Resuming,
 }
 
 pub(super) struct Client {
@@ -202,7 +204,7 @@ impl Client {
 
     fn is(&self, session: &Rc<str>) -> connection::Client {
         let (framing, text_only, acknowledges) = match self.kind {
-            Kind::V1 => (Framing::V1, false, Acknowledges::Pong),
+            Kind::V1 | Kind::Resuming => (Framing::V1, false, Acknowledges::Pong),
             Kind::Legacy => (Framing::Legacy, false, Acknowledges::Pong),
             Kind::Stock => (Framing::Legacy, true, Acknowledges::Pong),
             Kind::Companion => (Framing::V1, false, Acknowledges::Client),
@@ -217,14 +219,16 @@ impl Client {
             text_only,
             unnamed: false,
             acknowledges,
-            resumes: false,
+            resumes: matches!(self.kind, Kind::Resuming),
             expires_in: None,
         }
     }
 
     fn frame(&self, channel: Channel, message: &Message) -> Vec<u8> {
         let (opcode, payload) = match self.kind {
-            Kind::V1 | Kind::Companion => (Opcode::Binary, v1::encode(channel, message)),
+            Kind::V1 | Kind::Companion | Kind::Resuming => {
+                (Opcode::Binary, v1::encode(channel, message))
+            }
             Kind::Legacy | Kind::Stock => match legacy::encode(channel, message).unwrap() {
                 Payload::Text(text) => (Opcode::Text, text),
                 Payload::Binary(binary) => (Opcode::Binary, binary),

@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
-use super::notes::{Heard, Life, Line, Member, Record, Said};
-use crate::kernels::supervisor::journal::{Mark, RequestKey, Route};
+use super::notes::{CatchesUp, Heard, Life, Line, Member, Record, Said};
+use crate::kernels::supervisor::journal::{Mark, RequestKey, Route, Seq};
 use crate::protocol::message::Channel;
 
 /// What a page shows of a cell, which is repeated to make it whole.
@@ -21,16 +21,12 @@ const SHOWN: [&str; 6] = [
 pub(super) fn judge(record: &Record, cells: &[Vec<RequestKey>]) -> Vec<String> {
     let mut faults = record.faults.clone();
     for ((life, session), member) in &record.members {
-        let judged = Judged {
-            record,
-            life: *life,
-            session,
-            member,
-        };
-        judged.check(&mut faults);
+        let judged = Judged::new(record, *life, session, member);
+        judged.check(|fault| faults.push(format!("{session}: {fault}")));
     }
     replies(record, &mut faults);
     order_of_cells(record, cells, &mut faults);
+    order_of_ours(record, &mut faults);
     faults
 }
 
@@ -62,6 +58,25 @@ fn order_of_cells(record: &Record, cells: &[Vec<RequestKey>], faults: &mut Vec<S
     }
 }
 
+/// A cell of ours begins when all cells before it have their replies.
+fn order_of_ours(record: &Record, faults: &mut Vec<String>) {
+    let mut answered = BTreeSet::new();
+    for said in &record.said {
+        let is_begin = said.is_ours && said.msg_type == "execute_input";
+        if is_begin {
+            let is_it = |key: &RequestKey| said.parent.as_ref() == Some(key);
+            let before = record.requests.iter().take_while(|(key, _)| !is_it(key));
+            let mut cells = before.filter(|(_, request)| request.msg_type == "execute_request");
+            if let Some((key, _)) = cells.find(|(key, _)| !answered.contains(&Some(key))) {
+                faults.push(format!("{:?} begins before {key:?} is over", said.parent));
+            }
+        }
+        if said.channel == Channel::Shell {
+            answered.insert(said.parent.as_ref());
+        }
+    }
+}
+
 /// Whether the client has acknowledged the note that it heard at `at`: it is in no journal, so by a ping that came after
 /// it and goes further than any before it. One that goes as far says so only `perhaps`.
 fn has_heard(line: &Line, at: usize, perhaps: bool) -> bool {
@@ -80,22 +95,60 @@ struct Judged<'a> {
     record: &'a Record,
     life: Life,
     session: &'a Rc<str>,
-    member: &'a Member,
+    lines: Vec<&'a Line>,
+    since: Seq,
+    catches_up: Option<CatchesUp>,
+    resumes: bool,
 }
 
-impl Judged<'_> {
-    fn check(&self, faults: &mut Vec<String>) {
-        let fault = |what: String| faults.push(format!("{}: {what}", self.session));
-        self.find(fault);
+impl<'a> Judged<'a> {
+    fn new(record: &'a Record, life: Life, session: &'a Rc<str>, member: &Member) -> Self {
+        let is_mine = |line: &&Line| line.life == life && line.session == *session;
+        let lines = record.lines.iter().filter(is_mine);
+        let lines: Vec<_> = lines.filter(|line| line.begun.is_some()).collect();
+        let resumes = lines.iter().any(|line| line.resumes);
+        let mut judged = Self {
+            record,
+            life,
+            session,
+            lines,
+            since: member.since,
+            catches_up: member.catches_up.clone(),
+            resumes,
+        };
+        if resumes {
+            judged.catches_up = judged.resumed().or(judged.catches_up);
+        }
+        judged
     }
 
-    fn find(&self, mut fault: impl FnMut(String)) {
-        let is_mine = |line: &&Line| line.life == self.life && line.session == *self.session;
-        let lines = self.record.lines.iter().filter(is_mine);
-        let lines: Vec<_> = lines.filter(|line| line.begun.is_some()).collect();
+    /// What a session that resumes was told of before it came, as if it were what it was to be told: that it is of
+    /// one cell, and whole from where it begins, is what is judged.
+    fn resumed(&self) -> Option<CatchesUp> {
+        let heard = self.lines.iter().flat_map(|line| &line.heard);
+        let entries = heard.filter_map(|heard| match heard {
+            Heard::Entry(entry) => Some(&self.record.said[*entry]),
+            _ => None,
+        });
+        let before = entries.filter(|said| said.life == self.life && said.seq <= self.since);
+        let first = before.min_by_key(|said| said.seq)?;
+        let request = first.parent.clone()?;
+        let identity = |session| self.record.identities.get(session);
+        let asker = self
+            .record
+            .request(&request)
+            .map(|request| &request.session);
+        Some(CatchesUp {
+            after: first.seq - 1,
+            with_reply: asker.and_then(identity) == identity(self.session),
+            request,
+        })
+    }
+
+    fn check(&self, mut fault: impl FnMut(String)) {
         let (mut heard, mut acknowledged) = (BTreeSet::new(), BTreeSet::new());
         let mut told = 0..=0;
-        for line in &lines {
+        for line in &self.lines {
             self.along(line, &heard, &acknowledged, &mut fault);
             for (at, what) in line.heard.iter().enumerate() {
                 match what {
@@ -117,7 +170,7 @@ impl Judged<'_> {
                         told = told.start() + least..=told.end() + most;
                     }
                     Heard::Unknown(what) => fault(format!("heard what nobody said: {what}")),
-                    Heard::Ping(_) | Heard::State | Heard::Clears => {}
+                    Heard::Ping(_) | Heard::State | Heard::Clears(_) => {}
                 }
             }
         }
@@ -125,9 +178,10 @@ impl Judged<'_> {
         for entry in self.record.said_in(self.life) {
             let said = &self.record.said[entry];
             if !self.is_for_it(said) {
+                perhaps += u64::from(said.is_dropped && self.resumes && said.seq <= self.since);
                 continue;
             }
-            let may_be_skipped = said.mark == Mark::Once && lines.len() > 1;
+            let may_be_skipped = said.mark == Mark::Once && self.lines.len() > 1;
             if said.is_dropped && !acknowledged.contains(&entry) {
                 lost += u64::from(!may_be_skipped);
                 perhaps += 1;
@@ -152,10 +206,10 @@ impl Judged<'_> {
             Route::Everyone => true,
             Route::Session(session) => session == self.session,
         };
-        if said.seq > self.member.since && is_routed {
+        if said.seq > self.since && is_routed {
             return true;
         }
-        self.member.catches_up.as_ref().is_some_and(|on| {
+        self.catches_up.as_ref().is_some_and(|on| {
             said.seq > on.after
                 && said.parent.as_ref() == Some(&on.request)
                 && said.channel != Channel::Stdin
@@ -165,11 +219,11 @@ impl Judged<'_> {
     }
 
     /// The end of a supervisor explains that something was not heard, but no gap before what was. A reply may have
-    /// been kept for its idle.
+    /// been kept for its idle, and all of a cell until the client listens.
     fn went_with_its_supervisor(&self, entry: usize, said: &Said, heard: &BTreeSet<usize>) -> bool {
         let is_early = matches!(said.mark, Mark::EarlyReply(_));
         let is_last = heard.last().is_none_or(|last| entry > *last);
-        self.life < self.record.life && (is_last || is_early)
+        self.life < self.record.life && (is_last || is_early || self.resumes)
     }
 
     /// What one line carried, after others that carried `before`, of which `acknowledged`.
@@ -182,15 +236,15 @@ impl Judged<'_> {
     ) {
         let replayed = line.begun.unwrap_or_default();
         let mut here = BTreeSet::new();
-        let (mut last, mut clears, mut whole) = (0, false, None);
+        let (mut last, mut whole, mut goes_back) = (0, None, line.resumes);
         if !matches!(line.heard.first(), None | Some(Heard::State)) {
             fault(format!("is told this first: {:?}", line.heard[0]));
         }
         for what in &line.heard {
             let entry = match what {
                 Heard::Entry(entry) => *entry,
-                Heard::Clears => {
-                    clears = line.is_text_only;
+                Heard::Clears(request) => {
+                    whole = request.as_ref().filter(|_| line.is_text_only);
                     continue;
                 }
                 _ => continue,
@@ -200,11 +254,9 @@ impl Judged<'_> {
             if said.life != self.life || !self.is_for_it(said) {
                 fault(format!("heard what is not for it: {said:?}"));
             }
-            if is_again {
-                let is_shown = SHOWN.contains(&&*said.msg_type) && clears;
-                if !is_shown || *whole.get_or_insert(&said.parent) != &said.parent {
-                    fault(format!("heard again what it had acknowledged: {said:?}"));
-                }
+            let is_shown = SHOWN.contains(&&*said.msg_type);
+            if is_again && !(is_shown && whole.is_some() && said.parent.as_ref() == whole) {
+                fault(format!("heard again what it had acknowledged: {said:?}"));
             }
             if said.mark == Mark::Once && before.contains(&entry) {
                 fault(format!("heard again what is not to be repeated: {said:?}"));
@@ -226,8 +278,35 @@ impl Judged<'_> {
                         fault(format!("heard in a replay before its idle: {said:?}"));
                     }
                 }
+                // What waited until the client listens.
+                _ if said.seq < last && goes_back => (last, goes_back) = (said.seq, false),
                 _ if said.seq < last => fault(format!("heard after {last}: {said:?}")),
                 _ => last = said.seq,
+            }
+        }
+        if let Some(request) = whole {
+            self.is_whole(request, last, &here, &mut fault);
+        }
+    }
+
+    /// What is taken from a client is given again from its begin.
+    fn is_whole(
+        &self,
+        request: &RequestKey,
+        last: Seq,
+        here: &BTreeSet<usize>,
+        fault: &mut impl FnMut(String),
+    ) {
+        for entry in self.record.said_in(self.life) {
+            let said = &self.record.said[entry];
+            if said.parent.as_ref() == Some(request)
+                && SHOWN.contains(&&*said.msg_type)
+                && said.seq < last
+                && self.is_for_it(said)
+                && !said.is_dropped
+                && !here.contains(&entry)
+            {
+                fault(format!("not heard again, though it was taken: {said:?}"));
             }
         }
     }

@@ -10,7 +10,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::chance::Chance;
 use super::kernel::{Link, Process};
-use super::world::Machine;
+use super::machine::Machine;
 use crate::kernels::supervisor::broker::{Broker, Farewell, Phase};
 use crate::kernels::supervisor::ledger::Left;
 use crate::kernels::supervisor::restarts::Restarts;
@@ -81,12 +81,14 @@ impl Life {
                 Exit::Asked(Command::Interrupt) => continue,
                 Exit::Asked(Command::Restart) => {
                     self.restarts.asked();
+                    self.machine.counts_anew();
                     self.stop(kernel.take()).await;
                     self.close("KernelRestarted", Phase::Restarting { asked: true });
                     self.bring_up().await
                 }
                 Exit::Died if self.broker.farewell() == Some(Farewell::Restart) => {
                     self.restarts.asked();
+                    self.machine.counts_anew();
                     self.close("KernelRestarted", Phase::Restarting { asked: false });
                     self.bring_up().await
                 }
@@ -107,18 +109,23 @@ impl Life {
     }
 
     async fn again_after(&mut self, mut lived: Duration) -> Result<Running, Failure> {
-        while self.restarts.died_after(lived) {
+        loop {
+            let again = self.restarts.died_after(lived);
+            self.machine.died(lived, again);
+            if !again {
+                return Err(Failure);
+            }
             self.close("KernelDied", Phase::Restarting { asked: false });
             if let Ok(running) = self.bring_up().await {
                 return Ok(running);
             }
             lived = Duration::ZERO;
         }
-        Err(Failure)
     }
 
     async fn take_over(&mut self, found: Found) -> Result<Running, Failure> {
         self.restarts.resume(self.machine.restarts.get());
+        self.machine.counts_anew();
         let left = &found.left;
         if found.is_too_often {
             found.process.iter().for_each(|process| process.kill());
@@ -145,7 +152,7 @@ impl Life {
         let process = self.machine.start_process(&mut self.chance);
         let link = process.connect();
         let begins = sleep(self.chance.pause(STARTS_WITHIN));
-        let dies = self.chance.percent(5);
+        let dies = self.chance.percent(self.machine.fails.get());
         let introduced = async {
             begins.await;
             let probe = self.broker.compose("kernel_info_request", &json!({}));

@@ -10,11 +10,13 @@
 //!
 //! `NB_SIMULATION_SEEDS=n` plays so many, `NB_SIMULATION_SEED=n` plays that one and tells what happens.
 
+mod cells;
 mod chance;
 mod client;
 mod judge;
 mod kernel;
 mod life;
+mod machine;
 mod notes;
 mod spy;
 mod world;
@@ -44,12 +46,13 @@ const LASTS: Duration = Duration::from_secs(3600);
 
 const NAMES: [&str; 4] = ["a", "b", "c", "d"];
 
-const KINDS: [Kind; 5] = [
+const KINDS: [Kind; 6] = [
     Kind::V1,
     Kind::V1,
     Kind::Legacy,
     Kind::Stock,
     Kind::Companion,
+    Kind::Resuming,
 ];
 
 /// More failing seeds are not told.
@@ -68,8 +71,8 @@ fn play(seed: u64, rule: Rule, folder: &Path, traces: bool) -> Vec<String> {
 async fn live(seed: u64, rule: Rule, folder: &Path, traces: bool) -> Vec<String> {
     let mut chance = Chance::new(seed);
     let journals: Journals = match chance.percent(50) {
-        true => |bytes_max| Box::new(MemoryJournal::new(bytes_max)),
-        false => |bytes_max| Box::new(FarJournal::new(bytes_max)),
+        true => |_, bytes_max| Box::new(MemoryJournal::new(bytes_max)),
+        false => |_, bytes_max| Box::new(FarJournal::new(bytes_max)),
     };
     let world = World::new(chance.fork(), journals, rule, folder, traces);
     world.supervise(false);

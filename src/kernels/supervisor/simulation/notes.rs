@@ -6,7 +6,10 @@ use std::rc::Rc;
 
 use serde_json::Value;
 
-use crate::kernels::supervisor::journal::{Entry, Mark, RequestKey, Route, Seq, request_key};
+use crate::kernels::supervisor::connection::Client;
+use crate::kernels::supervisor::journal::{
+    Entry, Mark, Needs, RequestKey, Route, Seq, request_key,
+};
 use crate::kernels::supervisor::ledger::Left;
 use crate::protocol::message::{Channel, HeaderPeek, Message};
 
@@ -27,6 +30,8 @@ pub(super) struct Said {
     pub(super) mark: Mark,
     /// The request that it answers.
     pub(super) parent: Option<RequestKey>,
+    /// Said in the kernel's place.
+    pub(super) is_ours: bool,
     pub(super) is_dropped: bool,
 }
 
@@ -40,7 +45,8 @@ pub(super) enum Heard {
     /// A ping with this number.
     Ping(Seq),
     State,
-    Clears,
+    /// What it shows of this request is taken from it, to be given whole.
+    Clears(Option<RequestKey>),
     Unknown(String),
 }
 
@@ -54,6 +60,8 @@ pub(super) struct Line {
     pub(super) from: Seq,
     /// It is a stock jupyter_server's.
     pub(super) is_text_only: bool,
+    /// It looks for the cell that an earlier session was watching.
+    pub(super) resumes: bool,
     pub(super) heard: Vec<Heard>,
     /// What the client has acknowledged, in its order.
     answers: Vec<Answer>,
@@ -86,7 +94,7 @@ pub(super) struct Member {
 }
 
 /// A request of which a session gets what was said before it came.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct CatchesUp {
     pub(super) request: RequestKey,
     /// After this entry.
@@ -111,6 +119,7 @@ pub(super) struct Record {
     begins: Vec<usize>,
     by_id: HashMap<String, Vec<usize>>,
     pub(super) lines: Vec<Line>,
+    pub(super) identities: HashMap<Rc<str>, Rc<str>>,
     /// The line that each session has now.
     current: HashMap<Rc<str>, LineId>,
     pub(super) members: BTreeMap<(Life, Rc<str>), Member>,
@@ -118,6 +127,8 @@ pub(super) struct Record {
     pub(super) requests: Vec<(RequestKey, Request)>,
     /// Requests that the kernel works on, by what was said of them.
     running: Vec<RequestKey>,
+    /// What the journal was told last.
+    pub(super) needs: Option<Needs>,
     /// What is wrong already.
     pub(super) faults: Vec<String>,
 }
@@ -143,6 +154,7 @@ impl Notes {
         record.life = record.begins.len() - 1;
         record.current.clear();
         record.running.clear();
+        record.needs = None;
         record.life
     }
 
@@ -150,9 +162,7 @@ impl Notes {
     pub(super) fn said(&self, life: Life, entry: &Entry) -> Seq {
         let (channel, message) = entry.message();
         let peek = HeaderPeek::read(&message.header).unwrap();
-        let parent = HeaderPeek::read(&message.parent_header);
-        let parent = parent.filter(|parent| !parent.msg_id.is_empty());
-        let parent = parent.map(|parent| request_key(&parent));
+        let parent = parent(&message);
         let mut record = self.0.borrow_mut();
         if let Some(parent) = parent.as_ref().filter(|_| peek.msg_type == "status") {
             let content: Value = serde_json::from_slice(&message.content).unwrap();
@@ -165,6 +175,7 @@ impl Notes {
         let index = record.said.len();
         let seq = (index - record.begins[life] + 1) as Seq;
         let id = peek.msg_id.into_owned();
+        let is_ours = peek.session != "kernel";
         record.by_id.entry(id).or_default().push(index);
         record.said.push(Said {
             life,
@@ -174,6 +185,7 @@ impl Notes {
             route: entry.route.clone(),
             mark: entry.mark.clone(),
             parent,
+            is_ours,
             is_dropped: false,
         });
         seq
@@ -184,6 +196,14 @@ impl Notes {
         let mut record = self.0.borrow_mut();
         let index = record.begins[life] + usize::try_from(seq).unwrap() - 1;
         record.said[index].is_dropped = true;
+    }
+
+    /// This much the journal was told to be needed.
+    pub(super) fn needs(&self, life: Life, needs: Needs) {
+        let mut record = self.0.borrow_mut();
+        if life == record.life {
+            record.needs = Some(needs);
+        }
     }
 
     /// The kernel is another one.
@@ -201,15 +221,18 @@ impl Notes {
         })
     }
 
-    pub(super) fn connects(&self, session: &Rc<str>, is_text_only: bool) -> LineId {
+    pub(super) fn connects(&self, client: &Client) -> LineId {
         let mut record = self.0.borrow_mut();
         let life = record.life;
+        let identity = Rc::clone(&client.holder.identity);
+        (record.identities).insert(Rc::clone(&client.session), identity);
         record.lines.push(Line {
-            session: Rc::clone(session),
+            session: Rc::clone(&client.session),
             life,
             begun: None,
             from: 0,
-            is_text_only,
+            is_text_only: client.text_only,
+            resumes: client.resumes,
             heard: Vec::new(),
             answers: Vec::new(),
             taken: 0,
@@ -316,7 +339,7 @@ impl Notes {
         let peek = HeaderPeek::read(&message.header).unwrap();
         let mut record = self.0.borrow_mut();
         let heard = record.known(&record.lines[line], &peek.msg_id);
-        let heard = heard.map_or_else(|| other(&peek, &message.content), Heard::Entry);
+        let heard = heard.map_or_else(|| other(&peek, message), Heard::Entry);
         record.lines[line].heard.push(heard);
     }
 }
@@ -370,9 +393,15 @@ impl Record {
     }
 }
 
+/// The request that a message answers.
+fn parent(message: &Message) -> Option<RequestKey> {
+    let parent = HeaderPeek::read(&message.parent_header)?;
+    (!parent.msg_id.is_empty()).then(|| request_key(&parent))
+}
+
 /// What is in no journal.
-fn other(peek: &HeaderPeek<'_>, content: &[u8]) -> Heard {
-    let content: Value = serde_json::from_slice(content).unwrap();
+fn other(peek: &HeaderPeek<'_>, message: &Message) -> Heard {
+    let content: Value = serde_json::from_slice(&message.content).unwrap();
     let text = content["text"].as_str().unwrap_or_default();
     let lost = text.strip_prefix("[nb] ").and_then(|text| {
         let (count, rest) = text.split_once(" messages (")?;
@@ -380,7 +409,7 @@ fn other(peek: &HeaderPeek<'_>, content: &[u8]) -> Heard {
     });
     match &*peek.msg_type {
         "status" => Heard::State,
-        "clear_output" => Heard::Clears,
+        "clear_output" => Heard::Clears(parent(message)),
         _ => match lost {
             Some(count) => Heard::Loss(count.parse().unwrap()),
             None => Heard::Unknown(format!("{} {content}", peek.msg_type)),

@@ -13,7 +13,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use super::notes::{Life, LineId, Notes};
 use crate::kernels::contract::{Acknowledges, Framing};
 use crate::kernels::supervisor::broker::Broker;
-use crate::kernels::supervisor::journal::{Dropped, Entry, Journal, Needs, Read, Seq};
+use crate::kernels::supervisor::journal::{Dropped, Entry, Journal, Keeping, Needs, Read, Seq};
 use crate::protocol::websocket::{Decoder, Event};
 use crate::protocol::{legacy, v1};
 
@@ -44,6 +44,7 @@ impl Journal for Spied {
     }
 
     fn release(&mut self, needs: Needs) {
+        self.notes.needs(self.life, needs);
         self.journal.release(needs);
     }
 
@@ -57,6 +58,10 @@ impl Journal for Spied {
 
     fn bytes(&self) -> usize {
         self.journal.bytes()
+    }
+
+    fn keep(&mut self) -> Keeping {
+        self.journal.keep()
     }
 }
 

@@ -7,30 +7,28 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use futures_util::StreamExt;
-use futures_util::stream::FuturesUnordered;
-use serde_json::json;
 use tokio::io::{DuplexStream, duplex, split};
 use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, spawn_local};
 use tokio::time::{Instant, sleep};
 
+use super::cells::{Plain, run_cells};
 use super::chance::Chance;
-use super::kernel::Process;
-use super::life::{Command, Found, Life};
+use super::life::{Command, Life};
+use super::machine::Machine;
 use super::notes::{CatchesUp, LineId, Notes};
 use super::spy::{Careless, MESSAGE_BYTES_MAX, Spied, Taken};
-use crate::kernels::supervisor::broker::{Broker, OurCell, Takeover, Work};
+use crate::kernels::supervisor::broker::Broker;
 use crate::kernels::supervisor::connection::{Client, Common, serve};
 use crate::kernels::supervisor::journal::Journal;
-use crate::kernels::supervisor::ledger::{Ledger, Left};
+use crate::kernels::supervisor::ledger::Ledger;
 use crate::kernels::supervisor::restarts::Restarts;
 use crate::kernels::supervisor::sessions::ClientSession;
-use crate::magics::{Claim, Failure, Front, Registry};
+use crate::magics::Registry;
 use crate::protocol::websocket::Decoder;
 
-/// Makes the journal of a supervisor that may hold so many bytes.
-pub(super) type Journals = fn(usize) -> Box<dyn Journal>;
+/// Makes the journal of a supervisor, which may hold so many bytes and has this folder.
+pub(super) type Journals = fn(&Path, usize) -> Box<dyn Journal>;
 
 /// Who moves the cursor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,28 +39,11 @@ pub(super) enum Rule {
     Written,
 }
 
-/// So many supervisors may die within [`WITHIN`] before the kernel is ended.
-const TAKEOVERS_MAX: usize = 3;
-
-const WITHIN: Duration = Duration::from_secs(60);
-
 /// How long it takes until another supervisor is there, at most.
 const FOUND_WITHIN: Duration = Duration::from_secs(1);
 
 /// How long it takes until everybody has everything, at most.
 const SETTLES_WITHIN: Duration = Duration::from_secs(600);
-
-/// What outlives a supervisor.
-pub(super) struct Machine {
-    pub(super) notes: Notes,
-    process: RefCell<Option<Rc<Process>>>,
-    /// All that there were.
-    pub(super) processes: RefCell<Vec<Rc<Process>>>,
-    is_ready: Cell<bool>,
-    pub(super) restarts: Cell<u32>,
-    epoch: Cell<u32>,
-    takeovers: RefCell<Vec<Instant>>,
-}
 
 struct Supervisor {
     broker: Broker,
@@ -79,23 +60,10 @@ pub(super) struct World {
     journals: Journals,
     journal_bytes: usize,
     rule: Rule,
-    ledger: PathBuf,
+    folder: PathBuf,
     supervisor: RefCell<Option<Supervisor>>,
     traces: bool,
     begun: Instant,
-}
-
-/// Our cells in a kernel that is not IPython.
-struct Plain(Registry);
-
-impl Takeover for Plain {
-    fn claim(&self, source: &str) -> Option<Claim> {
-        self.0.claim(source, Front::Plain)
-    }
-
-    fn knows(&self, source: &str, cursor: usize) -> bool {
-        self.0.knows(source, cursor, Front::Plain)
-    }
 }
 
 impl World {
@@ -107,24 +75,16 @@ impl World {
         traces: bool,
     ) -> Rc<Self> {
         let notes = Notes::default();
-        let machine = Machine {
-            notes: notes.clone(),
-            process: RefCell::default(),
-            processes: RefCell::default(),
-            is_ready: Cell::new(false),
-            restarts: Cell::new(0),
-            epoch: Cell::new(0),
-            takeovers: RefCell::default(),
-        };
+        let fails = chance.among(&[0, 5, 5, 5, 80]);
         let journal_bytes = chance.among(&[3_000, 10_000, 1 << 20, 1 << 20]);
         Rc::new(Self {
-            machine: Rc::new(machine),
+            machine: Machine::new(notes.clone(), fails),
             notes,
             chance: RefCell::new(chance),
             journals,
             journal_bytes,
             rule,
-            ledger: folder.join("requests"),
+            folder: folder.to_owned(),
             supervisor: RefCell::default(),
             traces,
             begun: Instant::now(),
@@ -147,11 +107,12 @@ impl World {
         self.trace(|| "a supervisor begins".to_owned());
         let life = self.notes.life_begins();
         let broker = Broker::new(Box::new(Spied {
-            journal: (self.journals)(self.journal_bytes),
+            journal: (self.journals)(&self.folder, self.journal_bytes),
             notes: self.notes.clone(),
             life,
         }));
-        let (ledger, left) = Ledger::open(&self.ledger).unwrap();
+        let (ledger, left) = Ledger::open(&self.folder.join("requests")).unwrap();
+        broker.hold_cells(self.journal_bytes);
         broker.keep(ledger);
         if found {
             self.notes.recalled(&left);
@@ -168,8 +129,8 @@ impl World {
             restarts: Restarts::default(),
         };
         let found = found.then(|| self.machine.found(left));
-        let cells = run_cells(broker.clone(), ours, self.fork());
-        let questions = broker.clone();
+        let cells = run_cells(broker.clone(), ours, self.notes.clone(), self.fork());
+        let (questions, keeps) = (broker.clone(), broker.clone());
         let supervisor = Supervisor {
             broker,
             common: Rc::new(Common::new(MESSAGE_BYTES_MAX)),
@@ -180,6 +141,7 @@ impl World {
         supervisor.run(life.run(found));
         supervisor.run(cells);
         supervisor.run(async move { questions.pass_questions_on().await });
+        supervisor.run(async move { keeps.keep_journal().await });
         self.supervisor.replace(Some(supervisor));
     }
 
@@ -206,7 +168,7 @@ impl World {
 
     fn kill(&self) {
         self.trace(|| "the kernel is killed".to_owned());
-        if let Some(process) = &*self.machine.process.borrow() {
+        if let Some(process) = self.machine.process() {
             process.kill();
         }
     }
@@ -217,7 +179,7 @@ impl World {
         let tasks = supervisor.iter().flat_map(|dead| dead.tasks.take());
         tasks.for_each(|task| task.abort());
         drop(supervisor);
-        if let Some(process) = &*self.machine.process.borrow() {
+        if let Some(process) = self.machine.process() {
             process.disconnect();
         }
         sleep(Duration::from_millis(1) + chance.pause(FOUND_WITHIN)).await;
@@ -232,7 +194,7 @@ impl World {
     ) -> Option<(DuplexStream, LineId)> {
         let supervisor = self.supervisor.borrow();
         let supervisor = supervisor.as_ref()?;
-        let line = self.notes.connects(&client.session, client.text_only);
+        let line = self.notes.connects(&client);
         let (near, far) = duplex(pipe_bytes);
         let (reader, writer) = split(near);
         supervisor.connections.set(supervisor.connections.get() + 1);
@@ -274,6 +236,7 @@ impl World {
     /// Nothing goes wrong any more: waits until everybody has everything, or says what is missing.
     pub(super) async fn settle(&self) -> Result<(), String> {
         self.trace(|| "peace".to_owned());
+        self.machine.fails.set(0);
         let begun = Instant::now();
         let (mut calm, mut step) = (0, Duration::from_millis(50));
         while calm < 2 {
@@ -303,8 +266,7 @@ impl World {
         else {
             return Some("there is no supervisor".to_owned());
         };
-        let asks = |process: &Rc<Process>| process.asks();
-        if self.machine.process.borrow().as_ref().is_some_and(asks) {
+        if self.machine.process().is_some_and(|process| process.asks()) {
             // Whoever was asked has let it be.
             let _gone = commands.send(Command::Interrupt);
             return Some("the kernel waits for an answer".to_owned());
@@ -327,7 +289,10 @@ impl World {
         if let Some(session) = broker.client_sessions().into_iter().find(behind) {
             return Some(format!("of {last} entries {session:?} has not all"));
         }
-        None
+        let needs = record
+            .needs
+            .filter(|needs| needs.after < last || needs.away_after.is_some());
+        needs.map(|needs| format!("everybody has all {last} entries, and needed is {needs:?}"))
     }
 }
 
@@ -335,50 +300,6 @@ impl Supervisor {
     fn run(&self, task: impl Future<Output = ()> + 'static) {
         let task = spawn_local(task).abort_handle();
         self.tasks.borrow_mut().push(task);
-    }
-}
-
-impl Machine {
-    pub(super) fn start_process(&self, chance: &mut Chance) -> Rc<Process> {
-        self.epoch.set(self.epoch.get() + 1);
-        let process = Process::start(self.epoch.get(), chance.fork(), self.notes.clone());
-        self.process.replace(Some(Rc::clone(&process)));
-        self.processes.borrow_mut().push(Rc::clone(&process));
-        self.is_ready.set(false);
-        process
-    }
-
-    pub(super) fn is_ready(&self, restarts: u32) {
-        self.is_ready.set(true);
-        self.restarts.set(restarts);
-    }
-
-    pub(super) fn has_no_process(&self) {
-        if let Some(process) = self.process.take() {
-            process.kill();
-        }
-        self.is_ready.set(false);
-    }
-
-    /// What there is for the next supervisor. A process that was not ready is ended.
-    fn found(&self, left: Left) -> Found {
-        let now = Instant::now();
-        let mut takeovers = self.takeovers.borrow_mut();
-        takeovers.push(now);
-        let recent = takeovers
-            .iter()
-            .filter(|at| now.duration_since(**at) < WITHIN);
-        let is_too_often = recent.count() > TAKEOVERS_MAX;
-        let process = self.process.borrow().clone();
-        if !self.is_ready.get() {
-            process.iter().for_each(|process| process.kill());
-        }
-        let process = process.filter(|process| !process.has_ended());
-        Found {
-            process,
-            is_too_often,
-            left,
-        }
     }
 }
 
@@ -392,36 +313,4 @@ fn catches_up(broker: &Broker, notes: &Notes, identity: &str) -> Option<CatchesU
         after: asker.cursor,
         with_reply: asker.identity == identity,
     })
-}
-
-/// Runs our cells, as the magics do.
-async fn run_cells(broker: Broker, mut ours: mpsc::UnboundedReceiver<Work>, mut chance: Chance) {
-    let mut cells = FuturesUnordered::new();
-    loop {
-        let work = tokio::select! {
-            biased;
-            Some(()) = cells.next() => continue,
-            work = ours.recv() => work,
-        };
-        match work {
-            Some(Work::Cell(cell)) => cells.push(run_cell(&broker, *cell, chance.fork())),
-            Some(Work::Hint(hint)) => broker.hint(&hint, &json!({"status": "ok", "matches": []})),
-            None => return,
-        }
-    }
-}
-
-async fn run_cell(broker: &Broker, cell: OurCell, mut chance: Chance) {
-    let is_interrupted = tokio::select! {
-        biased;
-        () = cell.interrupt.wait() => true,
-        () = sleep(chance.pause(Duration::from_millis(500))) => false,
-    };
-    let text = json!({"name": "stdout", "text": "ours"});
-    broker.our_cell_says(&cell, "stream", &text);
-    match chance.below(3) {
-        0 if !is_interrupted => broker.our_cell_goes_on(&cell, "rest"),
-        1 if !is_interrupted => broker.our_cell_ends(&cell, Ok(())),
-        _ => broker.our_cell_ends(&cell, Err(&Failure::usage("No."))),
-    }
 }
