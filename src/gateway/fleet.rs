@@ -5,6 +5,8 @@
 use std::time::{Duration, Instant};
 
 use axum::http::StatusCode;
+use bytes::Bytes;
+use futures_util::Stream;
 use futures_util::future::join_all;
 use serde_json::Value;
 use tokio::task::spawn_blocking;
@@ -178,6 +180,20 @@ impl Gateway {
     ) -> Result<LogPiece, ApiError> {
         match self.supervisor(id).log(stream, after, bytes).await {
             Ok(piece) => Ok(piece),
+            Err(error) => Err(self.explain(id, error).await),
+        }
+    }
+
+    /// A page of a kernel's journal, as JSON in pieces.
+    pub(crate) async fn journal(
+        &self,
+        id: Uuid,
+        after: Option<u64>,
+        msg_id: Option<&str>,
+        limit: Option<u64>,
+    ) -> Result<impl Stream<Item = Result<Bytes, CallError>> + use<>, ApiError> {
+        match self.supervisor(id).journal(after, msg_id, limit).await {
+            Ok(page) => Ok(page),
             Err(error) => Err(self.explain(id, error).await),
         }
     }

@@ -8,7 +8,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
+use futures_util::{Stream, stream};
 use http_body_util::{BodyExt, Full, Limited};
+use hyper::body::Incoming;
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper::header::{CONNECTION, CONTENT_TYPE, HOST, UPGRADE};
 use hyper::{Method, Request, Response, StatusCode};
@@ -102,6 +104,45 @@ impl Supervisor {
         let path = format!("/v1/logs/{stream}?{}", query.join("&"));
         let answer = self.call(Method::GET, &path, Bytes::new(), RECORD_DEADLINE);
         decode(&answer.await?)
+    }
+
+    /// A page of what the kernel has said, as JSON in pieces: one output may be large.
+    pub async fn journal(
+        &self,
+        after: Option<u64>,
+        msg_id: Option<&str>,
+        limit: Option<u64>,
+    ) -> Result<impl Stream<Item = Result<Bytes, CallError>> + use<>, CallError> {
+        let parameters = [
+            after.map(|after| format!("after={after}")),
+            limit.map(|limit| format!("limit={limit}")),
+            msg_id.map(|msg_id| format!("msg_id={msg_id}")),
+        ];
+        let query: Vec<String> = parameters.into_iter().flatten().collect();
+        let path = format!("/v1/journal?{}", query.join("&"));
+        let asked = async {
+            let (mut sender, connection) = self.connect().await?;
+            let connection = AbortOnDropHandle::new(tokio::spawn(connection));
+            let request = request(Method::GET, &path, Bytes::new())?;
+            let response = sender.send_request(request).await.map_err(lost)?;
+            match response.status().is_success() {
+                true => Ok((response.into_body(), connection)),
+                false => Err(refused(response).await),
+            }
+        };
+        let begun = timeout(RECORD_DEADLINE, asked).await;
+        let begun = begun.unwrap_or(Err(CallError::Deadline(RECORD_DEADLINE)))?;
+        Ok(stream::unfold(Some(begun), |reading| async move {
+            let (mut body, connection) = reading?;
+            let piece = match timeout(RECORD_DEADLINE, body.frame()).await {
+                Ok(None) => return None,
+                Ok(Some(Ok(frame))) => Ok(frame.into_data().unwrap_or_default()),
+                Ok(Some(Err(error))) => Err(lost(error)),
+                Err(_) => Err(CallError::Deadline(RECORD_DEADLINE)),
+            };
+            let rest = piece.is_ok().then_some((body, connection));
+            Some((piece, rest))
+        }))
     }
 
     /// Interrupts what runs.
@@ -220,13 +261,7 @@ impl Supervisor {
     async fn call_now(&self, method: Method, path: &str, body: Bytes) -> Result<Bytes, CallError> {
         let (mut sender, connection) = self.connect().await?;
         let _connection = AbortOnDropHandle::new(tokio::spawn(connection));
-        let request = Request::builder()
-            .method(method)
-            .uri(path)
-            .header(HOST, "supervisor")
-            .header(CONTENT_TYPE, "application/json")
-            .body(Full::new(body))
-            .map_err(|error| CallError::NotUnderstood(error.to_string()))?;
+        let request = request(method, path, body)?;
         read(sender.send_request(request).await.map_err(lost)?).await
     }
 
@@ -274,24 +309,45 @@ fn lost(error: hyper::Error) -> CallError {
     CallError::Lost(error.to_string())
 }
 
+fn request(method: Method, path: &str, body: Bytes) -> Result<Request<Full<Bytes>>, CallError> {
+    Request::builder()
+        .method(method)
+        .uri(path)
+        .header(HOST, "supervisor")
+        .header(CONTENT_TYPE, "application/json")
+        .body(Full::new(body))
+        .map_err(|error| CallError::NotUnderstood(error.to_string()))
+}
+
 /// The body of a good answer, or the error that a bad one tells of.
-async fn read(response: Response<hyper::body::Incoming>) -> Result<Bytes, CallError> {
-    let status = response.status();
-    let body = Limited::new(response.into_body(), ANSWER_BYTES_MAX)
-        .collect()
-        .await
-        .map_err(|error| CallError::Lost(error.to_string()))?
-        .to_bytes();
-    if status.is_success() {
-        return Ok(body);
+async fn read(response: Response<Incoming>) -> Result<Bytes, CallError> {
+    match response.status().is_success() {
+        true => body(response).await,
+        false => Err(refused(response).await),
     }
-    Err(match serde_json::from_slice(&body) {
-        Ok(body) => CallError::Refused {
-            status: status.as_u16(),
-            body,
+}
+
+async fn body(response: Response<Incoming>) -> Result<Bytes, CallError> {
+    let body = Limited::new(response.into_body(), ANSWER_BYTES_MAX);
+    let body = body.collect().await;
+    Ok(body
+        .map_err(|error| CallError::Lost(error.to_string()))?
+        .to_bytes())
+}
+
+/// The error that a bad answer tells of.
+async fn refused(response: Response<Incoming>) -> CallError {
+    let status = response.status();
+    match body(response).await {
+        Err(error) => error,
+        Ok(body) => match serde_json::from_slice(&body) {
+            Ok(body) => CallError::Refused {
+                status: status.as_u16(),
+                body,
+            },
+            Err(_) => CallError::NotUnderstood(format!("{status} without a reason")),
         },
-        Err(_) => CallError::NotUnderstood(format!("{status} without a reason")),
-    })
+    }
 }
 
 fn decode<T: DeserializeOwned>(body: &[u8]) -> Result<T, CallError> {

@@ -9,6 +9,7 @@ use std::fmt;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
 use crate::protocol::connection_file::Transport;
@@ -219,6 +220,57 @@ pub struct LogPiece {
     pub after: u64,
     /// Bytes after the asked one that are not kept any more.
     pub lost: u64,
+}
+
+/// The body of `GET /v1/journal[?after=][&msg_id=][&limit=]`: what the kernel has said, and is still held, after the
+/// entry `after`; with `msg_id` only what answers that request, from its begin on when `after` is absent. A page is
+/// about 1 MiB or `limit` entries, 100 unless said, 1000 in any case.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub struct JournalPage {
+    /// To be asked for next; the last number that was looked at.
+    pub after: u64,
+    /// The newest number: there is no more when `after` is that.
+    #[serde(default)]
+    pub last: u64,
+    /// Of the request that was asked for, as of before the entries were read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub request: Option<RequestState>,
+    pub entries: Vec<JournalEntry>,
+}
+
+/// One message in a [`JournalPage`].
+#[derive(Debug, Serialize, Deserialize)]
+pub struct JournalEntry {
+    pub seq: u64,
+    /// The client session whose it is alone; everybody's when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub session_id: Option<String>,
+    /// As in the legacy framing, without buffers.
+    pub message: Box<RawValue>,
+}
+
+/// What is known of a request.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RequestState {
+    pub state: RequestPhase,
+    /// Of what it has said, nothing is missing in this page.
+    pub whole: bool,
+    /// What it has said follows this entry; absent when nothing has come of it yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub after: Option<u64>,
+}
+
+/// Where a request is in its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RequestPhase {
+    /// It never came, or is long over.
+    Unknown,
+    /// Behind others.
+    Waiting,
+    Running,
+    /// Its reply and its idle are there.
+    Over,
 }
 
 /// The key in [`Kernel::nb`] of the supervisor's process as a `KeptPid`.

@@ -83,6 +83,7 @@ async fn a_kernel_is_there_for_its_owner_and_for_nobody_else() {
         ("DELETE", ""),
         ("POST", "/interrupt"),
         ("GET", "/logs"),
+        ("GET", "/journal"),
         ("POST", "/restart"),
         ("GET", "/channels"),
     ] {

@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use axum::body::Body as HttpBody;
 use axum::extract::State;
-use axum::http::header::LOCATION;
+use axum::http::header::{CONTENT_TYPE, LOCATION};
 use axum::http::{StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
@@ -18,6 +19,9 @@ use crate::gateway::models::KernelModel;
 use crate::gateway::{Gateway, query};
 use crate::kernels::contract::{LogPiece, file};
 use crate::kernels::plan::{Asked, Place};
+
+/// A longer msg_id is none.
+const MSG_ID_BYTES_MAX: usize = 256;
 
 /// The body of a start.
 #[derive(Default, Deserialize)]
@@ -108,4 +112,29 @@ pub(super) async fn log(
         return Err(ApiError::bad_request("stream is stdout or stderr"));
     }
     Ok(Json(gateway.log(id, &stream, after, bytes).await?))
+}
+
+/// What the kernel has said and its supervisor still holds; passed on as it comes, since one output may be large.
+pub(super) async fn journal(
+    State(gateway): State<Arc<Gateway>>,
+    KernelId(id): KernelId,
+    uri: Uri,
+) -> Result<Response, ApiError> {
+    let given = |name| query::value(uri.query(), name).filter(|value| !value.is_empty());
+    let number = |name| given(name).map(|text| text.parse::<u64>()).transpose();
+    let (Ok(after), Ok(limit)) = (number("after"), number("limit")) else {
+        return Err(ApiError::bad_request("after and limit are whole numbers"));
+    };
+    let request = given("msg_id");
+    // What clients name their requests with, and what needs no escape in a path.
+    let is_sound = |c: char| c.is_ascii_alphanumeric() || "-_.:~".contains(c);
+    if (request.as_ref()).is_some_and(|id| id.len() > MSG_ID_BYTES_MAX || !id.chars().all(is_sound))
+    {
+        return Err(ApiError::bad_request("msg_id is no id of a request"));
+    }
+    let page = gateway
+        .journal(id, after, request.as_deref(), limit)
+        .await?;
+    let head = [(CONTENT_TYPE, "application/json")];
+    Ok((head, HttpBody::from_stream(page)).into_response())
 }

@@ -43,6 +43,7 @@ pub(super) fn router(gateway: &Arc<Gateway>) -> Router {
         .route("/api/kernels/{id}/interrupt", post(kernels::interrupt))
         .route("/api/kernels/{id}/restart", post(kernels::restart))
         .route("/api/kernels/{id}/logs", get(kernels::log))
+        .route("/api/kernels/{id}/journal", get(kernels::journal))
         .route("/api/kernels/{id}/channels", get(channels::open))
         .route("/api/sessions", get(sessions::list).post(sessions::create))
         .route(

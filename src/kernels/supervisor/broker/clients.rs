@@ -10,7 +10,9 @@ use tokio::time::timeout;
 use super::line::{Line, Ticket};
 use super::state::plain;
 use super::{Broker, Phase, State, now};
+use crate::kernels::contract::{RequestPhase, RequestState};
 use crate::kernels::supervisor::journal::{Entry, Read, Seq};
+use crate::kernels::supervisor::known::is_request;
 use crate::kernels::supervisor::ledger::{self, Note};
 use crate::kernels::supervisor::sessions::{Access, ClientSession, ConnectionId, Holder, Joined};
 
@@ -139,6 +141,36 @@ impl Broker {
         let mut state = self.state.borrow_mut();
         state.sessions.pass(session, connection, seq);
         state.release();
+    }
+
+    /// What is known of the request with this msg_id.
+    pub fn request_state(&self, msg_id: &str) -> RequestState {
+        let state = self.state.borrow();
+        let is_pending = state.pending.keys().any(|key| is_request(key, msg_id));
+        let Some(known) = state.known.find(msg_id) else {
+            return RequestState {
+                state: match is_pending {
+                    true => RequestPhase::Running,
+                    false => RequestPhase::Unknown,
+                },
+                whole: false,
+                after: None,
+            };
+        };
+        RequestState {
+            state: match (is_pending, known.idle) {
+                (true, _) if known.after.is_none() => RequestPhase::Waiting,
+                (false, true) => RequestPhase::Over,
+                _ => RequestPhase::Running,
+            },
+            whole: !known.is_taken_over,
+            after: known.after,
+        }
+    }
+
+    /// The number of the newest entry of the journal.
+    pub fn last(&self) -> Seq {
+        self.state.borrow().journal.last()
     }
 
     /// What follows `after` in the journal, for all sessions.

@@ -53,6 +53,9 @@ impl State {
         let Some(stem) = msg_type.strip_suffix("_request") else {
             return;
         };
+        let key = HeaderPeek::read(header).map(|peek| request_key(&peek));
+        let last = self.journal.last();
+        key.iter().for_each(|key| self.known.begun(key, last));
         let reply = self
             .composer
             .message(&format!("{stem}_reply"), header.clone(), content);
@@ -69,8 +72,8 @@ impl State {
         self.append(channel, reply, route.clone(), Mark::Plain);
         let idle = json!({"execution_state": "idle"});
         let idle = self.composer.message("status", header.clone(), &idle);
-        let mark = HeaderPeek::read(header).map(|peek| Mark::Idle(request_key(&peek)));
-        self.append(Channel::Iopub, idle, route, mark.unwrap_or(Mark::Plain));
+        let mark = key.map_or(Mark::Plain, Mark::Idle);
+        self.append(Channel::Iopub, idle, route, mark);
     }
 
     pub(super) fn publish_state(&mut self, execution_state: &str) {
@@ -93,6 +96,7 @@ impl State {
             .append(Entry::new(channel, message, route, mark));
         if let Some(request) = done {
             self.sessions.done(&request, seq);
+            self.known.done(&request);
         }
         self.settle();
         for line in self.lines.values() {

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use tokio::sync::mpsc::{self, error::TryRecvError};
 
 use super::{Broker, Farewell, OurCell, Phase, Takeover, Wants, Work};
+use crate::kernels::contract::RequestPhase;
 use crate::kernels::supervisor::journal::memory::MemoryJournal;
 use crate::kernels::supervisor::journal::{Entry, Mark, Read, Seq};
 use crate::kernels::supervisor::sessions::{Access, Holder};
@@ -595,4 +596,43 @@ async fn a_kernel_that_ignores_a_shutdown_request_dies_later_by_itself() {
     assert_eq!(broker.farewell(), Some(Farewell::End));
     tokio::time::advance(std::time::Duration::from_secs(120)).await;
     assert_eq!(broker.farewell(), None);
+}
+
+/// What a page showed and did not save is there for the next one.
+#[test]
+fn a_cell_stays_whole_after_everybody_has_it_and_its_state_is_told() {
+    let (broker, _requests) = running();
+    let state = |id: &str| {
+        let known = broker.request_state(id);
+        (known.state, known.whole)
+    };
+    let a = "a".into();
+    let ticket = broker.join(&a, &me());
+    let (first, second) = (
+        request("a", "1", "execute_request"),
+        request("a", "2", "execute_request"),
+    );
+    assert_eq!(state("1"), (RequestPhase::Unknown, false));
+    for cell in [&first, &second] {
+        broker.submit(&a, Channel::Shell, cell.clone());
+    }
+    assert_eq!(state("1"), (RequestPhase::Waiting, true));
+    broker.kernel_said(Channel::Iopub, status(&first, "busy"));
+    assert_eq!(state("1"), (RequestPhase::Running, true));
+    let text = from_kernel("stream", &first, &json!({"name": "stdout", "text": "x"}));
+    broker.kernel_said(Channel::Iopub, text);
+    let reply = from_kernel("execute_reply", &first, &json!({"status": "ok"}));
+    broker.kernel_said(Channel::Shell, reply);
+    assert_eq!(state("1"), (RequestPhase::Running, true));
+    broker.kernel_said(Channel::Iopub, status(&first, "idle"));
+    assert_eq!(state("1"), (RequestPhase::Over, true));
+    broker.acknowledge("a", ticket.id, broker.last());
+    let after = broker.request_state("1").after.unwrap();
+    let all = ["status busy", "stream x", "execute_reply ok", "status idle"];
+    assert_eq!(read(&broker, "a", after), all);
+    // The kernel dies before the other begins.
+    broker.close_epoch(Phase::Restarting { asked: false }, "KernelDied", "gone");
+    assert_eq!(state("2"), (RequestPhase::Over, true));
+    let after = broker.request_state("2").after.unwrap();
+    assert!(read(&broker, "a", after).contains(&"error gone".to_owned()));
 }

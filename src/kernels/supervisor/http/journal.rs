@@ -1,13 +1,11 @@
 //! `GET /v1/journal?after=&msg_id=&limit=`: what the journal holds, by number and by request.
 
-use std::rc::Rc;
-
 use hyper::StatusCode;
-use serde::Serialize;
 use serde_json::value::RawValue;
 
 use super::respond::{Response, error, json};
 use super::{Api, parameter};
+use crate::kernels::contract::{JournalEntry, JournalPage, RequestPhase};
 use crate::kernels::supervisor::journal::{Entry, Read, Route, Seq};
 use crate::protocol::legacy::{self, Payload};
 use crate::protocol::message::HeaderPeek;
@@ -16,24 +14,7 @@ const LIMIT: usize = 100;
 const LIMIT_MAX: usize = 1000;
 
 /// About how much is read and answered at once.
-const BYTES_MAX: usize = 4 * 1024 * 1024;
-
-#[derive(Serialize)]
-struct Page {
-    /// To be asked for next; the last number that was looked at.
-    after: Seq,
-    entries: Vec<Shown>,
-}
-
-#[derive(Serialize)]
-struct Shown {
-    seq: Seq,
-    /// Whose it is alone; everybody's when absent.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    session_id: Option<Rc<str>>,
-    /// As in the legacy framing, without buffers.
-    message: Box<RawValue>,
-}
+const BYTES_MAX: usize = 1024 * 1024;
 
 pub(super) async fn answer(api: &Api, query: &str) -> Response {
     let number = |name| parameter(query, name).map(str::parse::<u64>).transpose();
@@ -42,11 +23,18 @@ pub(super) async fn answer(api: &Api, query: &str) -> Response {
         return error(StatusCode::BAD_REQUEST, "BadQuery", message);
     };
     let limit = limit.map_or(LIMIT, |limit| usize::try_from(limit).unwrap_or(LIMIT_MAX));
-    let limit = limit.min(LIMIT_MAX);
+    let limit = limit.clamp(1, LIMIT_MAX);
     let msg_id = parameter(query, "msg_id");
-    let mut page = Page {
-        after: after.unwrap_or(0),
-        entries: Vec::new(),
+    // Before the journal is read: what is over has said all that is then read.
+    let request = msg_id.map(|msg_id| api.broker.request_state(msg_id));
+    let begin = match &request {
+        Some(request) if request.state == RequestPhase::Waiting => Some(api.broker.last()),
+        request => request.as_ref().and_then(|request| request.after),
+    };
+    let mut page = JournalPage {
+        after: after.or(begin).unwrap_or(0),
+        request,
+        ..JournalPage::default()
     };
     let batch = loop {
         match api.broker.read(page.after, BYTES_MAX) {
@@ -54,9 +42,21 @@ pub(super) async fn answer(api: &Api, query: &str) -> Response {
             Read::Loading(loading) => loading.await,
         }
     };
+    page.last = api.broker.last();
+    if batch.is_empty() && page.after < page.last {
+        // What there was is gone.
+        page.after = page.last;
+        if let Some(request) = &mut page.request {
+            request.whole = false;
+        }
+    }
     for (seq, entry) in batch {
         if page.entries.len() == limit {
             break;
+        }
+        if let Some(request) = &mut page.request {
+            // Numbers that are passed over are entries that are gone.
+            request.whole &= seq == page.after + 1;
         }
         page.after = seq;
         page.entries.extend(shown(seq, &entry, msg_id));
@@ -64,7 +64,7 @@ pub(super) async fn answer(api: &Api, query: &str) -> Response {
     json(StatusCode::OK, &page)
 }
 
-fn shown(seq: Seq, entry: &Entry, msg_id: Option<&str>) -> Option<Shown> {
+fn shown(seq: Seq, entry: &Entry, msg_id: Option<&str>) -> Option<JournalEntry> {
     let (channel, mut message) = entry.message();
     let parent = HeaderPeek::read(&message.parent_header);
     if msg_id.is_some_and(|id| parent.is_none_or(|parent| parent.msg_id != id)) {
@@ -74,11 +74,11 @@ fn shown(seq: Seq, entry: &Entry, msg_id: Option<&str>) -> Option<Shown> {
     let (Payload::Text(text) | Payload::Binary(text)) = legacy::encode(channel, &message).ok()?;
     let session_id = match &entry.route {
         Route::Everyone => None,
-        Route::Session(session) => Some(Rc::clone(session)),
+        Route::Session(session) => Some(session.to_string()),
     };
-    Some(Shown {
+    Some(JournalEntry {
         seq,
         session_id,
-        message: RawValue::from_string(str::from_utf8(&text).ok()?.to_owned()).ok()?,
+        message: RawValue::from_string(String::from_utf8(text.into()).ok()?).ok()?,
     })
 }
