@@ -8,14 +8,20 @@
 //! - [`websocket`]: the frames that carry those payloads
 //! - [`connection_file`]: how a kernel is told where to bind and how to sign
 //! - [`kernelspec`]: how a kernel is started and shown
+//! - [`notebook`]: a notebook file, and which of its cells run
+//! - [`outputs`]: what a cell's messages leave in it
+//! - [`json`]: JSON that keeps the order of its keys
 //!
 //! Everything here accepts any bytes from outside: errors, never panics.
 
 pub mod connection_file;
+pub mod json;
 pub mod kernelspec;
 pub mod legacy;
 pub mod message;
 pub mod multipart;
+pub mod notebook;
+pub mod outputs;
 pub mod signature;
 pub mod v1;
 pub mod websocket;
