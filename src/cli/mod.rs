@@ -1,11 +1,13 @@
 //! The command line. Each subcommand is one thin file: arguments in, an outcome out.
 
+mod access;
 mod config;
 mod doctor;
 mod init;
 mod kernel;
 mod launch;
 mod output;
+mod outputs;
 mod serve;
 mod supervise;
 mod table;
@@ -39,6 +41,8 @@ enum Command {
     Launch(launch::Launch),
     #[command(visible_alias = "kernels")]
     Kernel(kernel::Kernel),
+    #[command(visible_alias = "outputs")]
+    Output(outputs::Output),
     #[command(visible_alias = "tokens")]
     Token(token::Token),
     #[command(hide = true)]
@@ -53,6 +57,7 @@ pub fn run() -> Result<ExitCode, Error> {
         Command::Serve(serve) => return serve.run(),
         Command::Init(init) => return init.run(),
         Command::Kernel(kernel) => return kernel.run(),
+        Command::Output(output) => return output.run(),
         Command::Up(up) => up.run(),
         Command::Config(config) => config.run(),
         Command::Launch(launch) => launch.run(),

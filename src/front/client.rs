@@ -1,7 +1,7 @@
 //! The client of a gateway: its REST, and the WebSocket of a kernel. Plain HTTP alone, over TCP or a Unix
 //! socket.
 //!
-//! Knows no route but those that it is asked for, and that of a kernel's channels.
+//! Knows no route but those that it is asked for, and those of a kernel's channels and journal.
 
 use std::fmt;
 use std::io;
@@ -28,13 +28,20 @@ use uuid::Uuid;
 
 use super::upstream::{self, Line, Over};
 use crate::error::Error;
+use crate::kernels::contract::JournalPage;
 use crate::protocol::v1;
 
 /// An answer over this many bytes is refused.
 const ANSWER_BYTES_MAX: usize = 16 * 1024 * 1024;
 
+/// The same of a page of a journal, in which one output may be large.
+const PAGE_BYTES_MAX: usize = 512 * 1024 * 1024;
+
 /// For what is answered at once.
 const ANSWER_WITHIN: Duration = Duration::from_secs(20);
+
+/// For a page of a journal.
+const PAGE_WITHIN: Duration = Duration::from_secs(120);
 
 /// For starts and restarts, which wait for the kernel.
 const START_WITHIN: Duration = Duration::from_secs(630);
@@ -203,13 +210,69 @@ impl Gateway {
         path: &str,
         body: &Value,
     ) -> Result<Answer, Error> {
-        let asked = timeout(deadline, self.ask_now(method, path, body)).await;
+        let (status, body) = self
+            .fetch(deadline, ANSWER_BYTES_MAX, method, path, body)
+            .await?;
+        Ok(Answer {
+            status,
+            body: serde_json::from_slice(&body).unwrap_or_default(),
+        })
+    }
+
+    /// A page of what the kernel has said in answer to a request; nothing when there is no such kernel.
+    pub async fn journal(
+        &self,
+        kernel: &str,
+        msg_id: &str,
+        after: Option<u64>,
+    ) -> Result<Option<JournalPage>, Error> {
+        let after = after.map_or(String::new(), |after| format!("&after={after}"));
+        let path = format!("/api/kernels/{kernel}/journal?limit=1000&msg_id={msg_id}{after}");
+        let page = self.fetch(
+            PAGE_WITHIN,
+            PAGE_BYTES_MAX,
+            Method::GET,
+            &path,
+            &Value::Null,
+        );
+        let (status, body) = page.await?;
+        if status == StatusCode::OK {
+            let page = serde_json::from_slice(&body);
+            return page.map(Some).map_err(|error| {
+                Error::user(format!("the gateway at {}: no journal: {error}", self.url))
+            });
+        }
+        let body: Value = serde_json::from_slice(&body).unwrap_or_default();
+        match status {
+            404 => Ok(None),
+            _ => Err(match (Answer { status, body }).good() {
+                Ok(_) => Error::user(format!("the gateway answered {status} for a journal")),
+                Err(error) => error,
+            }),
+        }
+    }
+
+    async fn fetch(
+        &self,
+        deadline: Duration,
+        bytes_max: usize,
+        method: Method,
+        path: &str,
+        body: &Value,
+    ) -> Result<(u16, Bytes), Error> {
+        let asked = timeout(deadline, self.fetch_now(bytes_max, method, path, body)).await;
         asked
             .unwrap_or_else(|_| Err(format!("no answer within {deadline:?}")))
             .map_err(|error| Error::user(format!("the gateway at {}: {error}", self.url)))
     }
 
-    async fn ask_now(&self, method: Method, path: &str, body: &Value) -> Result<Answer, String> {
+    async fn fetch_now(
+        &self,
+        bytes_max: usize,
+        method: Method,
+        path: &str,
+        body: &Value,
+    ) -> Result<(u16, Bytes), String> {
         let text = |error: &dyn std::fmt::Display| error.to_string();
         let body = match body {
             Value::Null => Bytes::new(),
@@ -222,12 +285,9 @@ impl Gateway {
             .map_err(|error| text(&error))?;
         let (_connection, response) = self.send(request).await?;
         let status = response.status().as_u16();
-        let body = Limited::new(response.into_body(), ANSWER_BYTES_MAX).collect();
+        let body = Limited::new(response.into_body(), bytes_max).collect();
         let body = body.await.map_err(|error| text(&error))?.to_bytes();
-        Ok(Answer {
-            status,
-            body: serde_json::from_slice(&body).unwrap_or_default(),
-        })
+        Ok((status, body))
     }
 
     fn request(&self, method: Method, path: &str) -> Result<hyper::http::request::Builder, String> {

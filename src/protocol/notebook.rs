@@ -104,11 +104,6 @@ impl<'a> Notebook<'a> {
         }
     }
 
-    /// Whether any cell was changed.
-    pub fn is_changed(&self) -> bool {
-        self.cells.iter().any(|cell| cell.changed.is_some())
-    }
-
     /// The text with its changes.
     pub fn text(&self) -> String {
         let mut out = String::with_capacity(self.text.len());
@@ -215,7 +210,6 @@ mod tests {
     #[test]
     fn what_is_not_changed_stays_byte_for_byte() {
         let mut notebook = Notebook::parse(FILE).unwrap();
-        assert!(!notebook.is_changed());
         assert_eq!(notebook.text(), FILE);
         let [(at, mark)] = &notebook.marked()[..] else {
             panic!("one cell runs");
@@ -228,7 +222,6 @@ mod tests {
         set_mark(&mut cell, None);
         set_times(&mut cell, [("iopub.status.busy", "t")]);
         notebook.put(1, cell);
-        assert!(notebook.is_changed());
         let expected = FILE
             .replace("     \"running\": {\"msg_id\": \"m\", \"kernel_id\": \"k\", \"of a later version\": 1},\n", "")
             .replace("true\n    }\n", "true\n    },\n    \"execution\": {\n     \"iopub.status.busy\": \"t\"\n    }\n");

@@ -25,6 +25,7 @@ mod magics;
 mod messages;
 mod misbehaviour;
 mod notebooks;
+mod output;
 mod overload;
 mod people;
 mod ports;

@@ -11,9 +11,10 @@ use serde_json::{Value, json};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::{sleep, timeout};
 
-use super::fleet::{Access, find_id, text};
+use super::fleet::{find_id, text};
 use super::run::{Cell, Outcome, Viewer};
 use super::view::{Lines, Plain};
+use crate::cli::access::Access;
 use crate::cli::{output, runtime};
 use crate::error::Error;
 use crate::front::{Answer, Gateway};

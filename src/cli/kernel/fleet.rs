@@ -1,43 +1,17 @@
 //! `nb kernel list|start|stop|interrupt|restart`: the kernels of a gateway, by its public REST.
 
-use std::env;
-use std::path::PathBuf;
-
 use hyper::Method;
 use serde_json::{Value, json};
 
+use crate::cli::access::Access;
 use crate::cli::table::table;
 use crate::cli::{output, runtime};
-use crate::config::Places;
 use crate::error::Error;
-use crate::front::{Answer, Gateway, GatewayUrl};
-use crate::gateway;
+use crate::front::{Answer, Gateway};
 use crate::kernels::registry::parse_id;
 
 /// Fewer characters of an id name no kernel.
 const PREFIX_MIN: usize = 4;
-
-/// Which gateway, and how to answer.
-#[derive(Debug, clap::Args)]
-pub(super) struct Access {
-    /// The gateway's address, or unix:PATH
-    #[arg(
-        long,
-        env = "NB_GATEWAY_URL",
-        value_name = "URL",
-        default_value = "http://127.0.0.1:8888"
-    )]
-    gateway: String,
-    /// The Unix socket that the gateway listens on, instead of an address
-    #[arg(long, value_name = "PATH", conflicts_with = "gateway")]
-    sock: Option<PathBuf>,
-    /// A file that holds the gateway's token [default: NB_TOKEN, else the token that nb serve keeps here]
-    #[arg(long, value_name = "FILE")]
-    token_file: Option<PathBuf>,
-    /// For programs: JSON
-    #[arg(long)]
-    pub(super) json: bool,
-}
 
 /// Lists the kernels that the token may see
 #[derive(Debug, clap::Args)]
@@ -70,20 +44,6 @@ pub(super) enum Verb {
     Stop,
     Interrupt,
     Restart,
-}
-
-impl Access {
-    pub(super) fn open(&self) -> Result<Gateway, Error> {
-        let url = match &self.sock {
-            Some(sock) => GatewayUrl::of_sock(sock.clone()),
-            None => GatewayUrl::parse(&self.gateway)?,
-        };
-        let state = Places::from_env()?.state;
-        let variable = env::var("NB_TOKEN").ok();
-        let file = self.token_file.as_deref();
-        let (token, _) = gateway::find_token(file, variable.as_deref(), &state)?;
-        Gateway::new(url, Some(token.reveal()))
-    }
 }
 
 impl List {

@@ -7,7 +7,8 @@ use hyper::Method;
 use serde_json::{Value, json};
 use tokio::time::sleep;
 
-use super::fleet::{Access, find_id, text};
+use super::fleet::{find_id, text};
+use crate::cli::access::Access;
 use crate::cli::{output, runtime};
 use crate::error::Error;
 use crate::front::Gateway;

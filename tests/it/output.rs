@@ -1,0 +1,254 @@
+//! `nb output fetch` and the journal behind it: what cells said while nobody watched, in a notebook's file.
+
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use serde_json::{Value, json};
+use tokio::process::Command;
+use tokio::time::timeout;
+
+use crate::gateway::{Gateway, LIMIT, TOKEN};
+
+/// Exit code, stdout and stderr of `nb output fetch`.
+async fn fetch(gateway: &Gateway, notebook: &Path, more: &[&str]) -> (i32, String, String) {
+    let command = Command::new(env!("CARGO_BIN_EXE_nb"))
+        .args(["output", "fetch"])
+        .arg(notebook)
+        .args(more)
+        .env_clear()
+        .env("HOME", gateway.root())
+        .env(
+            "NB_GATEWAY_URL",
+            format!("http://127.0.0.1:{}", gateway.port),
+        )
+        .env("NB_TOKEN", TOKEN)
+        .kill_on_drop(true)
+        .output();
+    let done = timeout(LIMIT, command).await.expect("nb hangs").unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    (
+        done.status.code().unwrap(),
+        text(done.stdout),
+        text(done.stderr),
+    )
+}
+
+async fn fetched(gateway: &Gateway, notebook: &Path) -> Value {
+    let (code, stdout, stderr) = fetch(gateway, notebook, &["--json"]).await;
+    assert_eq!((code, &*stderr), (0, ""), "{stdout}");
+    serde_json::from_str(&stdout).unwrap()
+}
+
+/// A notebook whose one code cell remembers a request.
+fn notebook(gateway: &Gateway, running: &Value) -> PathBuf {
+    let path = gateway.root().join("a.ipynb");
+    let file = json!({
+        "cells": [
+            {"cell_type": "markdown", "id": "m", "metadata": {}, "source": ["# kept"]},
+            {
+                "cell_type": "code", "id": "c", "execution_count": null, "source": [], "outputs": [],
+                "metadata": {"nb": {"running": running}, "tags": ["kept"]},
+            },
+        ],
+        "metadata": {"kept": 1.5}, "nbformat": 4, "nbformat_minor": 5,
+    });
+    fs::write(&path, format!("{file:#}\n")).unwrap();
+    fs::set_permissions(&path, Permissions::from_mode(0o640)).unwrap();
+    path
+}
+
+fn cell(path: &Path) -> Value {
+    let file: Value = serde_json::from_str(&fs::read_to_string(path).unwrap()).unwrap();
+    assert_eq!(file["metadata"]["kept"], 1.5);
+    file["cells"][1].clone()
+}
+
+fn text(output: &Value) -> String {
+    let lines = output["text"].as_array().unwrap().iter();
+    lines.map(|line| line.as_str().unwrap()).collect()
+}
+
+#[tokio::test]
+async fn a_cell_is_fetched_while_it_runs_and_when_it_is_over() {
+    let gateway = Gateway::start("auto").await;
+    let kernel = gateway.kernel("{}").await;
+    let mut client = gateway.connect(&kernel, "a").await;
+    let gate = gateway.root().join("gate");
+    let code = format!(
+        "import os, time
+print('begun', flush=True)
+while not os.path.exists({gate:?}):
+    time.sleep(0.05)
+for percent in 0, 50, 100:
+    print(f'\\r{{percent}}%', end='', flush=True)
+print()
+shown = display('first', display_id=True)
+shown.update('second')
+6 * 7"
+    );
+    let request = client.submit(&code).await;
+    client.wait_for(&request, "begun\n").await;
+    // The page is closed.
+    drop(client);
+    let mark = json!({"msg_id": request, "kernel_id": kernel, "started": "then"});
+    let path = notebook(&gateway, &mark);
+    let told = fetched(&gateway, &path).await;
+    assert_eq!(told["cells"][0]["state"], "running", "{told}");
+    let running = cell(&path);
+    assert_eq!(text(&running["outputs"][0]), "begun\n");
+    let left = &running["metadata"]["nb"]["running"];
+    assert_eq!(
+        (&left["msg_id"], &left["started"]),
+        (&mark["msg_id"], &mark["started"])
+    );
+    assert!(left["last"].is_string(), "{left}");
+
+    fs::write(&gate, "").unwrap();
+    gateway.wait_for_state(&kernel, "idle").await;
+    let (code, table, _) = fetch(&gateway, &path, &[]).await;
+    assert_eq!(code, 0);
+    assert!(table.starts_with("CELL  KERNEL"), "{table}");
+    assert!(table.contains(&format!("2     {kernel}  over")), "{table}");
+    let over = cell(&path);
+    let outputs = over["outputs"].as_array().unwrap();
+    assert_eq!(text(&outputs[0]), "begun\n100%\n");
+    assert_eq!(outputs[1]["data"]["text/plain"], json!(["'second'"]));
+    assert_eq!(outputs[2]["data"]["text/plain"], json!(["42"]));
+    assert_eq!(
+        (outputs.len(), &outputs[2]["execution_count"]),
+        (3, &json!(1))
+    );
+    assert_eq!(over["execution_count"], 1);
+    assert_eq!(over["metadata"]["tags"], json!(["kept"]));
+    assert!(over["metadata"].get("nb").is_none());
+    let times = &over["metadata"]["execution"];
+    let times = [
+        "iopub.status.busy",
+        "iopub.execute_input",
+        "shell.execute_reply",
+    ]
+    .map(|name| {
+        times[name]
+            .as_str()
+            .unwrap()
+            .parse::<jiff::Timestamp>()
+            .unwrap()
+    });
+    assert!(times.is_sorted(), "{times:?}");
+    for name in ["iopub.status.idle", "shell.execute_reply.started"] {
+        assert!(over["metadata"]["execution"][name].is_string(), "{name}");
+    }
+    let mode = fs::metadata(&path).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o640);
+
+    // There is nothing more to do.
+    let before = fs::read(&path).unwrap();
+    assert_eq!(fetched(&gateway, &path).await["cells"], json!([]));
+    assert_eq!(fs::read(&path).unwrap(), before);
+}
+
+#[tokio::test]
+async fn all_of_a_long_cell_comes_also_when_its_client_has_it_already() {
+    const MESSAGES: usize = 2500;
+    let gateway = Gateway::start("auto").await;
+    gateway.put_peer_spec("instant");
+    let kernel = gateway.kernel(r#"{"name":"instant"}"#).await;
+    let mut client = gateway.connect(&kernel, "a").await;
+    let request = client.submit(&format!("burst {MESSAGES} 100")).await;
+    let outcome = client.outcome(&request, "execute_reply").await;
+    // Whatever is acknowledged with the next cell.
+    client.run("here").await;
+    let path = notebook(&gateway, &json!({"msg_id": request, "kernel_id": kernel}));
+    let told = fetched(&gateway, &path).await;
+    assert_eq!(
+        (&told["cells"][0]["state"], &told["cells"][0]["whole"]),
+        (&json!("over"), &json!(true)),
+        "{told}"
+    );
+    let outputs = cell(&path)["outputs"].clone();
+    assert_eq!(
+        (outputs.as_array().unwrap().len(), text(&outputs[0])),
+        (1, outcome.text)
+    );
+}
+
+#[tokio::test]
+async fn what_is_not_held_any_more_is_told_and_what_the_file_has_stays() {
+    let mut gateway = Gateway::start("auto").await;
+    gateway.replace_set("journal.bytes_max = 1048576").await;
+    gateway.put_peer_spec("instant");
+    let kernel = gateway.kernel(r#"{"name":"instant"}"#).await;
+    let mut client = gateway.connect(&kernel, "a").await;
+    let request = client.submit("burst 3000 1000").await;
+    client.outcome(&request, "execute_reply").await;
+    client.run("here").await;
+    let mark = json!({"msg_id": request, "kernel_id": kernel, "last": "of long ago"});
+    let path = notebook(&gateway, &mark);
+    let told = fetched(&gateway, &path).await;
+    assert_eq!(
+        (&told["cells"][0]["state"], &told["cells"][0]["whole"]),
+        (&json!("over"), &json!(false)),
+        "{told}"
+    );
+    let outputs = cell(&path)["outputs"].clone();
+    let note = text(&outputs[0]);
+    assert!(note.contains("not kept any more"), "{note}");
+    // A request that never came there.
+    let path = notebook(&gateway, &json!({"msg_id": "never", "kernel_id": kernel}));
+    let told = fetched(&gateway, &path).await;
+    assert_eq!(told["cells"][0]["state"], "unknown", "{told}");
+    assert!(cell(&path)["metadata"].get("nb").is_none());
+}
+
+#[tokio::test]
+async fn a_mark_without_a_kernel_means_that_of_the_files_session() {
+    let gateway = Gateway::start("auto").await;
+    gateway.put_peer_spec("instant");
+    let body = json!({"path": "a.ipynb", "type": "notebook", "kernel": {"name": "instant"}});
+    let (status, session) = gateway
+        .rest("POST", "/api/sessions", &body.to_string())
+        .await;
+    assert_eq!(status, 201, "{session}");
+    let kernel = session["kernel"]["id"].as_str().unwrap();
+    let mut client = gateway.connect(kernel, "a").await;
+    let request = client.submit("here").await;
+    client.outcome(&request, "execute_reply").await;
+    let path = notebook(&gateway, &json!({"msg_id": request}));
+    let told = fetched(&gateway, &path).await;
+    assert_eq!(told["cells"][0]["kernel_id"], *kernel, "{told}");
+    assert_eq!(text(&cell(&path)["outputs"][0]), "here");
+
+    // The kernel goes, and so what it said.
+    gateway.delete(kernel).await;
+    for mark in [
+        json!({"msg_id": request}),
+        json!({"msg_id": request, "kernel_id": kernel}),
+    ] {
+        let path = notebook(&gateway, &mark);
+        let before = fs::read(&path).unwrap();
+        let (code, table, stderr) = fetch(&gateway, &path, &[]).await;
+        assert_eq!((code, &*stderr), (1, ""), "{table}");
+        assert!(table.contains("gone"), "{table}");
+        assert_eq!(fs::read(&path).unwrap(), before);
+    }
+}
+
+#[tokio::test]
+async fn what_is_no_notebook_and_what_is_no_gateway_is_told() {
+    let gateway = Gateway::start("auto").await;
+    let unknown = "00000000-0000-4000-8000-000000000001";
+    let path = notebook(&gateway, &json!({"msg_id": "m", "kernel_id": unknown}));
+    let missing = gateway.root().join("missing.ipynb");
+    let (code, _, stderr) = fetch(&gateway, &missing, &[]).await;
+    assert_eq!(code, 1);
+    assert!(stderr.contains("No such file"), "{stderr}");
+    let (code, _, stderr) = fetch(&gateway, &path, &["--gateway=127.0.0.1:1"]).await;
+    assert_eq!(code, 1);
+    assert!(stderr.contains("the gateway at 127.0.0.1:1: "), "{stderr}");
+    let old = gateway.root().join("old.ipynb");
+    fs::write(&old, "{\"nbformat\": 3}").unwrap();
+    let (code, _, stderr) = fetch(&gateway, &old, &[]).await;
+    assert_eq!(code, 1);
+    assert!(stderr.contains("a notebook of format 3"), "{stderr}");
+}
