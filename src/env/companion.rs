@@ -1,7 +1,8 @@
 //! The companion of a JupyterLab that nb starts: the Python package `extensions/nb-jupyter`, carried in this binary.
 //!
-//! Written beside the packages of an environment, without pip and without a network. Written there it does
-//! nothing: a server has to be told of [`COMPANION_CLASS`]. Knows nothing of what the files say.
+//! Written beside the packages of an environment, without pip and without a network, with its plugin where Lab looks for
+//! plugins. Written there it does nothing: a server has to be told of [`COMPANION_CLASS`] and of [`COMPANION`], and
+//! the plugin is silent where no server has it. Knows nothing of what the files say.
 
 use std::fs;
 use std::io;
@@ -13,7 +14,13 @@ use crate::error::Error;
 /// The value of `ServerApp.kernel_websocket_connection_class`.
 pub const COMPANION_CLASS: &str = "nb_jupyter.connection.NbWebSocketConnection";
 
-const PACKAGE: &str = "nb_jupyter";
+/// The companion as a server extension, which serves what the plugin asks for.
+pub const COMPANION: &str = "nb_jupyter";
+
+const PACKAGE: &str = COMPANION;
+
+/// Where Lab finds the plugin in an environment.
+const PLUGIN: &str = "share/jupyter/labextensions/nb-jupyter-outputs";
 
 macro_rules! file {
     ($name:literal) => {
@@ -22,13 +29,31 @@ macro_rules! file {
             include_str!(concat!("../../extensions/nb-jupyter/nb_jupyter/", $name)),
         )
     };
+    ($folder:literal, $name:literal) => {
+        (
+            $name,
+            include_str!(concat!(
+                "../../extensions/nb-jupyter/nb_jupyter/",
+                $folder,
+                "/",
+                $name
+            )),
+        )
+    };
 }
 
-const FILES: [(&str, &str); 4] = [
+const FILES: [(&str, &str); 5] = [
     file!("__init__.py"),
     file!("connection.py"),
     file!("framing.py"),
+    file!("journal.py"),
     file!("upstream.py"),
+];
+
+/// The plugin in the page, as `extensions/nb-labextension` makes it.
+const PLUGIN_FILES: [(&str, &str); 2] = [
+    file!("labextension", "package.json"),
+    file!("labextension", "static/remoteEntry.js"),
 ];
 
 /// Brings the companion in this environment to this nb's; what is the same is not touched.
@@ -39,11 +64,10 @@ pub fn install_companion(environment: &Environment) -> Result<(), Error> {
             environment.title()
         ))
     };
-    let packages = packages(environment).map_err(failed)?;
-    let package = packages.join(PACKAGE);
-    fs::create_dir_all(&package).map_err(failed)?;
-    for (name, text) in FILES {
-        write(&package.join(name), text).map_err(failed)?;
+    let python = environment.python();
+    let prefix = python.ancestors().nth(2).unwrap_or(&python);
+    for (path, text) in files_in(prefix).map_err(failed)? {
+        write(&path, text).map_err(failed)?;
     }
     Ok(())
 }
@@ -64,20 +88,22 @@ pub fn companion_in(prefix: &Path) -> Option<CompanionState> {
     if !packages.join("jupyter_server").is_dir() {
         return None;
     }
-    let package = packages.join(PACKAGE);
-    let is_same = |(name, text): &(&str, &str)| {
-        fs::read(package.join(name)).is_ok_and(|found| found == text.as_bytes())
-    };
-    Some(match package.is_dir() {
+    let is_same =
+        |(path, text): &(PathBuf, &str)| fs::read(path).is_ok_and(|found| found == text.as_bytes());
+    Some(match packages.join(PACKAGE).is_dir() {
         false => CompanionState::Missing,
-        true if FILES.iter().all(is_same) => CompanionState::Same,
+        true if files_in(prefix).ok()?.iter().all(is_same) => CompanionState::Same,
         true => CompanionState::Other,
     })
 }
 
-fn packages(environment: &Environment) -> io::Result<PathBuf> {
-    let python = environment.python();
-    packages_in(python.ancestors().nth(2).unwrap_or(&python))
+/// All files of the companion, with their places in the environment with this folder.
+fn files_in(prefix: &Path) -> io::Result<Vec<(PathBuf, &'static str)>> {
+    let place = |folder: PathBuf| move |(name, text)| (folder.join(name), text);
+    let package = packages_in(prefix)?.join(PACKAGE);
+    let files = FILES.into_iter().map(place(package));
+    let plugin = PLUGIN_FILES.into_iter().map(place(prefix.join(PLUGIN)));
+    Ok(files.chain(plugin).collect())
 }
 
 /// An environment's `lib/python3.X/site-packages`.
@@ -98,6 +124,9 @@ fn write(path: &Path, text: &str) -> io::Result<()> {
     if fs::read(path).is_ok_and(|old| old == text.as_bytes()) {
         return Ok(());
     }
+    if let Some(folder) = path.parent() {
+        fs::create_dir_all(folder)?;
+    }
     let part = path.with_extension(format!("{}.part", std::process::id()));
     fs::write(&part, text)?;
     fs::rename(part, path)
@@ -106,6 +135,7 @@ fn write(path: &Path, text: &str) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use sha2::{Digest, Sha256};
     use std::os::unix::fs::MetadataExt;
 
     #[test]
@@ -116,12 +146,12 @@ mod tests {
         let root = environment.python().ancestors().nth(2).unwrap().to_owned();
         let packages = root.join("lib/python3.11/site-packages");
         fs::create_dir_all(&packages).unwrap();
-        let states = || {
-            FILES.map(|(name, text)| {
-                let path = packages.join(PACKAGE).join(name);
+        let states = || -> Vec<u64> {
+            let state = |(path, text): (PathBuf, &str)| {
                 assert_eq!(fs::read_to_string(&path).unwrap(), text);
                 fs::metadata(path).unwrap().ino()
-            })
+            };
+            files_in(&root).unwrap().into_iter().map(state).collect()
         };
         assert_eq!(companion_in(&root), None);
         fs::create_dir(packages.join("jupyter_server")).unwrap();
@@ -131,12 +161,52 @@ mod tests {
         let first = states();
         install_companion(&environment).unwrap();
         assert_eq!(states(), first);
-        fs::write(packages.join(PACKAGE).join(FILES[1].0), "older").unwrap();
-        assert_eq!(companion_in(&root), Some(CompanionState::Other));
-        install_companion(&environment).unwrap();
-        states();
+        let older = [
+            packages.join(PACKAGE).join(FILES[1].0),
+            root.join(PLUGIN).join(PLUGIN_FILES[1].0),
+        ];
+        for older in older {
+            fs::write(older, "older").unwrap();
+            assert_eq!(companion_in(&root), Some(CompanionState::Other));
+            install_companion(&environment).unwrap();
+            assert_eq!(companion_in(&root), Some(CompanionState::Same));
+        }
         let files = fs::read_dir(packages.join(PACKAGE)).unwrap();
         assert_eq!(files.count(), FILES.len());
+    }
+
+    /// Who changes the plugin makes it anew: `cargo xtask labextension`.
+    #[test]
+    fn the_plugin_is_made_from_its_sources() {
+        let extensions = Path::new(env!("CARGO_MANIFEST_DIR")).join("extensions");
+        let source = extensions.join("nb-labextension");
+        let made_from = extensions.join("nb-jupyter/nb_jupyter/labextension/sources.sha256");
+        let made_from = fs::read_to_string(made_from).unwrap();
+        let mut known = Vec::new();
+        for line in made_from.lines() {
+            let (hash, name) = line.split_once("  ").unwrap();
+            let now = Sha256::digest(fs::read(source.join(name)).unwrap());
+            let now: String = now.iter().map(|byte| format!("{byte:02x}")).collect();
+            assert_eq!(now, hash, "{name} has changed");
+            known.push(name.to_owned());
+        }
+        let mut there = Vec::new();
+        for folder in ["", "src"] {
+            for entry in fs::read_dir(source.join(folder)).unwrap() {
+                let entry = entry.unwrap();
+                let name = Path::new(folder).join(entry.file_name());
+                let name = name.to_str().unwrap().to_owned();
+                if entry.file_type().unwrap().is_file() && !name.starts_with('.') {
+                    there.push(name);
+                }
+            }
+        }
+        there.sort();
+        assert_eq!(known, there);
+        // What it makes starts with Lab's own version of a manifest.
+        let manifest: serde_json::Value = serde_json::from_str(PLUGIN_FILES[0].1).unwrap();
+        assert_eq!(manifest["jupyterlab"]["_build"]["load"], PLUGIN_FILES[1].0);
+        assert!(PLUGIN.ends_with(manifest["name"].as_str().unwrap()));
     }
 
     #[test]

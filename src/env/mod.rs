@@ -10,7 +10,7 @@ mod uv;
 
 use std::path::{Path, PathBuf};
 
-pub use companion::{COMPANION_CLASS, CompanionState, companion_in, install_companion};
+pub use companion::{COMPANION, COMPANION_CLASS, CompanionState, companion_in, install_companion};
 pub use environment::Environment;
 pub use uv::Uv;
 

@@ -1,7 +1,7 @@
 """nb's companion for jupyter_server: makes a server in gateway mode carry everything that nb sends.
 
-Loaded as a server extension it puts its connection class in the place of the stock one, in gateway mode only.
-Owns that choice and the version; what a connection does is `connection`'s.
+Loaded as a server extension it puts its connection class in the place of the stock one, and lets pages ask for what
+cells have said, in gateway mode only. Owns that choice and the version; what a connection does is `connection`'s.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ def _load_jupyter_server_extension(serverapp) -> None:
     if not serverapp.gateway_config.gateway_enabled:
         serverapp.log.debug("nb_jupyter: this server has no gateway, so there is nothing to do")
         return
+    _serve_journals(serverapp.web_app)
     current = serverapp.kernel_websocket_connection_class
     if current is NbWebSocketConnection:
         return
@@ -31,3 +32,18 @@ def _load_jupyter_server_extension(serverapp) -> None:
     serverapp.kernel_websocket_connection_class = NbWebSocketConnection
     serverapp.web_app.settings["kernel_websocket_connection_class"] = NbWebSocketConnection
     serverapp.log.info("nb_jupyter %s carries the kernels' messages", __version__)
+
+
+def _serve_journals(web_app) -> None:
+    from jupyter_server.utils import url_path_join
+
+    from .journal import PATH, JournalHandler
+
+    path = url_path_join(web_app.settings["base_url"], PATH)
+    web_app.add_handlers(".*$", [(path, JournalHandler)])
+    # The plugin in the page does nothing without it.
+    web_app.settings.setdefault("page_config_data", {})["nbJupyter"] = __version__
+
+
+def _jupyter_labextension_paths() -> list[dict[str, str]]:
+    return [{"src": "labextension", "dest": "nb-jupyter-outputs"}]

@@ -20,7 +20,7 @@ use super::child::{self, Child};
 use super::http::{self, Peer};
 use super::slot::Slot;
 use crate::config::{self, OnStop};
-use crate::env::COMPANION_CLASS;
+use crate::env::{COMPANION, COMPANION_CLASS};
 use crate::error::Error;
 
 /// How long a server may take until it answers. Lab's first start compiles its Python files.
@@ -334,6 +334,7 @@ fn lab_arguments(lab: &Lab<'_>, port: u16, gateway: SocketAddr) -> Vec<OsString>
             "--ServerApp.port_retries=0".to_owned(),
             "--ServerApp.base_url=/".to_owned(),
             format!("--ServerApp.kernel_websocket_connection_class={COMPANION_CLASS}"),
+            format!("--ServerApp.jpserver_extensions={{'{COMPANION}': True}}"),
             // No package is to be installed into Lab's own environment.
             "--LabApp.extension_manager=readonly".to_owned(),
             // Nothing is fetched from outside, and nobody is asked about it.

@@ -1,0 +1,452 @@
+// What Lab's loader expects of a federated module: `init` with the packages that the page shares, `get` for a module.
+// The plugin's own code stands in the place of the call to BUNDLE, NAMES are the packages that it takes from the page.
+(() => {
+  let shared;
+  const newest = versions => {
+    const order = (a, b) => a.localeCompare(b, 'en', { numeric: true });
+    return versions[Object.keys(versions).sort(order).at(-1)];
+  };
+  window._JUPYTERLAB ??= {};
+  window._JUPYTERLAB['nb-jupyter-outputs'] = {
+    init(scope) {
+      shared = scope;
+    },
+    async get() {
+      const packages = {};
+      for (const name of ["@jupyterlab/coreutils","@jupyterlab/docmanager","@jupyterlab/notebook","@jupyterlab/services","@lumino/coreutils"]) {
+        if (!shared?.[name]) throw new Error(`nb-jupyter-outputs: this page has no ${name}`);
+        packages[name] = (await newest(shared[name]).get())();
+      }
+      const module = { exports: {} };
+      const require = name => packages[name];
+      (function (require, module) {
+"use strict";
+var __defProp = Object.defineProperty;
+var __getOwnPropDesc = Object.getOwnPropertyDescriptor;
+var __getOwnPropNames = Object.getOwnPropertyNames;
+var __hasOwnProp = Object.prototype.hasOwnProperty;
+var __export = (target, all) => {
+  for (var name in all)
+    __defProp(target, name, { get: all[name], enumerable: true });
+};
+var __copyProps = (to, from, except, desc) => {
+  if (from && typeof from === "object" || typeof from === "function") {
+    for (let key of __getOwnPropNames(from))
+      if (!__hasOwnProp.call(to, key) && key !== except)
+        __defProp(to, key, { get: () => from[key], enumerable: !(desc = __getOwnPropDesc(from, key)) || desc.enumerable });
+  }
+  return to;
+};
+var __toCommonJS = (mod) => __copyProps(__defProp({}, "__esModule", { value: true }), mod);
+
+// src/index.ts
+var index_exports = {};
+__export(index_exports, {
+  default: () => index_default
+});
+module.exports = __toCommonJS(index_exports);
+var import_coreutils3 = require("@jupyterlab/coreutils");
+var import_docmanager = require("@jupyterlab/docmanager");
+var import_notebook = require("@jupyterlab/notebook");
+
+// src/mark.ts
+function codeCells(panel) {
+  const cells = panel.content.widgets.filter((cell) => cell.model.type === "code");
+  return cells;
+}
+function getMark(model) {
+  const running = model.getMetadata("nb")?.running;
+  if (typeof running?.msg_id !== "string" || typeof running.kernel_id !== "string") return void 0;
+  const text = (value) => typeof value === "string" ? value : "";
+  return { msg_id: running.msg_id, kernel_id: running.kernel_id, started: text(running.started), last: text(running.last) };
+}
+function setMark(model, mark) {
+  const nb = { ...model.getMetadata("nb") };
+  delete nb.running;
+  if (mark) nb.running = mark;
+  model.sharedModel.transact(() => {
+    if (Object.keys(nb).length > 0) model.setMetadata("nb", nb);
+    else model.deleteMetadata("nb");
+  }, false);
+}
+function clearMark(model, msgId) {
+  if (getMark(model)?.msg_id === msgId) setMark(model, void 0);
+}
+
+// src/future.ts
+var import_coreutils = require("@lumino/coreutils");
+var ForeignFuture = class {
+  // `ended` is called once, when nobody shows it any more.
+  constructor(msgId, kernel, ended) {
+    this.kernel = kernel;
+    const header = { msg_id: msgId, msg_type: "execute_request" };
+    this.msg = { header, parent_header: {}, metadata: {}, content: {}, channel: "shell" };
+    this.#ended = ended;
+    this.#done.promise.catch(() => void 0);
+  }
+  kernel;
+  onReply = () => void 0;
+  onIOPub = () => void 0;
+  onStdin = () => void 0;
+  msg;
+  #done = new import_coreutils.PromiseDelegate();
+  #ended;
+  #isDisposed = false;
+  get done() {
+    return this.#done.promise;
+  }
+  get isDisposed() {
+    return this.#isDisposed;
+  }
+  take(msg) {
+    if (msg.channel === "iopub") void this.onIOPub(msg);
+    else if (msg.channel === "stdin") void this.onStdin(msg);
+    else if (msg.header.msg_type === "execute_reply") void this.onReply(msg);
+  }
+  // It is over, as this reply says if there was one.
+  finish(reply) {
+    this.#done.resolve(reply);
+  }
+  registerMessageHook(_hook) {
+  }
+  removeMessageHook(_hook) {
+  }
+  sendInputReply(content, parentHeader) {
+    this.kernel?.sendInputReply(content, parentHeader);
+  }
+  dispose() {
+    if (this.#isDisposed) return;
+    this.#isDisposed = true;
+    this.#done.reject(new Error("Canceled"));
+    this.#ended();
+  }
+};
+
+// src/journal.ts
+var import_coreutils2 = require("@jupyterlab/coreutils");
+var import_services = require("@jupyterlab/services");
+async function readPage(kernel, msgId, after) {
+  const settings = import_services.ServerConnection.makeSettings();
+  const query = { limit: "1000", msg_id: msgId, ...after === void 0 ? {} : { after: String(after) } };
+  const path = import_coreutils2.URLExt.join(settings.baseUrl, "nb/kernels", encodeURIComponent(kernel), "journal");
+  const answer = await import_services.ServerConnection.makeRequest(path + import_coreutils2.URLExt.objectToQueryString(query), {}, settings);
+  if (answer.status === 404 || answer.status === 400) return void 0;
+  if (!answer.ok) throw new import_services.ServerConnection.ResponseError(answer);
+  return await answer.json();
+}
+
+// src/restore.ts
+var LOST = "[nb] what the cell said here is not kept any more\n";
+var RETRY_FIRST_MS = 1e3;
+var RETRY_MAX_MS = 6e4;
+var REPLY_MS = 1e3;
+var Restore = class {
+  // `kernel` is that of the page, when it is the cell's; `over` is called when there is nothing more to do.
+  constructor(cell, mark, kernel, over) {
+    this.cell = cell;
+    this.mark = mark;
+    this.kernel = kernel;
+    this.over = over;
+    this.#last = mark.last;
+    this.#future = new ForeignFuture(mark.msg_id, kernel, () => this.#stop());
+    kernel?.anyMessage.connect(this.#onAnyMessage, this);
+    kernel?.statusChanged.connect(this.#onStatus, this);
+    kernel?.connectionStatusChanged.connect(this.#read, this);
+    cell.disposed.connect(this.#stop, this);
+    void this.#read();
+  }
+  cell;
+  mark;
+  kernel;
+  over;
+  #future;
+  #seen = /* @__PURE__ */ new Set();
+  #times = {};
+  // Live messages that came while the journal is read.
+  #waiting = [];
+  #after;
+  #reply;
+  #count = null;
+  #idle = false;
+  #shown = false;
+  #reading = false;
+  #readAgain = false;
+  #over = false;
+  #timer;
+  #last;
+  // The last message that the outputs have.
+  get last() {
+    return this.#last;
+  }
+  #onAnyMessage(_, { msg, direction }) {
+    if (direction !== "recv" || msg.parent_header.msg_id !== this.mark.msg_id) return;
+    if (this.#reading || !this.#shown) this.#waiting.push(msg);
+    else this.#take(msg, true);
+  }
+  // What a kernel that ends had left undone is told to the page that had asked for it.
+  #onStatus(_, status) {
+    if (["restarting", "autorestarting", "dead"].includes(status)) void this.#read();
+  }
+  // Reads what there is until now; asked again meanwhile, it reads again.
+  async #read() {
+    this.#readAgain = true;
+    if (this.#reading) return;
+    this.#reading = true;
+    for (let wait = RETRY_FIRST_MS; this.#readAgain && !this.#over; ) {
+      this.#readAgain = false;
+      try {
+        await this.#readOnce();
+        wait = RETRY_FIRST_MS;
+      } catch (error) {
+        console.warn("nb: what a cell has said cannot be fetched", error);
+        this.#readAgain = true;
+        await new Promise((done) => setTimeout(done, wait));
+        wait = Math.min(2 * wait, RETRY_MAX_MS);
+      }
+    }
+    this.#reading = false;
+    for (const msg of this.#waiting.splice(0)) this.#take(msg, true);
+  }
+  async #readOnce() {
+    const pages = [];
+    let after = this.#after;
+    let until;
+    for (; ; ) {
+      const page = await readPage(this.mark.kernel_id, this.mark.msg_id, after);
+      if (this.#over || getMark(this.cell.model)?.msg_id !== this.mark.msg_id) return this.#stop();
+      if (page === void 0) return this.#finish();
+      pages.push(page);
+      until ??= page.last ?? 0;
+      const isLast = page.after >= until || page.after === after;
+      after = page.after;
+      if (isLast) break;
+    }
+    this.#after = after;
+    const request = pages[0]?.request;
+    if (request?.state === "unknown") return this.#finish();
+    const said = pages.flatMap((page) => page.entries.map((entry) => entry.message));
+    const isWhole = pages.every((page) => page.request?.whole);
+    for (const msg of this.#shown ? said : this.#begin(said, isWhole)) this.#take(msg, false);
+    if (request?.state === "over") this.#finish();
+    else this.#setState("running");
+  }
+  // Takes the output area over; gives what is to be shown there.
+  #begin(said, isWhole) {
+    const model = this.cell.model;
+    const saved = model.outputs.toJSON();
+    this.#shown = true;
+    this.cell.outputArea.future = this.#future;
+    if (isWhole) {
+      model.trusted = true;
+      return said;
+    }
+    if (this.mark.last !== "") model.outputs.fromJSON(saved);
+    const at = said.findIndex((msg) => msg.header.msg_id === this.mark.last);
+    for (const msg of said.slice(0, at + 1)) this.#seen.add(msg.header.msg_id);
+    if (at < 0) model.outputs.add({ output_type: "stream", name: "stderr", text: LOST });
+    return said.slice(at + 1);
+  }
+  #take(msg, isLive) {
+    if (this.#over || this.#seen.has(msg.header.msg_id)) return;
+    this.#seen.add(msg.header.msg_id);
+    this.#note(msg);
+    if (msg.channel !== "stdin" || isLive) this.#future.take(msg);
+    if (msg.channel === "iopub") this.#last = msg.header.msg_id;
+    if (this.#idle && this.#reply) this.#finish();
+    else if (this.#idle && isLive) this.#timer ??= setTimeout(() => this.#readForReply(), REPLY_MS);
+  }
+  #readForReply() {
+    this.#timer = void 0;
+    void this.#read().then(() => {
+      if (!this.#over) this.#timer ??= setTimeout(() => this.#readForReply(), REPLY_MS);
+    });
+  }
+  // Count and times, by the names that Lab gives them.
+  #note(msg) {
+    const content = msg.content;
+    const time = (name, date) => {
+      if (typeof date === "string" && date !== "") this.#times[name] = date;
+    };
+    switch (msg.header.msg_type) {
+      case "status":
+        time(`iopub.status.${content.execution_state}`, msg.header.date);
+        if (content.execution_state === "idle") this.#idle = true;
+        break;
+      case "execute_input":
+        time("iopub.execute_input", msg.header.date);
+        this.#count = content.execution_count ?? this.#count;
+        break;
+      case "execute_reply":
+        time("shell.execute_reply.started", msg.metadata.started);
+        time("shell.execute_reply", msg.header.date);
+        this.#count = content.execution_count ?? this.#count;
+        this.#reply = msg;
+        break;
+    }
+  }
+  #setState(state) {
+    if (!this.#over) this.cell.model.executionState = state;
+  }
+  // There is nothing more to come.
+  #finish() {
+    if (this.#over) return;
+    const model = this.cell.model;
+    this.#setState("idle");
+    if (this.#shown) {
+      model.executionCount = this.#count;
+      const times = { ...model.getMetadata("execution"), ...this.#times };
+      model.sharedModel.transact(() => model.setMetadata("execution", times), false);
+    }
+    clearMark(model, this.mark.msg_id);
+    this.#future.finish(this.#reply);
+    this.#stop();
+  }
+  #stop() {
+    if (this.#over) return;
+    this.#over = true;
+    clearTimeout(this.#timer);
+    this.kernel?.anyMessage.disconnect(this.#onAnyMessage, this);
+    this.kernel?.statusChanged.disconnect(this.#onStatus, this);
+    this.kernel?.connectionStatusChanged.disconnect(this.#read, this);
+    this.cell.disposed.disconnect(this.#stop, this);
+    this.over();
+  }
+};
+
+// src/notebook.ts
+var SAVE_AFTER_MS = 1e3;
+var SAVE_SHARE = 10;
+var WatchedNotebook = class {
+  constructor(panel, documents) {
+    this.panel = panel;
+    this.documents = documents;
+    const { context, sessionContext } = panel;
+    this.#follow(sessionContext.session?.kernel);
+    sessionContext.kernelChanged.connect((_, { newValue }) => this.#follow(newValue));
+    context.saveState.connect(this.#onSave, this);
+    panel.disposed.connect(() => {
+      clearTimeout(this.#saveTimer);
+      this.#follow(void 0);
+    });
+    void this.#open();
+  }
+  panel;
+  documents;
+  #running = /* @__PURE__ */ new Map();
+  #restores = /* @__PURE__ */ new Map();
+  #kernel;
+  #saveTimer;
+  #saveMs = 0;
+  #follow(kernel) {
+    this.#kernel?.anyMessage.disconnect(this.#onAnyMessage, this);
+    this.#kernel = kernel ?? void 0;
+    this.#kernel?.anyMessage.connect(this.#onAnyMessage, this);
+  }
+  async #open() {
+    await Promise.all([this.panel.context.ready, this.panel.sessionContext.ready, this.panel.revealed]);
+    if (this.panel.isDisposed) return;
+    const marked = codeCells(this.panel).filter((cell) => getMark(cell.model));
+    if (marked.length === 0) return;
+    await this.#heard();
+    for (const cell of marked) if (!cell.isDisposed) this.#restore(cell);
+  }
+  // What comes live has to follow what is fetched: nb's first word says that it knows this page.
+  async #heard() {
+    const kernel = this.#kernel;
+    if (!kernel || kernel.status !== "unknown") return;
+    await new Promise((done) => {
+      kernel.statusChanged.connect(() => done());
+      kernel.disposed.connect(() => done());
+    });
+  }
+  #restore(cell) {
+    const mark = getMark(cell.model);
+    if (!mark || this.#running.has(mark.msg_id) || this.#restores.has(mark.msg_id)) return;
+    if (cell.model.executionCount !== null) return clearMark(cell.model, mark.msg_id);
+    const kernel = this.#kernel?.id === mark.kernel_id ? this.#kernel : void 0;
+    const restore = new Restore(cell, mark, kernel, () => {
+      this.#restores.delete(mark.msg_id);
+      this.#saveSoon();
+    });
+    this.#restores.set(mark.msg_id, restore);
+  }
+  #onAnyMessage(kernel, { msg, direction }) {
+    if (direction !== "send" || msg.header.msg_type !== "execute_request") return;
+    const id = msg.metadata.cellId;
+    const cell = codeCells(this.panel).find((cell2) => cell2.model.id === id);
+    if (!cell || msg.content.silent) return;
+    const msgId = msg.header.msg_id;
+    setMark(cell.model, { msg_id: msgId, kernel_id: kernel.id, started: (/* @__PURE__ */ new Date()).toISOString(), last: "" });
+    this.#saveSoon();
+    queueMicrotask(() => this.#watch(cell, msgId));
+  }
+  #watch(cell, msgId) {
+    const future = cell.isDisposed ? void 0 : cell.outputArea.future;
+    if (future?.msg.header.msg_id !== msgId) return;
+    const running = { cell, last: "" };
+    this.#running.set(msgId, running);
+    future.registerMessageHook((msg) => {
+      running.last = msg.header.msg_id;
+      return true;
+    });
+    const over = () => this.#running.delete(msgId);
+    future.done.then(
+      () => {
+        over();
+        if (!cell.isDisposed) clearMark(cell.model, msgId);
+      },
+      () => {
+        over();
+        if (!cell.isDisposed && getMark(cell.model)?.msg_id === msgId) this.#restore(cell);
+      }
+    );
+  }
+  // How far the outputs are that are saved now.
+  #onSave(_, state) {
+    if (state !== "started") return;
+    const update = (cell, msgId, last) => {
+      const mark = cell.isDisposed ? void 0 : getMark(cell.model);
+      if (mark?.msg_id === msgId && mark.last !== last) setMark(cell.model, { ...mark, last });
+    };
+    for (const [msgId, { cell, last }] of this.#running) update(cell, msgId, last);
+    for (const [msgId, restore] of this.#restores) update(restore.cell, msgId, restore.last);
+  }
+  #saveSoon() {
+    this.#saveTimer ??= setTimeout(() => void this.#save(), Math.max(SAVE_AFTER_MS, SAVE_SHARE * this.#saveMs));
+  }
+  async #save() {
+    this.#saveTimer = void 0;
+    const { context, isDisposed } = this.panel;
+    const { model, contentsModel } = context;
+    const isWanted = this.documents?.autosave !== false && model.dirty && !model.readOnly && !model.collaborative;
+    if (isDisposed || !isWanted || contentsModel?.writable === false) return;
+    const begun = performance.now();
+    try {
+      await context.save();
+    } catch (error) {
+      console.warn("nb: the notebook was not saved", error);
+    }
+    this.#saveMs = performance.now() - begun;
+  }
+};
+
+// src/index.ts
+var plugin = {
+  id: "nb-jupyter-outputs:plugin",
+  description: "Gives a notebook what its cells said while its page was closed.",
+  autoStart: true,
+  requires: [import_notebook.INotebookTracker],
+  optional: [import_docmanager.IDocumentManager],
+  activate: (_, tracker, documents) => {
+    if (import_coreutils3.PageConfig.getOption("nbJupyter") === "") return;
+    const watch = (panel) => void new WatchedNotebook(panel, documents);
+    tracker.forEach(watch);
+    tracker.widgetAdded.connect((_2, panel) => watch(panel));
+  }
+};
+var index_default = plugin;
+})(require, module);
+      return () => module.exports;
+    }
+  };
+})();
