@@ -168,6 +168,16 @@ async fn jupyterlab_of_up_comes_back_when_the_browser_was_cut_off() {
     up.interrupt().await;
 }
 
+#[tokio::test]
+async fn a_page_that_was_closed_shows_all_that_its_cells_said() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = ("NB_DATA_DIR", project("target/nb-data"));
+    let up = Up::start(folder.path(), &[data]).await;
+    let shots = project("target/screenshots");
+    node("lab_closed.mjs", &[&up.url, shots.to_str().unwrap()]).await;
+    up.interrupt().await;
+}
+
 /// Measures, and asserts nothing: `cargo xtask bench lab` prints what it takes on this machine.
 #[cfg(feature = "measure")]
 #[tokio::test]

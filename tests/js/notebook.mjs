@@ -16,12 +16,20 @@ export async function withLab(url, shots, suite) {
     viewport: { width: 1280, height: 850 },
     args: ['--no-sandbox', '--disable-gpu', '--no-first-run', '--disable-background-networking'],
   });
-  const page = browser.pages()[0];
-  page.setDefaultTimeout(60_000);
-  const shoot = name => page.screenshot({ path: join(shots, `${name}.png`) });
+  const shoot = name => browser.pages().at(-1).screenshot({ path: join(shots, `${name}.png`) });
+  const using = page => {
+    page.setDefaultTimeout(60_000);
+    return { ...lab(page, url), page, shoot, close: () => close(page) };
+  };
+  // Closes a page, unsaved as it is; gives a new one.
+  const close = async page => {
+    const next = await browser.newPage();
+    await page.close();
+    return using(next);
+  };
   let failed;
   try {
-    await suite({ ...lab(page, url), page, shoot });
+    await suite(using(browser.pages()[0]));
   } catch (error) {
     failed = error;
     await shoot(failure);
@@ -43,6 +51,12 @@ function lab(page, url) {
       await page.goto(url, { waitUntil: 'domcontentloaded' });
       await page.locator('.jp-LauncherCard[data-category="Notebook"]').first().click();
       await state('Idle');
+    },
+    // A notebook that is there, in a page that is new.
+    async reopen(name) {
+      const { origin, search } = new URL(url);
+      await page.goto(`${origin}/lab/tree/${name}${search}`, { waitUntil: 'domcontentloaded' });
+      await cells().first().waitFor({ state: 'attached' });
     },
     // Types into the last cell and runs it; a fresh cell follows.
     async submit(code) {

@@ -1,0 +1,109 @@
+// JupyterLab in headless Chromium, whose page is closed, unsaved, while a cell runs, and opened again when it is over,
+// while it still runs, or after a cell whose end it has seen.
+// usage: node lab_closed.mjs LAB_URL SCREENSHOT_FOLDER
+
+import { equal, step } from './check.mjs';
+import { CELL, FIRST, complete } from './cutter.mjs';
+import { withLab } from './notebook.mjs';
+
+const [url, shots] = process.argv.slice(2);
+const { origin, searchParams } = new URL(url);
+const headers = { Authorization: `token ${searchParams.get('token')}` };
+const NOTEBOOK = 'Untitled.ipynb';
+
+const get = async path => (await fetch(`${origin}/api/${path}`, { headers })).json();
+
+// Asks until there is something; the step's own deadline ends it.
+async function until(look) {
+  for (;;) {
+    const found = await look();
+    if (found) return found;
+    await new Promise(done => setTimeout(done, 100));
+  }
+}
+
+// A cell as it is in the file, once it is so.
+const saved = (n, fits) =>
+  until(async () => {
+    const cell = (await get(`contents/${NOTEBOOK}`)).content.cells[n];
+    return cell && fits(cell) && cell;
+  });
+const marked = n => saved(n, cell => cell.metadata.nb?.running);
+const unmarked = n => saved(n, cell => !cell.metadata.nb && cell.execution_count !== null);
+const idle = () => until(async () => (await get('kernels'))[0].execution_state === 'idle');
+const shown = async cell => (await cell.locator('.jp-OutputArea pre').allTextContents()).join('');
+const prompt = (cell, text) => cell.locator('.jp-InputPrompt', { hasText: text }).waitFor();
+
+// What the file says of a cell that is over.
+function check(cell, count) {
+  equal(cell.execution_count, count, 'the count');
+  complete(cell.outputs[0].text, 0);
+  equal(cell.outputs.length, 2, 'outputs');
+  equal(cell.outputs[1].data['text/plain'], `'result ${count}'`, 'the result');
+  const times = cell.metadata.execution;
+  const names = ['iopub.status.busy', 'iopub.execute_input', 'shell.execute_reply', 'iopub.status.idle'];
+  const [busy, , reply] = names.map(name => Date.parse(times[name]));
+  if (!(reply - busy >= 8000)) throw new Error(`the cell took its time: ${JSON.stringify(times)}`);
+  if (!Number.isFinite(Date.parse(times['shell.execute_reply.started']))) throw new Error('no start');
+}
+
+await withLab(url, shots, async lab => {
+  await step('a notebook opens', lab.open);
+  await step('a cell runs, and the file knows it', async () => {
+    await lab.output(await lab.submit(`${CELL}\n'result 1'`), FIRST.trim());
+    const { metadata, execution_count } = await marked(0);
+    equal([execution_count, typeof metadata.nb.running.kernel_id], [null, 'string'], 'the mark');
+  });
+  await step('closed until it is over, the page shows all of it once', async () => {
+    lab = await lab.close();
+    await idle();
+    await lab.reopen(NOTEBOOK);
+    await lab.output(lab.cell(0), 'the end');
+    await prompt(lab.cell(0), '[1]:');
+    complete((await shown(lab.cell(0))).replace(`'result 1'`, ''), 0);
+    check(await unmarked(0), 1);
+    await lab.shoot('closed-over');
+  });
+  await step('closed while a cell runs, the page shows it go on', async () => {
+    await lab.output(await lab.submit(`${CELL}\n'result 2'`), FIRST.trim());
+    await marked(1);
+    lab = await lab.close();
+    await lab.reopen(NOTEBOOK);
+    await lab.output(lab.cell(1), FIRST.trim());
+    if ((await shown(lab.cell(1))).includes('the end')) throw new Error('the page came back too late');
+    await prompt(lab.cell(1), '[*]:');
+    await lab.shoot('closed-running');
+    await lab.output(lab.cell(1), 'result 2');
+    await prompt(lab.cell(1), '[2]:');
+    complete((await shown(lab.cell(1))).replace(`'result 2'`, ''), 0);
+    check(await unmarked(1), 2);
+  });
+  await step('what a page has shown and not saved is there in the next', async () => {
+    await lab.output(await lab.submit(`${CELL}\n'result 3'`), 'result 3');
+    lab = await lab.close();
+    const { outputs } = await marked(2);
+    if (outputs.length > 1) throw new Error('it was saved');
+    await lab.reopen(NOTEBOOK);
+    await lab.output(lab.cell(2), 'result 3');
+    await prompt(lab.cell(2), '[3]:');
+    check(await unmarked(2), 3);
+  });
+  await step('a question is asked again', async () => {
+    await lab.submit('print("hello", input("name? "))');
+    await lab.cell(3).locator('input.jp-Stdin-input').waitFor();
+    await marked(3);
+    lab = await lab.close();
+    await lab.reopen(NOTEBOOK);
+    const box = lab.cell(3).locator('input.jp-Stdin-input');
+    await box.fill('Ada');
+    await box.press('Enter');
+    await lab.output(lab.cell(3), 'hello Ada');
+    await prompt(lab.cell(3), '[4]:');
+  });
+  await step('the next cell runs as any', async () => {
+    await lab.output(await lab.submit('print("on")'), 'on');
+    await lab.state('Idle');
+  });
+  equal(await lab.prompts(), 0, 'prompts on the page');
+  await lab.shoot('closed-end');
+});
