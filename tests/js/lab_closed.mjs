@@ -22,10 +22,10 @@ async function until(look) {
   }
 }
 
-// A cell as it is in the file, once it is so.
+// A cell as it is in the file, once it is so. Lab's server writes in place, and half a file is none.
 const saved = (n, fits) =>
   until(async () => {
-    const cell = (await get(`contents/${NOTEBOOK}`)).content.cells[n];
+    const cell = (await get(`contents/${NOTEBOOK}`)).content?.cells[n];
     return cell && fits(cell) && cell;
   });
 const marked = n => saved(n, cell => cell.metadata.nb?.running);

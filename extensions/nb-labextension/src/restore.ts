@@ -139,11 +139,12 @@ export class Restore {
   }
 
   #take(msg: Message, isLive: boolean): void {
+    // A question that is in the journal was perhaps answered; one that waits is asked again.
+    if (msg.channel === 'stdin' && !isLive) return;
     if (this.#over || this.#seen.has(msg.header.msg_id)) return;
     this.#seen.add(msg.header.msg_id);
     this.#note(msg);
-    // A question that is in the journal was perhaps answered; one that waits is asked again.
-    if (msg.channel !== 'stdin' || isLive) this.#future.take(msg);
+    this.#future.take(msg);
     if (msg.channel === 'iopub') this.#last = msg.header.msg_id;
     if (this.#idle && this.#reply) this.#finish();
     else if (this.#idle && isLive) this.#timer ??= setTimeout(() => this.#readForReply(), REPLY_MS);

@@ -247,10 +247,11 @@ var Restore = class {
     return said.slice(at + 1);
   }
   #take(msg, isLive) {
+    if (msg.channel === "stdin" && !isLive) return;
     if (this.#over || this.#seen.has(msg.header.msg_id)) return;
     this.#seen.add(msg.header.msg_id);
     this.#note(msg);
-    if (msg.channel !== "stdin" || isLive) this.#future.take(msg);
+    this.#future.take(msg);
     if (msg.channel === "iopub") this.#last = msg.header.msg_id;
     if (this.#idle && this.#reply) this.#finish();
     else if (this.#idle && isLive) this.#timer ??= setTimeout(() => this.#readForReply(), REPLY_MS);
