@@ -13,8 +13,11 @@ const PYTHONS: [(&str, &str); 3] = [
     ("target/api-env", "tests/python/api.lock"),
 ];
 
-/// The packages of the client suites.
-const NPM_LOCK: &str = "tests/js/package-lock.json";
+/// The client suites.
+const CLIENTS: &str = "tests/js";
+
+/// The sources of the plugin in Lab's page. What is made of them is committed, so that nobody needs Node for it.
+const PLUGIN: &str = "extensions/nb-labextension";
 
 /// The kernelspec of R's kernel, as Debian installs it.
 const R_KERNEL: &str = "/usr/share/jupyter/kernels/ir/kernel.json";
@@ -84,6 +87,9 @@ fn main() -> ExitCode {
     let outcome = match command.as_deref() {
         Some("setup") => setup(),
         Some("test") => setup().and_then(|()| test()),
+        Some("labextension") => node()
+            .and_then(|()| packages(PLUGIN))
+            .and_then(|()| plugin(&[])),
         Some("fuzz") => fuzz(part.as_deref(), 60),
         Some("bench") if part.as_deref() == Some("lab") => setup().and_then(|()| cargo(&LAB)),
         Some("bench") => cargo(&["bench", "--locked"]),
@@ -92,7 +98,8 @@ fn main() -> ExitCode {
             _ => Err("usage: cargo xtask soak --minutes N".to_owned()),
         },
         _ => Err(
-            "usage: cargo xtask setup|test|bench [lab]|fuzz [target]|soak --minutes N".to_owned(),
+            "usage: cargo xtask setup|test|bench [lab]|fuzz [target]|labextension|soak --minutes N"
+                .to_owned(),
         ),
     };
     match outcome {
@@ -114,8 +121,16 @@ fn soak(minutes: &str) -> Result<(), String> {
 }
 
 fn test() -> Result<(), String> {
+    plugin(&["--check"])?;
     STEPS.iter().try_for_each(|step| cargo(step))?;
     fuzz(None, 3)
+}
+
+/// Makes the plugin, or makes it again and compares: the same sources make the same bytes.
+fn plugin(arguments: &[&str]) -> Result<(), String> {
+    run("npm", &["run", "--silent", "--prefix", PLUGIN, "check"])?;
+    let build = format!("{PLUGIN}/build.mjs");
+    run("node", &[&[&*build], arguments].concat())
 }
 
 /// Feeds the decoders what the fuzzer makes of their corpus, for so many seconds each. What makes one fail is
@@ -219,29 +234,48 @@ fn last_release() -> Result<(), String> {
 
 /// Node, Chromium, R's kernel, the packages of the client suites and what else is not on every machine.
 fn clients() -> Result<(), String> {
+    node()?;
     for (there, packages) in [
-        (is_there("npm"), &["nodejs", "npm"][..]),
         (is_there("chromium"), &["chromium"][..]),
         // For a start without a network.
         (is_there("ip"), &["iproute2"][..]),
         (Path::new(R_KERNEL).exists(), &["r-cran-irkernel"][..]),
     ] {
         if !there {
-            let install = ["install", "-y", "--no-install-recommends"];
-            run("apt-get", &["update"])?;
-            run("apt-get", &[&install[..], packages].concat())?;
+            debian(packages)?;
         }
     }
-    let lock = fs::read_to_string(NPM_LOCK).map_err(|error| format!("{NPM_LOCK}: {error}"))?;
-    let done = Path::new("tests/js/node_modules/made-from");
-    if fs::read_to_string(done).is_ok_and(|made_from| made_from == lock) {
+    packages(CLIENTS)?;
+    packages(PLUGIN)
+}
+
+fn node() -> Result<(), String> {
+    match is_there("npm") {
+        true => Ok(()),
+        false => debian(&["nodejs", "npm"]),
+    }
+}
+
+fn debian(packages: &[&str]) -> Result<(), String> {
+    let install = ["install", "-y", "--no-install-recommends"];
+    run("apt-get", &["update"])?;
+    run("apt-get", &[&install[..], packages].concat())
+}
+
+/// Node's packages for this folder, from its lock.
+fn packages(folder: &str) -> Result<(), String> {
+    let lock = format!("{folder}/package-lock.json");
+    let locked = fs::read_to_string(&lock).map_err(|error| format!("{lock}: {error}"))?;
+    let modules = Path::new(folder).join("node_modules");
+    let done = modules.join("made-from");
+    if fs::read_to_string(&done).is_ok_and(|made_from| made_from == locked) {
         return Ok(());
     }
     run(
         "npm",
-        &["ci", "--prefix", "tests/js", "--no-audit", "--no-fund"],
+        &["ci", "--prefix", folder, "--no-audit", "--no-fund"],
     )?;
-    fs::write(done, lock).map_err(|error| format!("{}: {error}", done.display()))
+    fs::write(&done, locked).map_err(|error| format!("{}: {error}", done.display()))
 }
 
 fn is_there(program: &str) -> bool {
