@@ -12,6 +12,8 @@ use serde_json::value::RawValue;
 pub enum Json {
     /// As it came.
     Raw(Box<RawValue>),
+    Null,
+    Number(u64),
     Text(String),
     List(Vec<Json>),
     Object(Object),
@@ -45,6 +47,8 @@ impl Json {
     pub fn write(&self, out: &mut String, unit: usize, depth: usize) {
         match self {
             Self::Raw(raw) => write_raw(raw.get(), out, unit, depth),
+            Self::Null => out.push_str("null"),
+            Self::Number(number) => out.push_str(&number.to_string()),
             Self::Text(text) => put_text(text, out),
             Self::List(items) if items.is_empty() => out.push_str("[]"),
             Self::List(items) => {
@@ -75,6 +79,12 @@ impl Json {
 impl From<&str> for Json {
     fn from(text: &str) -> Self {
         Self::Text(text.to_owned())
+    }
+}
+
+impl From<u64> for Json {
+    fn from(number: u64) -> Self {
+        Self::Number(number)
     }
 }
 

@@ -362,12 +362,10 @@ fn rich(
     data.fields().sort_by(|(a, _), (b, _)| a.cmp(b));
     let mut output = Object::default();
     output.set("data", data);
-    if let Some(count) = count {
-        let count = count.map_or("null".to_owned(), |count| count.to_string());
-        output.set(
-            "execution_count",
-            Json::parse(&count).unwrap_or_else(|| "".into()),
-        );
+    match count {
+        Some(Some(count)) => output.set("execution_count", count),
+        Some(None) => output.set("execution_count", Json::Null),
+        None => {}
     }
     output.set("metadata", metadata.unwrap_or_default());
     output.set("output_type", kind);

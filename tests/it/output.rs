@@ -5,10 +5,12 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
+use tokio::net::TcpStream;
 use tokio::process::Command;
 use tokio::time::timeout;
 
-use crate::gateway::{Gateway, LIMIT, TOKEN};
+use crate::gateway::{Gateway, LIMIT, TOKEN, page};
+use crate::jupyter_server::{JupyterServer, OWN_TOKEN};
 
 /// Exit code, stdout and stderr of `nb output fetch`.
 async fn fetch(gateway: &Gateway, notebook: &Path, more: &[&str]) -> (i32, String, String) {
@@ -97,6 +99,7 @@ shown.update('second')
     assert_eq!(told["cells"][0]["state"], "running", "{told}");
     let running = cell(&path);
     assert_eq!(text(&running["outputs"][0]), "begun\n");
+    assert!(running["execution_count"].is_null());
     let left = &running["metadata"]["nb"]["running"];
     assert_eq!(
         (&left["msg_id"], &left["started"]),
@@ -194,6 +197,18 @@ async fn what_is_not_held_any_more_is_told_and_what_the_file_has_stays() {
     let outputs = cell(&path)["outputs"].clone();
     let note = text(&outputs[0]);
     assert!(note.contains("not kept any more"), "{note}");
+    // Somebody has run the cell since.
+    let run_since = fs::read_to_string(notebook(&gateway, &mark)).unwrap();
+    let run_since = run_since.replace("\"execution_count\": null", "\"execution_count\": 7");
+    fs::write(&path, run_since).unwrap();
+    let told = fetched(&gateway, &path).await;
+    assert_eq!(told["cells"][0]["state"], "superseded", "{told}");
+    let kept = cell(&path);
+    assert_eq!(
+        (&kept["execution_count"], &kept["outputs"]),
+        (&json!(7), &json!([]))
+    );
+    assert!(kept["metadata"].get("nb").is_none());
     // A request that never came there.
     let path = notebook(&gateway, &json!({"msg_id": "never", "kernel_id": kernel}));
     let told = fetched(&gateway, &path).await;
@@ -232,6 +247,42 @@ async fn a_mark_without_a_kernel_means_that_of_the_files_session() {
         assert!(table.contains("gone"), "{table}");
         assert_eq!(fs::read(&path).unwrap(), before);
     }
+}
+
+#[tokio::test]
+async fn a_page_asks_its_own_server() {
+    let mut gateway = Gateway::start("auto").await;
+    gateway.put_peer_spec("instant");
+    let kernel = gateway.kernel(r#"{"name":"instant"}"#).await;
+    let mut client = gateway.connect(&kernel, "a").await;
+    let request = client.submit("here").await;
+    client.outcome(&request, "execute_reply").await;
+    let server = JupyterServer::start_with_companion("jupyter_server", gateway.port).await;
+    // It says where it listens before it does.
+    while TcpStream::connect(("127.0.0.1", server.port))
+        .await
+        .is_err()
+    {
+        tokio::task::yield_now().await;
+    }
+    let ask = async |kernel: &str, token: &str, query: &str| {
+        let path = format!("/nb/kernels/{kernel}/journal?{query}");
+        page(server.port, token, "GET", &path, "").await
+    };
+    let of_request = format!("msg_id={request}&limit=1000");
+    let (status, body) = ask(&kernel, OWN_TOKEN, &of_request).await;
+    let journal: Value = serde_json::from_str(&body).expect(&body);
+    assert_eq!(
+        (status, &journal["request"]["state"]),
+        (200, &json!("over"))
+    );
+    assert!(body.contains("\"here\""), "{body}");
+    assert_eq!(ask(&kernel, OWN_TOKEN, "msg_id=a%2Fb").await.0, 400);
+    let unknown = "00000000-0000-4000-8000-000000000001";
+    assert_eq!(ask(unknown, OWN_TOKEN, &of_request).await.0, 404);
+    assert_eq!(ask(&kernel, "wrong", &of_request).await.0, 403);
+    gateway.kill().await;
+    assert_eq!(ask(&kernel, OWN_TOKEN, &of_request).await.0, 503);
 }
 
 #[tokio::test]

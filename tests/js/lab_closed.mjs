@@ -100,6 +100,19 @@ await withLab(url, shots, async lab => {
     await lab.output(lab.cell(3), 'hello Ada');
     await prompt(lab.cell(3), '[4]:');
   });
+  await step('a restart behind a closed page ends the cell', async () => {
+    await lab.output(await lab.submit('print("begun", flush=True)\nimport time; time.sleep(600)'), 'begun');
+    const { id } = (await get('kernels'))[0];
+    await marked(4);
+    lab = await lab.close();
+    const { status } = await fetch(`${origin}/api/kernels/${id}/restart`, { method: 'POST', headers });
+    equal(status, 200, 'the restart');
+    await lab.reopen(NOTEBOOK);
+    await lab.output(lab.cell(4), 'begun');
+    // The kernel is interrupted first, and may say so.
+    await lab.output(lab.cell(4), /KeyboardInterrupt|KernelRestarted/);
+    await saved(4, cell => !cell.metadata.nb && cell.outputs.at(-1).output_type === 'error');
+  });
   await step('the next cell runs as any', async () => {
     await lab.output(await lab.submit('print("on")'), 'on');
     await lab.state('Idle');

@@ -41,8 +41,15 @@ struct Row {
     cell: usize,
     mark: Mark,
     kernel: String,
-    /// Nothing when its kernel is not there.
-    replay: Option<Replay>,
+    found: Found,
+}
+
+enum Found {
+    /// Its kernel is not there.
+    Gone,
+    /// Somebody ran the cell since: it has a count.
+    Superseded,
+    Replay(Replay),
 }
 
 impl Fetch {
@@ -70,7 +77,7 @@ impl Fetch {
             file.replace(&text)?;
         }
         self.show(&rows)?;
-        let is_gone = rows.iter().any(|row| row.replay.is_none());
+        let is_gone = rows.iter().any(|row| matches!(row.found, Found::Gone));
         Ok(ExitCode::from(if is_gone { GONE } else { 0 }))
     }
 
@@ -98,6 +105,19 @@ async fn one(
     mark: Mark,
 ) -> Result<Row, Error> {
     let mut cell = notebook.cell(at).unwrap_or_default();
+    let count = cell
+        .get("execution_count")
+        .and_then(Json::read::<Option<u64>>);
+    if count.flatten().is_some() {
+        set_mark(&mut cell, None);
+        notebook.put(at, cell);
+        return Ok(Row {
+            cell: at + 1,
+            kernel: mark.kernel_id.clone().unwrap_or_default(),
+            mark,
+            found: Found::Superseded,
+        });
+    }
     let saved = cell.get("outputs").and_then(Json::read::<Vec<Box<_>>>);
     let saved: Vec<Json> = saved.into_iter().flatten().map(Json::Raw).collect();
     let kernel = match &mark.kernel_id {
@@ -111,16 +131,16 @@ async fn one(
         Some(kernel) => replay(gateway, kernel, &mark, &saved).await?,
         None => None,
     };
-    if let Some(replay) = &replay {
-        if change(&mut cell, replay, &mark) {
-            notebook.put(at, cell);
-        }
+    if let Some(replay) = &replay
+        && change(&mut cell, replay, &mark)
+    {
+        notebook.put(at, cell);
     }
     Ok(Row {
         cell: at + 1,
         mark,
         kernel: kernel.unwrap_or_default(),
-        replay,
+        found: replay.map_or(Found::Gone, Found::Replay),
     })
 }
 
@@ -135,11 +155,12 @@ fn change(cell: &mut Object, replay: &Replay, mark: &Mark) -> bool {
         RequestPhase::Running | RequestPhase::Over => {}
     }
     cell.set("outputs", replay.outputs.outputs());
-    let count = replay
+    // One that runs has none, as in Lab.
+    if let Some(count) = replay
         .outputs
         .count()
-        .map_or("null".to_owned(), |count| count.to_string());
-    if let Some(count) = Json::parse(&count).filter(|_| replay.whole || count != "null") {
+        .filter(|_| replay.state == RequestPhase::Over)
+    {
         cell.set("execution_count", count);
     }
     set_times(cell, replay.outputs.times());
@@ -173,21 +194,31 @@ async fn session_kernel(gateway: &Gateway, path: &Path) -> Result<Option<String>
 
 impl Row {
     fn state(&self) -> &'static str {
-        match self.replay.as_ref().map(|replay| replay.state) {
-            None => "gone",
-            Some(RequestPhase::Unknown) => "unknown",
-            Some(RequestPhase::Waiting) => "waiting",
-            Some(RequestPhase::Running) => "running",
-            Some(RequestPhase::Over) => "over",
+        match &self.found {
+            Found::Gone => "gone",
+            Found::Superseded => "superseded",
+            Found::Replay(replay) => match replay.state {
+                RequestPhase::Unknown => "unknown",
+                RequestPhase::Waiting => "waiting",
+                RequestPhase::Running => "running",
+                RequestPhase::Over => "over",
+            },
+        }
+    }
+
+    fn replay(&self) -> Option<&Replay> {
+        match &self.found {
+            Found::Replay(replay) => Some(replay),
+            Found::Gone | Found::Superseded => None,
         }
     }
 
     fn is_whole(&self) -> bool {
-        self.replay.as_ref().is_some_and(|replay| replay.whole)
+        self.replay().is_some_and(|replay| replay.whole)
     }
 
     fn messages(&self) -> usize {
-        self.replay.as_ref().map_or(0, |replay| replay.messages)
+        self.replay().map_or(0, |replay| replay.messages)
     }
 
     fn json(&self) -> Value {
