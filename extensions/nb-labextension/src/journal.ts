@@ -22,3 +22,23 @@ export async function readPage(kernel: string, msgId: string, after?: number): P
   if (!answer.ok) throw new ServerConnection.ResponseError(answer);
   return (await answer.json()) as Page;
 }
+
+// Text that follows text of the same stream is one message with it: a page draws anew for each.
+export function joined(said: KernelMessage.IMessage[]): KernelMessage.IMessage[] {
+  const streamOf = (msg: KernelMessage.IMessage | undefined) =>
+    msg?.header.msg_type === 'stream' ? (msg.content as { name: string; text: string }) : undefined;
+  const all: KernelMessage.IMessage[] = [];
+  let texts: string[] = [];
+  for (const [at, msg] of said.entries()) {
+    const [stream, next] = [streamOf(msg), streamOf(said[at + 1])];
+    if (!stream) {
+      all.push(msg);
+      continue;
+    }
+    texts.push(stream.text);
+    if (next?.name === stream.name) continue;
+    all.push({ ...msg, content: { ...stream, text: texts.join('') } } as KernelMessage.IMessage);
+    texts = [];
+  }
+  return all;
+}

@@ -17,9 +17,12 @@ const SAVE_SHARE = 10;
 
 // A cell that runs, and the last message that its outputs have.
 interface Running {
-  cell: CodeCell;
+  id: string;
   last: string;
 }
+
+// Views of one notebook share its cells' outputs: the first of them restores.
+const restored = new WeakSet<object>();
 
 export class WatchedNotebook {
   readonly #running = new Map<string, Running>();
@@ -48,7 +51,8 @@ export class WatchedNotebook {
 
   async #open(): Promise<void> {
     await Promise.all([this.panel.context.ready, this.panel.sessionContext.ready, this.panel.revealed]);
-    if (this.panel.isDisposed) return;
+    if (this.panel.isDisposed || restored.has(this.panel.context)) return;
+    restored.add(this.panel.context);
     const marked = codeCells(this.panel).filter(cell => getMark(cell.model));
     if (marked.length === 0) return;
     await this.#heard();
@@ -80,8 +84,7 @@ export class WatchedNotebook {
 
   #onAnyMessage(kernel: Kernel.IKernelConnection, { msg, direction }: Kernel.IAnyMessageArgs): void {
     if (direction !== 'send' || msg.header.msg_type !== 'execute_request') return;
-    const id = (msg.metadata as { cellId?: string }).cellId;
-    const cell = codeCells(this.panel).find(cell => cell.model.id === id);
+    const cell = this.#cell((msg.metadata as { cellId?: string }).cellId);
     if (!cell || (msg.content as { silent?: boolean }).silent) return;
     const msgId = msg.header.msg_id;
     setMark(cell.model, { msg_id: msgId, kernel_id: kernel.id, started: new Date().toISOString(), last: '' });
@@ -90,25 +93,34 @@ export class WatchedNotebook {
     queueMicrotask(() => this.#watch(cell, msgId));
   }
 
+  // A cell may be another widget than before: deletions are undone.
+  #cell(id: string | undefined): CodeCell | undefined {
+    return this.panel.isDisposed ? undefined : codeCells(this.panel).find(cell => cell.model.id === id);
+  }
+
   #watch(cell: CodeCell, msgId: string): void {
     const future = cell.isDisposed ? undefined : cell.outputArea.future;
+    // It runs in another view of this notebook, which watches it.
     if (future?.msg.header.msg_id !== msgId) return;
-    const running: Running = { cell, last: '' };
+    const running: Running = { id: cell.model.id, last: '' };
     this.#running.set(msgId, running);
     future.registerMessageHook((msg: KernelMessage.IIOPubMessage) => {
       running.last = msg.header.msg_id;
       return true;
     });
-    const over = () => this.#running.delete(msgId);
+    const over = () => {
+      this.#running.delete(msgId);
+      return this.#cell(running.id);
+    };
     future.done.then(
       () => {
-        over();
-        if (!cell.isDisposed) clearMark(cell.model, msgId);
+        const cell = over();
+        if (cell) clearMark(cell.model, msgId);
       },
       () => {
-        over();
         // Lab has lost sight of it: the kernel was restarted, or the cell is run anew and has another mark.
-        if (!cell.isDisposed && getMark(cell.model)?.msg_id === msgId) this.#restore(cell);
+        const cell = over();
+        if (cell && getMark(cell.model)?.msg_id === msgId) this.#restore(cell);
       }
     );
   }
@@ -116,11 +128,11 @@ export class WatchedNotebook {
   // How far the outputs are that are saved now.
   #onSave(_: unknown, state: DocumentRegistry.SaveState): void {
     if (state !== 'started') return;
-    const update = (cell: CodeCell, msgId: string, last: string) => {
-      const mark = cell.isDisposed ? undefined : getMark(cell.model);
-      if (mark?.msg_id === msgId && mark.last !== last) setMark(cell.model, { ...mark, last });
+    const update = (cell: CodeCell | undefined, msgId: string, last: string) => {
+      const mark = cell && !cell.isDisposed ? getMark(cell.model) : undefined;
+      if (cell && mark?.msg_id === msgId && mark.last !== last) setMark(cell.model, { ...mark, last });
     };
-    for (const [msgId, { cell, last }] of this.#running) update(cell, msgId, last);
+    for (const [msgId, { id, last }] of this.#running) update(this.#cell(id), msgId, last);
     for (const [msgId, restore] of this.#restores) update(restore.cell, msgId, restore.last);
   }
 

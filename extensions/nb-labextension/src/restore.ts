@@ -9,7 +9,7 @@ import type { Kernel, KernelMessage } from '@jupyterlab/services';
 import type { JSONObject } from '@lumino/coreutils';
 
 import { ForeignFuture } from './future';
-import { readPage, type Page } from './journal';
+import { joined, readPage, type Page } from './journal';
 import { clearMark, getMark, type Mark } from './mark';
 
 const LOST = '[nb] what the cell said here is not kept any more\n';
@@ -18,8 +18,11 @@ const LOST = '[nb] what the cell said here is not kept any more\n';
 const RETRY_FIRST_MS = 1000;
 const RETRY_MAX_MS = 60_000;
 
-// A reply comes this long after its idle, if not before.
+// A reply that did not come with its idle is looked for so often.
 const REPLY_MS = 1000;
+
+// A cell of a kernel that is not the page's is looked at so often.
+const FOREIGN_MS = 5000;
 
 type Message = KernelMessage.IMessage;
 
@@ -64,7 +67,7 @@ export class Restore {
   #onAnyMessage(_: unknown, { msg, direction }: Kernel.IAnyMessageArgs): void {
     if (direction !== 'recv' || (msg.parent_header as { msg_id?: string }).msg_id !== this.mark.msg_id) return;
     if (this.#reading || !this.#shown) this.#waiting.push(msg);
-    else this.#take(msg, true);
+    else this.#takeLive(msg);
   }
 
   // What a kernel that ends had left undone is told to the page that had asked for it.
@@ -90,7 +93,7 @@ export class Restore {
       }
     }
     this.#reading = false;
-    for (const msg of this.#waiting.splice(0)) this.#take(msg, true);
+    for (const msg of this.#waiting.splice(0)) this.#takeLive(msg);
   }
 
   async #readOnce(): Promise<void> {
@@ -114,9 +117,11 @@ export class Restore {
     if (request?.state === 'unknown') return this.#finish();
     const said = pages.flatMap(page => page.entries.map(entry => entry.message));
     const isWhole = pages.every(page => page.request?.whole);
-    for (const msg of this.#shown ? said : this.#begin(said, isWhole)) this.#take(msg, false);
-    if (request?.state === 'over') this.#finish();
-    else this.#setState('running');
+    this.#takeAll(this.#shown ? said : this.#begin(said, isWhole));
+    if (request?.state === 'over') return this.#finish();
+    this.#setState('running');
+    if (!this.kernel) this.#readLater(FOREIGN_MS);
+    else if (this.#idle) this.#readLater(REPLY_MS);
   }
 
   // Takes the output area over; gives what is to be shown there.
@@ -138,27 +143,31 @@ export class Restore {
     return said.slice(at + 1);
   }
 
-  #take(msg: Message, isLive: boolean): void {
+  #takeAll(said: Message[]): void {
     // A question that is in the journal was perhaps answered; one that waits is asked again.
-    if (msg.channel === 'stdin' && !isLive) return;
-    if (this.#over || this.#seen.has(msg.header.msg_id)) return;
-    this.#seen.add(msg.header.msg_id);
-    this.#note(msg);
+    const fresh = said.filter(msg => msg.channel !== 'stdin' && this.#note(msg));
+    for (const msg of joined(fresh)) this.#future.take(msg);
+  }
+
+  #takeLive(msg: Message): void {
+    if (this.#over || !this.#note(msg)) return;
     this.#future.take(msg);
-    if (msg.channel === 'iopub') this.#last = msg.header.msg_id;
     if (this.#idle && this.#reply) this.#finish();
-    else if (this.#idle && isLive) this.#timer ??= setTimeout(() => this.#readForReply(), REPLY_MS);
+    else if (this.#idle) this.#readLater(REPLY_MS);
   }
 
-  #readForReply(): void {
-    this.#timer = undefined;
-    void this.#read().then(() => {
-      if (!this.#over) this.#timer ??= setTimeout(() => this.#readForReply(), REPLY_MS);
-    });
+  #readLater(ms: number): void {
+    this.#timer ??= setTimeout(() => {
+      this.#timer = undefined;
+      void this.#read();
+    }, ms);
   }
 
-  // Count and times, by the names that Lab gives them.
-  #note(msg: Message): void {
+  // Keeps what a message says of count and times, by the names that Lab gives them; whether it is new.
+  #note(msg: Message): boolean {
+    if (this.#seen.has(msg.header.msg_id)) return false;
+    this.#seen.add(msg.header.msg_id);
+    if (msg.channel === 'iopub') this.#last = msg.header.msg_id;
     const content = msg.content as { execution_state?: string; execution_count?: number | null };
     const time = (name: string, date: unknown) => {
       if (typeof date === 'string' && date !== '') this.#times[name] = date;
@@ -179,6 +188,7 @@ export class Restore {
         this.#reply = msg;
         break;
     }
+    return true;
   }
 
   #setState(state: 'running' | 'idle'): void {

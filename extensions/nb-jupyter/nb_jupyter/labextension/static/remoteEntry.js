@@ -134,12 +134,30 @@ async function readPage(kernel, msgId, after) {
   if (!answer.ok) throw new import_services.ServerConnection.ResponseError(answer);
   return await answer.json();
 }
+function joined(said) {
+  const streamOf = (msg) => msg?.header.msg_type === "stream" ? msg.content : void 0;
+  const all = [];
+  let texts = [];
+  for (const [at, msg] of said.entries()) {
+    const [stream, next] = [streamOf(msg), streamOf(said[at + 1])];
+    if (!stream) {
+      all.push(msg);
+      continue;
+    }
+    texts.push(stream.text);
+    if (next?.name === stream.name) continue;
+    all.push({ ...msg, content: { ...stream, text: texts.join("") } });
+    texts = [];
+  }
+  return all;
+}
 
 // src/restore.ts
 var LOST = "[nb] what the cell said here is not kept any more\n";
 var RETRY_FIRST_MS = 1e3;
 var RETRY_MAX_MS = 6e4;
 var REPLY_MS = 1e3;
+var FOREIGN_MS = 5e3;
 var Restore = class {
   // `kernel` is that of the page, when it is the cell's; `over` is called when there is nothing more to do.
   constructor(cell, mark, kernel, over) {
@@ -181,7 +199,7 @@ var Restore = class {
   #onAnyMessage(_, { msg, direction }) {
     if (direction !== "recv" || msg.parent_header.msg_id !== this.mark.msg_id) return;
     if (this.#reading || !this.#shown) this.#waiting.push(msg);
-    else this.#take(msg, true);
+    else this.#takeLive(msg);
   }
   // What a kernel that ends had left undone is told to the page that had asked for it.
   #onStatus(_, status) {
@@ -205,7 +223,7 @@ var Restore = class {
       }
     }
     this.#reading = false;
-    for (const msg of this.#waiting.splice(0)) this.#take(msg, true);
+    for (const msg of this.#waiting.splice(0)) this.#takeLive(msg);
   }
   async #readOnce() {
     const pages = [];
@@ -226,9 +244,11 @@ var Restore = class {
     if (request?.state === "unknown") return this.#finish();
     const said = pages.flatMap((page) => page.entries.map((entry) => entry.message));
     const isWhole = pages.every((page) => page.request?.whole);
-    for (const msg of this.#shown ? said : this.#begin(said, isWhole)) this.#take(msg, false);
-    if (request?.state === "over") this.#finish();
-    else this.#setState("running");
+    this.#takeAll(this.#shown ? said : this.#begin(said, isWhole));
+    if (request?.state === "over") return this.#finish();
+    this.#setState("running");
+    if (!this.kernel) this.#readLater(FOREIGN_MS);
+    else if (this.#idle) this.#readLater(REPLY_MS);
   }
   // Takes the output area over; gives what is to be shown there.
   #begin(said, isWhole) {
@@ -246,24 +266,27 @@ var Restore = class {
     if (at < 0) model.outputs.add({ output_type: "stream", name: "stderr", text: LOST });
     return said.slice(at + 1);
   }
-  #take(msg, isLive) {
-    if (msg.channel === "stdin" && !isLive) return;
-    if (this.#over || this.#seen.has(msg.header.msg_id)) return;
-    this.#seen.add(msg.header.msg_id);
-    this.#note(msg);
+  #takeAll(said) {
+    const fresh = said.filter((msg) => msg.channel !== "stdin" && this.#note(msg));
+    for (const msg of joined(fresh)) this.#future.take(msg);
+  }
+  #takeLive(msg) {
+    if (this.#over || !this.#note(msg)) return;
     this.#future.take(msg);
-    if (msg.channel === "iopub") this.#last = msg.header.msg_id;
     if (this.#idle && this.#reply) this.#finish();
-    else if (this.#idle && isLive) this.#timer ??= setTimeout(() => this.#readForReply(), REPLY_MS);
+    else if (this.#idle) this.#readLater(REPLY_MS);
   }
-  #readForReply() {
-    this.#timer = void 0;
-    void this.#read().then(() => {
-      if (!this.#over) this.#timer ??= setTimeout(() => this.#readForReply(), REPLY_MS);
-    });
+  #readLater(ms) {
+    this.#timer ??= setTimeout(() => {
+      this.#timer = void 0;
+      void this.#read();
+    }, ms);
   }
-  // Count and times, by the names that Lab gives them.
+  // Keeps what a message says of count and times, by the names that Lab gives them; whether it is new.
   #note(msg) {
+    if (this.#seen.has(msg.header.msg_id)) return false;
+    this.#seen.add(msg.header.msg_id);
+    if (msg.channel === "iopub") this.#last = msg.header.msg_id;
     const content = msg.content;
     const time = (name, date) => {
       if (typeof date === "string" && date !== "") this.#times[name] = date;
@@ -284,6 +307,7 @@ var Restore = class {
         this.#reply = msg;
         break;
     }
+    return true;
   }
   #setState(state) {
     if (!this.#over) this.cell.model.executionState = state;
@@ -317,6 +341,7 @@ var Restore = class {
 // src/notebook.ts
 var SAVE_AFTER_MS = 1e3;
 var SAVE_SHARE = 10;
+var restored = /* @__PURE__ */ new WeakSet();
 var WatchedNotebook = class {
   constructor(panel, documents) {
     this.panel = panel;
@@ -345,7 +370,8 @@ var WatchedNotebook = class {
   }
   async #open() {
     await Promise.all([this.panel.context.ready, this.panel.sessionContext.ready, this.panel.revealed]);
-    if (this.panel.isDisposed) return;
+    if (this.panel.isDisposed || restored.has(this.panel.context)) return;
+    restored.add(this.panel.context);
     const marked = codeCells(this.panel).filter((cell) => getMark(cell.model));
     if (marked.length === 0) return;
     await this.#heard();
@@ -373,32 +399,38 @@ var WatchedNotebook = class {
   }
   #onAnyMessage(kernel, { msg, direction }) {
     if (direction !== "send" || msg.header.msg_type !== "execute_request") return;
-    const id = msg.metadata.cellId;
-    const cell = codeCells(this.panel).find((cell2) => cell2.model.id === id);
+    const cell = this.#cell(msg.metadata.cellId);
     if (!cell || msg.content.silent) return;
     const msgId = msg.header.msg_id;
     setMark(cell.model, { msg_id: msgId, kernel_id: kernel.id, started: (/* @__PURE__ */ new Date()).toISOString(), last: "" });
     this.#saveSoon();
     queueMicrotask(() => this.#watch(cell, msgId));
   }
+  // A cell may be another widget than before: deletions are undone.
+  #cell(id) {
+    return this.panel.isDisposed ? void 0 : codeCells(this.panel).find((cell) => cell.model.id === id);
+  }
   #watch(cell, msgId) {
     const future = cell.isDisposed ? void 0 : cell.outputArea.future;
     if (future?.msg.header.msg_id !== msgId) return;
-    const running = { cell, last: "" };
+    const running = { id: cell.model.id, last: "" };
     this.#running.set(msgId, running);
     future.registerMessageHook((msg) => {
       running.last = msg.header.msg_id;
       return true;
     });
-    const over = () => this.#running.delete(msgId);
+    const over = () => {
+      this.#running.delete(msgId);
+      return this.#cell(running.id);
+    };
     future.done.then(
       () => {
-        over();
-        if (!cell.isDisposed) clearMark(cell.model, msgId);
+        const cell2 = over();
+        if (cell2) clearMark(cell2.model, msgId);
       },
       () => {
-        over();
-        if (!cell.isDisposed && getMark(cell.model)?.msg_id === msgId) this.#restore(cell);
+        const cell2 = over();
+        if (cell2 && getMark(cell2.model)?.msg_id === msgId) this.#restore(cell2);
       }
     );
   }
@@ -406,10 +438,10 @@ var WatchedNotebook = class {
   #onSave(_, state) {
     if (state !== "started") return;
     const update = (cell, msgId, last) => {
-      const mark = cell.isDisposed ? void 0 : getMark(cell.model);
-      if (mark?.msg_id === msgId && mark.last !== last) setMark(cell.model, { ...mark, last });
+      const mark = cell && !cell.isDisposed ? getMark(cell.model) : void 0;
+      if (cell && mark?.msg_id === msgId && mark.last !== last) setMark(cell.model, { ...mark, last });
     };
-    for (const [msgId, { cell, last }] of this.#running) update(cell, msgId, last);
+    for (const [msgId, { id, last }] of this.#running) update(this.#cell(id), msgId, last);
     for (const [msgId, restore] of this.#restores) update(restore.cell, msgId, restore.last);
   }
   #saveSoon() {
