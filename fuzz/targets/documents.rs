@@ -6,8 +6,11 @@ use nb::kernels::contract::{Attach, Kernel, Start};
 use nb::kernels::supervisor::ledger::Left;
 use nb::magics::wire::{CellRequest, Last, Line};
 use nb::protocol::connection_file::ConnectionFile;
+use nb::protocol::json::Json;
 use nb::protocol::kernelspec::KernelSpec;
-use nb::protocol::message::HeaderPeek;
+use nb::protocol::message::{Channel, HeaderPeek, Message};
+use nb::protocol::notebook::{Notebook, set_mark};
+use nb::protocol::outputs::CellOutputs;
 use serde_json::from_slice;
 
 fuzz_target!(|data: &[u8]| {
@@ -34,6 +37,41 @@ fuzz_target!(|data: &[u8]| {
                 line
             });
             assert_eq!(Left::of(&lines.collect::<Vec<_>>()), left);
+        }
+        b'n' => {
+            let text = String::from_utf8_lossy(data);
+            if let Ok(mut notebook) = Notebook::parse(&text) {
+                assert_eq!(notebook.text(), text);
+                for (at, _) in notebook.marked() {
+                    let mut cell = notebook.cell(at).expect("it was marked");
+                    set_mark(&mut cell, None);
+                    notebook.put(at, cell);
+                }
+                let text = notebook.text();
+                assert!(Notebook::parse(&text).expect("our own").marked().is_empty());
+            }
+        }
+        // One line for each message: its type, and its content.
+        b'o' => {
+            let mut outputs = CellOutputs::default();
+            for line in data.split(|byte| *byte == b'\n') {
+                let at = line.iter().position(|byte| *byte == b' ').unwrap_or(0);
+                let (kind, content) = line.split_at(at);
+                let header = serde_json::json!({"msg_type": String::from_utf8_lossy(kind)});
+                let message = Message {
+                    header: header.to_string().into(),
+                    content: content.to_vec().into(),
+                    ..Message::empty()
+                };
+                let channel = match kind {
+                    b"execute_reply" => Channel::Shell,
+                    _ => Channel::Iopub,
+                };
+                outputs.take(channel, &message);
+            }
+            let mut text = String::new();
+            outputs.outputs().write(&mut text, 1, 0);
+            assert!(Json::parse(&text).is_some());
         }
         b'l' => {
             if let Ok(line) = from_slice::<Line>(data) {
