@@ -31,7 +31,7 @@ pub mod broker;
 pub mod catch_up;
 pub mod compose;
 pub mod journal;
-pub mod known;
+pub mod kept;
 pub mod ledger;
 pub mod link;
 pub mod process;

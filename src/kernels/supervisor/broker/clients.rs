@@ -12,7 +12,7 @@ use super::state::plain;
 use super::{Broker, Phase, State, now};
 use crate::kernels::contract::{RequestPhase, RequestState};
 use crate::kernels::supervisor::journal::{Entry, Read, Seq};
-use crate::kernels::supervisor::known::is_request;
+use crate::kernels::supervisor::kept::is_request;
 use crate::kernels::supervisor::ledger::{self, Note};
 use crate::kernels::supervisor::sessions::{Access, ClientSession, ConnectionId, Holder, Joined};
 
@@ -147,7 +147,7 @@ impl Broker {
     pub fn request_state(&self, msg_id: &str) -> RequestState {
         let state = self.state.borrow();
         let is_pending = state.pending.keys().any(|key| is_request(key, msg_id));
-        let Some(known) = state.known.find(msg_id) else {
+        let Some(known) = state.kept.find(msg_id) else {
             return RequestState {
                 state: match is_pending {
                     true => RequestPhase::Running,

@@ -150,7 +150,7 @@ impl State {
                 "busy" => {
                     let header = &message.parent_header;
                     self.activity.busy(&key, &parent.msg_type, header, now);
-                    self.known.begun(&key, self.journal.last());
+                    self.kept.begun(&key, self.journal.last());
                     let silent = |pending: &Pending| pending.silent;
                     let is_shown = !self.pending.get(&key).is_some_and(silent);
                     if parent.msg_type == "execute_request" && is_shown {

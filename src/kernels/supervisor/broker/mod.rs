@@ -34,7 +34,7 @@ use tokio::sync::{Notify, mpsc};
 use super::activity::Activity;
 use super::compose::Composer;
 use super::journal::{Journal, RequestKey};
-use super::known::Known;
+use super::kept::Kept;
 use super::ledger::Ledger;
 use super::sessions::{ConnectionId, Loss, Sessions};
 use crate::protocol::message::{Channel, Message};
@@ -73,7 +73,7 @@ pub enum Farewell {
 struct State {
     journal: Box<dyn Journal>,
     sessions: Sessions,
-    known: Known,
+    kept: Kept,
     lines: BTreeMap<ConnectionId, Rc<Line>>,
     queues: Queues,
     pending: HashMap<RequestKey, Pending>,
@@ -134,7 +134,7 @@ impl Broker {
         let state = State {
             journal,
             sessions: Sessions::default(),
-            known: Known::default(),
+            kept: Kept::default(),
             lines: BTreeMap::new(),
             queues: Queues::new(),
             pending: HashMap::new(),

@@ -260,7 +260,7 @@ impl State {
         let now = Timestamp::now();
         self.activity
             .busy(&request.key, "execute_request", &header, now);
-        self.known.begun(&request.key, self.journal.last());
+        self.kept.begun(&request.key, self.journal.last());
         self.say(&header, "status", &json!({"execution_state": "busy"}));
         let code = field(&request.message.content, "code");
         self.say(

@@ -116,7 +116,7 @@ impl Broker {
         if kind == Kind::Execute && channel == Channel::Shell && !is_silent(&message.content) {
             let last = state.journal.last();
             state.sessions.asked(session, &key, &pending.header, last);
-            state.known.asked(&key);
+            state.kept.asked(&key);
         }
         state.remember(RequestKey::clone(&key), pending);
         if channel == Channel::Control {

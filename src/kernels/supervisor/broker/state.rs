@@ -55,7 +55,7 @@ impl State {
         };
         let key = HeaderPeek::read(header).map(|peek| request_key(&peek));
         let last = self.journal.last();
-        key.iter().for_each(|key| self.known.begun(key, last));
+        key.iter().for_each(|key| self.kept.begun(key, last));
         let reply = self
             .composer
             .message(&format!("{stem}_reply"), header.clone(), content);
@@ -91,12 +91,13 @@ impl State {
             Mark::Idle(request) => Some(RequestKey::clone(request)),
             _ => None,
         };
-        let seq = self
-            .journal
-            .append(Entry::new(channel, message, route, mark));
+        let entry = Entry::new(channel, message, route, mark);
+        let bytes = entry.bytes();
+        let seq = self.journal.append(entry);
+        self.kept.appended(seq, bytes);
         if let Some(request) = done {
             self.sessions.done(&request, seq);
-            self.known.done(&request);
+            self.kept.done(&request);
         }
         self.settle();
         for line in self.lines.values() {
@@ -124,7 +125,11 @@ impl State {
 
     pub(super) fn release(&mut self) {
         let last = self.journal.last();
-        self.journal.release(self.sessions.needs(last));
+        let mut needs = self.sessions.needs(last);
+        if let Some(kept) = self.kept.needs_after().filter(|_| !self.keeps_nothing) {
+            needs.cells_after = needs.cells_after.min(kept);
+        }
+        self.journal.release(needs);
     }
 }
 

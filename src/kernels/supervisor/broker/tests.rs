@@ -636,3 +636,35 @@ fn a_cell_stays_whole_after_everybody_has_it_and_its_state_is_told() {
     let after = broker.request_state("2").after.unwrap();
     assert!(read(&broker, "a", after).contains(&"error gone".to_owned()));
 }
+
+#[test]
+fn of_what_everybody_has_no_more_than_a_share_stays() {
+    let (broker, _requests) = running();
+    let a = "a".into();
+    let ticket = broker.join(&a, &me());
+    for n in 0..20 {
+        let cell = request("a", &n.to_string(), "execute_request");
+        broker.submit(&a, Channel::Shell, cell.clone());
+        broker.kernel_said(Channel::Iopub, status(&cell, "busy"));
+        for _ in 0..10 {
+            let text = json!({"name": "stdout", "text": "x".repeat(1000)});
+            broker.kernel_said(Channel::Iopub, from_kernel("stream", &cell, &text));
+        }
+        let reply = from_kernel("execute_reply", &cell, &json!({"status": "ok"}));
+        broker.kernel_said(Channel::Shell, reply);
+        broker.kernel_said(Channel::Iopub, status(&cell, "idle"));
+        broker.acknowledge("a", ticket.id, broker.last());
+    }
+    // An eighth of the journal's bound.
+    let held = broker.snapshot().journal_bytes;
+    assert!((100_000..=128 * 1024).contains(&held), "{held}");
+    let newest = broker.request_state("19").after.unwrap();
+    assert_eq!(read(&broker, "a", newest).len(), 13);
+    // A session that is not there any more needs nothing, and the newest cells stay all the same.
+    broker.leave("a", ticket.id);
+    broker.kernel_said(
+        Channel::Iopub,
+        status(&request("b", "1", "comm_msg"), "busy"),
+    );
+    assert_eq!(read(&broker, "a", newest).len(), 14);
+}
