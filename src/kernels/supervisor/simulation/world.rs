@@ -112,7 +112,6 @@ impl World {
             life,
         }));
         let (ledger, left) = Ledger::open(&self.folder.join("requests")).unwrap();
-        broker.hold_cells(self.journal_bytes);
         broker.keep(ledger);
         if found {
             self.notes.recalled(&left);
