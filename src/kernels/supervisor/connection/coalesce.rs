@@ -1,6 +1,7 @@
 //! Text that a cell printed in many pieces, put together for a client that has missed much. Pure.
 //!
-//! Only what stands side by side and differs in nothing but its text: the same cell, the same stream.
+//! Only what stands side by side and differs in nothing but its text: the same cell, the same stream. Not what the
+//! client may have: it tells what is repeated by the msg_id, and of those that are put together only the last stays.
 
 use std::borrow::Cow;
 use std::rc::Rc;

@@ -174,7 +174,8 @@ impl Position {
             if self.late.as_mut().is_some_and(keeps) {
                 continue;
             }
-            let is_replay = self.is_long && seq <= self.replay_until;
+            // What was sent before is known by its msg_id.
+            let is_replay = self.is_long && seq <= self.replay_until && seq > self.written;
             if is_replay && run.take(seq, &entry) {
                 continue;
             }

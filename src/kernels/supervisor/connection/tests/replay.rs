@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt;
+use tokio::task::yield_now;
 
 use super::{connect, frame, publish, run, running, send, told};
 use crate::kernels::supervisor::broker::Broker;
@@ -89,6 +90,9 @@ fn text_that_was_missed_in_many_pieces_comes_in_few() {
         let mut client = connect(&broker, "a");
         assert_eq!(told(&mut client).await, "idle");
         drop(client);
+        while broker.snapshot().connections > 0 {
+            yield_now().await;
+        }
         let lines: Vec<_> = (0..LINES).map(|n| format!("{n}\n")).collect();
         lines.iter().for_each(|line| print(&broker, line));
         publish(&broker, "over");
