@@ -99,7 +99,7 @@ impl Client {
     pub(super) async fn live(&mut self) -> Vec<Rc<str>> {
         let asked = Cell::new(0);
         let mut sessions: Vec<Rc<str>> = Vec::new();
-        for _ in 0..self.chance.between(1, 5) {
+        for _ in 0..self.chance.between(1, 4) {
             sleep(self.chance.pause(Duration::from_secs(8))).await;
             if sessions.is_empty() || self.chance.percent(20) {
                 sessions.push(format!("{}.{}", self.name, sessions.len()).into());

@@ -98,6 +98,7 @@ struct Judged<'a> {
     lines: Vec<&'a Line>,
     since: Seq,
     catches_up: Option<CatchesUp>,
+    is_open: bool,
     resumes: bool,
 }
 
@@ -114,17 +115,18 @@ impl<'a> Judged<'a> {
             lines,
             since: member.since,
             catches_up: member.catches_up.clone(),
+            is_open: member.is_open,
             resumes,
         };
-        if resumes {
-            judged.catches_up = judged.resumed().or(judged.catches_up);
+        if member.is_open {
+            judged.catches_up = judged.chosen().or(judged.catches_up);
         }
         judged
     }
 
-    /// What a session that resumes was told of before it came, as if it were what it was to be told: that it is of
-    /// one cell, and whole from where it begins, is what is judged.
-    fn resumed(&self) -> Option<CatchesUp> {
+    /// What the session was told of before it came, as if it were what it was to be told: that it is of one cell, and
+    /// whole from where it begins, is what is judged.
+    fn chosen(&self) -> Option<CatchesUp> {
         let heard = self.lines.iter().flat_map(|line| &line.heard);
         let entries = heard.filter_map(|heard| match heard {
             Heard::Entry(entry) => Some(&self.record.said[*entry]),
@@ -178,7 +180,7 @@ impl<'a> Judged<'a> {
         for entry in self.record.said_in(self.life) {
             let said = &self.record.said[entry];
             if !self.is_for_it(said) {
-                perhaps += u64::from(said.is_dropped && self.resumes && said.seq <= self.since);
+                perhaps += u64::from(said.is_dropped && self.is_open && said.seq <= self.since);
                 continue;
             }
             let may_be_skipped = said.mark == Mark::Once && self.lines.len() > 1;

@@ -76,7 +76,7 @@ async fn live(seed: u64, rule: Rule, folder: &Path, traces: bool) -> Vec<String>
     };
     let world = World::new(chance.fork(), journals, rule, folder, traces);
     world.supervise(false);
-    let mut clients: Vec<_> = (NAMES.iter().take(chance.among(&[1, 2, 3, 4])))
+    let mut clients: Vec<_> = (NAMES.iter().take(chance.among(&[1, 1, 2, 2, 2, 3, 4])))
         .map(|name| Client {
             world: Rc::clone(&world),
             name,

@@ -91,6 +91,8 @@ pub(super) struct Member {
     /// What is said after this entry is for it.
     pub(super) since: Seq,
     pub(super) catches_up: Option<CatchesUp>,
+    /// Which request that is, and from where, is for the product to choose.
+    pub(super) is_open: bool,
 }
 
 /// A request of which a session gets what was said before it came.
@@ -211,14 +213,17 @@ impl Notes {
         self.0.borrow_mut().running.clear();
     }
 
-    /// The shown cell that runs, and who has asked for it.
-    pub(super) fn running_cell(&self) -> Option<(RequestKey, Rc<str>)> {
+    /// The shown cells that run, and who has asked for them; of several the first may be about to end.
+    pub(super) fn running_cells(&self) -> Vec<(RequestKey, Rc<str>)> {
         let record = self.0.borrow();
-        record.running.iter().find_map(|key| {
+        let cells = record.running.iter().filter_map(|key| {
             let request = record.request(key)?;
             let is_cell = request.msg_type == "execute_request" && request.is_shown;
             is_cell.then(|| (RequestKey::clone(key), Rc::clone(&request.session)))
-        })
+        });
+        let mut cells: Vec<_> = cells.collect();
+        cells.dedup();
+        cells
     }
 
     pub(super) fn connects(&self, client: &Client) -> LineId {
@@ -256,11 +261,14 @@ impl Notes {
         let is_new = !record.members.contains_key(&(life, Rc::clone(&session)));
         drop(record);
         if is_new {
+            let is_open = self.running_cells().len() > 1;
+            let catches_up = catches_up();
+            let mut record = self.0.borrow_mut();
             let member = Member {
                 since: last,
-                catches_up: catches_up(),
+                catches_up,
+                is_open: is_open || record.lines[line].resumes,
             };
-            let mut record = self.0.borrow_mut();
             record.members.insert((life, session), member);
         }
     }
@@ -279,6 +287,7 @@ impl Notes {
             let member = Member {
                 since: 0,
                 catches_up: None,
+                is_open: false,
             };
             let key = (record.life, joined.session.as_str().into());
             record.members.insert(key, member);

@@ -304,7 +304,7 @@ impl Supervisor {
 
 /// What a session of `identity` gets that joins now for the first time: of the cell that runs, what its asker has not.
 fn catches_up(broker: &Broker, notes: &Notes, identity: &str) -> Option<CatchesUp> {
-    let (request, asker) = notes.running_cell()?;
+    let (request, asker) = notes.running_cells().into_iter().next()?;
     let mut sessions = broker.client_sessions().into_iter();
     let asker = sessions.find(|session| *session.session_id == *asker)?;
     Some(CatchesUp {
