@@ -30,7 +30,6 @@ async function count(cell, name) {
 await withLab(url, shots, async ({ page, open, submit, output, state, prompts, shoot }) => {
   const away = page.locator('.jp-Dialog', { hasText: 'Server Connection Error' });
   await page.addLocatorHandler(away, () => away.locator('.jp-Dialog-button').click());
-  page.on('console', message => console.log('page:', message.text()));
   await step('a notebook opens', open);
   const first = await submit(cell('first-ends'));
   const second = await submit(cell('second-ends'));
