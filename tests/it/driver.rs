@@ -14,7 +14,7 @@ use crate::gateway::{LIMIT, project};
 pub(crate) struct Driver {
     process: Child,
     said: Lines<BufReader<ChildStdout>>,
-    orders: ChildStdin,
+    orders: Option<ChildStdin>,
 }
 
 impl Driver {
@@ -27,7 +27,7 @@ impl Driver {
             .unwrap();
         Self {
             said: BufReader::new(process.stdout.take().unwrap()).lines(),
-            orders: process.stdin.take().unwrap(),
+            orders: process.stdin.take(),
             process,
         }
     }
@@ -39,16 +39,21 @@ impl Driver {
     }
 
     /// Waits for a line that begins with this word and gives its rest; others are shown.
-    #[expect(clippy::print_stdout, reason = "what it says is for people to read")]
     pub(crate) async fn says(&mut self, word: &str) -> String {
+        let said = self.heard(Some(word)).await;
+        said.unwrap_or_else(|| panic!("it has ended before {word}"))
+    }
+
+    #[expect(clippy::print_stdout, reason = "what it says is for people to read")]
+    async fn heard(&mut self, word: Option<&str>) -> Option<String> {
         let said = async {
             while let Some(line) = self.said.next_line().await.unwrap() {
-                match line.strip_prefix(word) {
-                    Some(rest) => return rest.trim().to_owned(),
+                match word.and_then(|word| line.strip_prefix(word)) {
+                    Some(rest) => return Some(rest.trim().to_owned()),
                     None => println!("{line}"),
                 }
             }
-            panic!("it has ended before {word}");
+            None
         };
         // Each of its steps has a deadline of its own.
         let said = timeout(4 * LIMIT, said).await;
@@ -56,12 +61,14 @@ impl Driver {
     }
 
     pub(crate) async fn goes_on(&mut self) {
-        self.orders.write_all(b"\n").await.unwrap();
+        let orders = self.orders.as_mut().unwrap();
+        orders.write_all(b"\n").await.unwrap();
     }
 
-    /// It hears no more, and ends well.
+    /// It hears no more, says what is left to say, and ends well.
     pub(crate) async fn ends(mut self) {
-        drop(self.orders);
+        self.orders = None;
+        self.heard(None).await;
         let ended = timeout(LIMIT, self.process.wait()).await;
         assert!(ended.expect("the driver hangs").unwrap().success());
     }

@@ -26,6 +26,7 @@ mod legacy;
 mod magics;
 mod messages;
 mod misbehaviour;
+mod network;
 mod notebooks;
 mod output;
 mod overload;
