@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use futures_util::StreamExt;
+use serde_json::Value;
 use tokio::net::TcpStream;
 use tokio::process::Command;
 use tokio::time::timeout;
@@ -83,8 +84,10 @@ async fn jupyterlab_services_through_a_jupyter_server_with_the_companion() {
 #[tokio::test]
 async fn a_page_with_a_token_is_told_whether_it_is_connected() {
     let gateway = Gateway::start("auto").await;
-    let kernel = gateway.kernel("{}").await;
     let server = JupyterServer::start_with_companion("jupyter_server", gateway.port).await;
+    let (_, kernel) = page(server.port, OWN_TOKEN, "POST", "/api/kernels", "{}").await;
+    let kernel: Value = serde_json::from_str(&kernel).unwrap();
+    let kernel = kernel["id"].as_str().unwrap();
     let ask = async |session: &str, token: &str| {
         let at = ("127.0.0.1", server.port);
         let stream = TcpStream::connect(at).await.unwrap();
@@ -100,9 +103,7 @@ async fn a_page_with_a_token_is_told_whether_it_is_connected() {
     assert!(refused.contains("403"), "{refused}");
     let token = format!("&token={OWN_TOKEN}");
     assert_eq!(ask("here", &token).await.as_deref(), Ok("no"));
-    // It knows the gateway's kernels from its list.
-    page(server.port, OWN_TOKEN, "GET", "/api/kernels", "").await;
-    let client = Client::connect(server.port, OWN_TOKEN, &kernel, "here").await;
+    let client = Client::connect(server.port, OWN_TOKEN, kernel, "here").await;
     assert_eq!(ask("here", &token).await.as_deref(), Ok("yes"));
     assert_eq!(ask("away", &token).await.as_deref(), Ok("no"));
     drop(client);
