@@ -13,7 +13,7 @@ use tokio::task::spawn_local;
 use tokio::time::sleep;
 
 use super::chance::Chance;
-use super::notes::{Answer, LineId};
+use super::record::{Answer, LineId};
 use super::spy::MESSAGE_BYTES_MAX;
 use super::world::World;
 use crate::kernels::contract::{Acknowledges, Framing};

@@ -2,10 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
+use std::time::Duration;
 
-use super::notes::{CatchesUp, Heard, Life, Line, Member, Record, Said};
+use super::record::{CatchesUp, Heard, Life, Line, Member, Record, Said};
 use crate::kernels::supervisor::journal::{Mark, RequestKey, Route, Seq};
 use crate::protocol::message::Channel;
+
+/// What a client that is away needs is safe by then.
+const SAFE_WITHIN: Duration = Duration::from_secs(1);
 
 /// What a page shows of a cell, which is repeated to make it whole.
 const SHOWN: [&str; 6] = [
@@ -121,18 +125,37 @@ impl<'a> Judged<'a> {
         if member.is_open {
             judged.catches_up = judged.chosen().or(judged.catches_up);
         }
+        if let Some(earlier) = judged.earlier(member) {
+            let last = record.begins[life].last;
+            judged.is_open = earlier.is_open;
+            judged.catches_up = earlier.catches_up.map(|on| CatchesUp {
+                after: on.after.min(last),
+                ..on
+            });
+        }
         judged
+    }
+
+    /// The session under the supervisor before.
+    fn earlier(&self, member: &Member) -> Option<Judged<'a>> {
+        let life = self.life.checked_sub(1).filter(|_| member.is_restored)?;
+        let member = self.record.members.get(&(life, Rc::clone(self.session)))?;
+        Some(Judged::new(self.record, life, self.session, member))
     }
 
     /// What the session was told of before it came, as if it were what it was to be told: that it is of one cell, and
     /// whole from where it begins, is what is judged.
     fn chosen(&self) -> Option<CatchesUp> {
-        let heard = self.lines.iter().flat_map(|line| &line.heard);
+        let lines = self.record.lines.iter();
+        let lines = lines.filter(|line| line.session == *self.session);
+        let heard = lines.flat_map(|line| &line.heard);
         let entries = heard.filter_map(|heard| match heard {
-            Heard::Entry(entry) => Some(&self.record.said[*entry]),
+            Heard::Entry(entry) if self.record.may_have(self.life, *entry) => {
+                Some(&self.record.said[*entry])
+            }
             _ => None,
         });
-        let before = entries.filter(|said| said.life == self.life && said.seq <= self.since);
+        let before = entries.filter(|said| said.seq <= self.since);
         let first = before.min_by_key(|said| said.seq)?;
         let request = first.parent.clone()?;
         let identity = |session| self.record.identities.get(session);
@@ -176,6 +199,9 @@ impl<'a> Judged<'a> {
                 }
             }
         }
+        if self.record.survives {
+            self.is_kept(&acknowledged, &mut fault);
+        }
         let (mut lost, mut perhaps) = (0, 0);
         for entry in self.record.said_in(self.life) {
             let said = &self.record.said[entry];
@@ -194,11 +220,58 @@ impl<'a> Judged<'a> {
                 fault(format!("never heard {said:?}"));
             }
         }
+        perhaps += self.dropped_of_before();
         let is_last = self.life == self.record.life;
         if *told.start() > perhaps || (is_last && *told.end() < lost) {
             fault(format!(
                 "lost {lost} to {perhaps} messages and was told of {told:?}"
             ));
+        }
+    }
+
+    /// What had to go of what the journal had from before.
+    fn dropped_of_before(&self) -> u64 {
+        let before = 0..self.record.said_in(self.life).start;
+        let dropped = before.filter(|entry| self.record.said[*entry].is_dropped);
+        dropped.count() as u64
+    }
+
+    /// What a client that is away needs is safe within a second, whatever happens to the supervisor.
+    fn is_kept(&self, acknowledged: &BTreeSet<usize>, mut fault: impl FnMut(String)) {
+        let Some(died) = self.record.begins[self.life].ended else {
+            return;
+        };
+        let ended: Option<Vec<_>> = self.lines.iter().map(|line| line.ended).collect();
+        let Some(ended) = ended else {
+            // It was there.
+            return;
+        };
+        let away = ended.into_iter().max();
+        let away = away.unwrap_or(self.record.begins[self.life].at);
+        let later = self
+            .record
+            .lines
+            .iter()
+            .filter(|line| line.life > self.life);
+        let later = later.filter(|line| line.session == *self.session);
+        let heard: BTreeSet<_> = later
+            .flat_map(|line| &line.heard)
+            .filter_map(|heard| match heard {
+                Heard::Entry(entry) => Some(*entry),
+                _ => None,
+            })
+            .collect();
+        for entry in self.record.said_in(self.life) {
+            let said = &self.record.said[entry];
+            if self.is_for_it(said)
+                && died.duration_since(said.at.max(away)) > SAFE_WITHIN
+                && !said.is_dropped
+                && said.mark != Mark::Once
+                && !acknowledged.contains(&entry)
+                && !heard.contains(&entry)
+            {
+                fault(format!("went with its supervisor: {said:?}"));
+            }
         }
     }
 
@@ -217,6 +290,19 @@ impl<'a> Judged<'a> {
                 && said.channel != Channel::Stdin
                 && said.msg_type != "execute_input"
                 && (said.route == Route::Everyone || on.with_reply)
+        })
+    }
+
+    /// Whether it is to get this, or was under an earlier supervisor whose journal is there.
+    fn was_for_it(&self, said: &Said) -> bool {
+        if said.life == self.life || self.is_for_it(said) {
+            return self.is_for_it(said);
+        }
+        let key = (said.life, Rc::clone(self.session));
+        let member = self.record.members.get(&key);
+        member.is_some_and(|member| {
+            let earlier = Judged::new(self.record, said.life, self.session, member);
+            earlier.is_for_it(said)
         })
     }
 
@@ -253,7 +339,7 @@ impl<'a> Judged<'a> {
             };
             let said = &self.record.said[entry];
             let is_again = acknowledged.contains(&entry);
-            if said.life != self.life || !self.is_for_it(said) {
+            if !self.was_for_it(said) {
                 fault(format!("heard what is not for it: {said:?}"));
             }
             let is_shown = SHOWN.contains(&&*said.msg_type);
