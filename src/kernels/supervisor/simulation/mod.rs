@@ -18,8 +18,10 @@ mod judge;
 mod kernel;
 mod life;
 mod machine;
+mod manner;
 mod notes;
 mod record;
+mod session;
 mod spy;
 mod world;
 

@@ -142,7 +142,7 @@ impl Notes {
             resumes: client.resumes,
             heard: Vec::new(),
             answers: Vec::new(),
-            taken: 0,
+            taken: Vec::new(),
         });
         record.lines.len() - 1
     }
@@ -231,7 +231,7 @@ impl Notes {
         let mut record = self.0.borrow_mut();
         let session = Rc::clone(&record.lines[line].session);
         if record.current.get(&session) == Some(&line) {
-            record.lines[line].taken += 1;
+            record.lines[line].taken.push(Instant::now());
         }
     }
 

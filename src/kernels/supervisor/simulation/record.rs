@@ -63,8 +63,8 @@ pub(super) struct Line {
     pub(super) heard: Vec<Heard>,
     /// What the client has acknowledged, in its order.
     pub(super) answers: Vec<Answer>,
-    /// So many of them the supervisor has taken.
-    pub(super) taken: usize,
+    /// When the supervisor has taken them, as far as it has.
+    pub(super) taken: Vec<Instant>,
 }
 
 /// A ping, and what it is an answer to it to say.
@@ -78,8 +78,16 @@ pub(super) struct Answer {
 
 impl Line {
     /// What is acknowledged.
-    pub(super) fn acknowledged(&self) -> &[Answer] {
-        &self.answers[..self.taken]
+    pub(super) fn acknowledged(&self) -> impl Iterator<Item = &Answer> {
+        self.answers.iter().take(self.taken.len())
+    }
+
+    /// What was acknowledged by then.
+    pub(super) fn acknowledged_by(&self, then: Instant) -> impl Iterator<Item = &Answer> {
+        let taken = self.taken.iter().zip(&self.answers);
+        taken
+            .filter(move |(taken, _)| **taken <= then)
+            .map(|(_, answer)| answer)
     }
 }
 
