@@ -86,6 +86,12 @@ impl Share {
         }
     }
 
+    /// What the session catches up on for good, up to which entry.
+    pub fn caught_up(&self) -> Option<(Seq, &CatchUp)> {
+        let catching_up = self.catching_up.as_ref()?;
+        Some((catching_up.until, &catching_up.on))
+    }
+
     /// What the session catches up on.
     pub fn catch_up(&self) -> Option<&CatchUp> {
         let catching_up = self.again.as_ref().or(self.catching_up.as_ref());

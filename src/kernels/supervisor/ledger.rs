@@ -76,6 +76,20 @@ pub struct Joined {
     /// It has acknowledged up to here.
     #[serde(default)]
     pub cursor: u64,
+    /// What it gets of before it came.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub catches_up: Option<CatchesUp>,
+}
+
+/// A request of which a session gets what was said before the session came.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CatchesUp {
+    /// Its key.
+    pub request: String,
+    pub header: String,
+    pub after: u64,
+    pub until: u64,
+    pub with_reply: bool,
 }
 
 /// How far a client session is.
@@ -277,6 +291,13 @@ mod tests {
             identity: "me".to_owned(),
             credential: "c".to_owned(),
             cursor: 3,
+            catches_up: Some(CatchesUp {
+                request: "s\n1".to_owned(),
+                header: "{}".to_owned(),
+                after: 1,
+                until: 5,
+                with_reply: true,
+            }),
         };
         let gone = Joined {
             session: "b".to_owned(),

@@ -116,12 +116,19 @@ impl Sessions {
         joined
     }
 
-    /// A session that an earlier supervisor had: it is away, and has nothing of what follows the entry `cursor`. One
-    /// that has come back already is what it is.
-    pub fn restore(&mut self, id: &Rc<str>, holder: &Holder, cursor: Seq, now: Instant) {
+    /// A session that an earlier supervisor had: it is away, and has nothing of its share that follows the entry
+    /// `cursor`. One that has come back already is what it is.
+    pub fn restore(
+        &mut self,
+        id: &Rc<str>,
+        holder: &Holder,
+        share: Share,
+        cursor: Seq,
+        now: Instant,
+    ) {
         let away = || Session {
             holder: holder.clone(),
-            share: Share::new(id, 0, None),
+            share,
             cursor,
             written: cursor,
             noted: cursor,
@@ -356,6 +363,11 @@ impl Sessions {
         }
         needs.away_after = needs.away_after.filter(|after| *after < last);
         needs
+    }
+
+    /// What of the journal is for the session `id`.
+    pub fn share(&self, id: &str) -> Option<&Share> {
+        Some(&self.sessions.get(id)?.share)
     }
 
     /// How far the session `id` has acknowledged.

@@ -14,8 +14,9 @@ use tracing::info;
 use super::requests::Pending;
 use super::state::error_content;
 use super::{Broker, Outbox, Phase, State, now};
-use crate::kernels::supervisor::journal::{Mark, RequestKey, Route};
-use crate::kernels::supervisor::ledger::{Asked, Ledger, Left, Note};
+use crate::kernels::supervisor::catch_up::{CatchUp, Share};
+use crate::kernels::supervisor::journal::{Mark, RequestKey, Route, Seq};
+use crate::kernels::supervisor::ledger::{Asked, CatchesUp, Joined, Ledger, Left, Note};
 use crate::kernels::supervisor::sessions::Holder;
 use crate::protocol::legacy;
 use crate::protocol::message::{Channel, HeaderPeek};
@@ -51,10 +52,12 @@ impl Broker {
                 identity: joined.identity.as_str().into(),
                 credential: joined.credential.as_str().into(),
             };
-            let cursor = joined.cursor.min(state.journal.last());
+            let last = state.journal.last();
+            let (session, cursor) = (joined.session.as_str().into(), joined.cursor.min(last));
+            let share = share(&session, joined, last);
             state
                 .sessions
-                .restore(&joined.session.as_str().into(), &holder, cursor, now());
+                .restore(&session, &holder, share, cursor, now());
         }
         for asked in &left.asked {
             let recalled = state.take_in(asked);
@@ -77,6 +80,35 @@ impl Broker {
         self.changed.notify_waiters();
         self.crowd.notify_waiters();
     }
+}
+
+/// What a session catches up on, as it is written down.
+pub(super) fn caught_up(share: &Share) -> Option<CatchesUp> {
+    let (until, on) = share.caught_up()?;
+    Some(CatchesUp {
+        request: on.request.to_string(),
+        header: String::from_utf8_lossy(&on.header).into_owned(),
+        after: on.after,
+        until,
+        with_reply: on.with_reply,
+    })
+}
+
+/// What of a journal whose newest entry is `last` is for a session that an earlier supervisor had.
+fn share(session: &Rc<str>, joined: &Joined, last: Seq) -> Share {
+    let Some(on) = &joined.catches_up else {
+        return Share::new(session, 0, None);
+    };
+    let catch_up = CatchUp {
+        request: on.request.as_str().into(),
+        header: Bytes::from(on.header.clone()),
+        after: on.after.min(last),
+        with_reply: on.with_reply,
+        takes_over: false,
+        idle: None,
+        shown_only: false,
+    };
+    Share::new(session, on.until.min(last), Some(catch_up))
 }
 
 impl State {

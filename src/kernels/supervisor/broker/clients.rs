@@ -7,6 +7,7 @@ use bytes::Bytes;
 use serde_json::json;
 use tokio::time::timeout;
 
+use super::adoption::caught_up;
 use super::line::{Line, Ticket};
 use super::state::plain;
 use super::{Broker, Phase, State, now};
@@ -72,6 +73,7 @@ impl Broker {
             identity: holder.identity.to_string(),
             credential: holder.credential.to_string(),
             cursor: after,
+            catches_up: caught_up(&share),
         }));
         if let Some(line) = replaces.and_then(|old| state.lines.remove(&old)) {
             line.close((4000, "replaced by a newer connection of this session"));

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use serde_json::{Value, json};
 use tracing::{debug, warn};
 
+use super::adoption::caught_up;
 use super::state::{error_content, field, is_silent};
 use super::{Broker, Farewell, Phase, State, now};
 use crate::kernels::supervisor::journal::{RequestKey, request_key};
@@ -191,10 +192,11 @@ impl State {
     pub(super) fn note_anew(&mut self) {
         let known = |key: &RequestKey| Some(noted(key, self.pending.get(key)?));
         let sessions = self.sessions.list().into_iter().map(|session| Joined {
-            session: session.session_id,
             identity: session.identity,
             credential: session.credential,
             cursor: session.cursor,
+            catches_up: self.sessions.share(&session.session_id).and_then(caught_up),
+            session: session.session_id,
         });
         let left = Left {
             asked: self.pending_order.iter().filter_map(known).collect(),

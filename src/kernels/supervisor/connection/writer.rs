@@ -40,12 +40,13 @@ pub(super) async fn write<W: AsyncWrite + Unpin>(
         if closing.is_some_and(|(code, _)| code != super::KERNEL_GONE) {
             break;
         }
-        let is_full = match position.read(shared) {
-            None => false,
+        let (may_follow, is_full) = match position.read(shared) {
+            None => (false, false),
             Some(Read::Ready(batch)) => {
                 let bytes: usize = batch.iter().map(|(_, entry)| entry.bytes()).sum();
+                let may_follow = !batch.is_empty();
                 position.take(shared, batch, &mut output);
-                bytes >= BATCH_BYTES
+                (may_follow, bytes >= BATCH_BYTES)
             }
             Some(Read::Loading(loading)) => {
                 shared.stalled.set(true);
@@ -66,10 +67,8 @@ pub(super) async fn write<W: AsyncWrite + Unpin>(
                 .write_to(writer, || shared.progressed.set(true))
                 .await?;
             shared.stalled.set(false);
-            if is_full {
-                // There is more: the reader, and others, have their turn first.
-                yield_now().await;
-            }
+        } else if may_follow {
+            // Nothing of it was to be written yet; what follows is there already.
         } else if position.holds_nothing() {
             if closing.is_some() {
                 break;
@@ -85,6 +84,10 @@ pub(super) async fn write<W: AsyncWrite + Unpin>(
                 .is_err()
         {
             position.let_go(|_| true, shared, &mut output);
+        }
+        if is_full {
+            // There is more: the reader, and others, have their turn first.
+            yield_now().await;
         }
     }
     if let Some((code, reason)) = shared.line.closing() {

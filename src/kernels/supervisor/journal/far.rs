@@ -8,7 +8,7 @@ use std::rc::Rc;
 use super::memory::MemoryJournal;
 use super::{Dropped, Entry, Journal, Needs, Read, Seq};
 
-/// A [`MemoryJournal`] behind a distance: each read is refused once.
+/// A [`MemoryJournal`] behind a distance: each read is refused once, and gives one entry.
 #[derive(Debug)]
 pub(crate) struct FarJournal {
     entries: MemoryJournal,
@@ -30,9 +30,9 @@ impl Journal for FarJournal {
         self.entries.append(entry)
     }
 
-    fn read(&mut self, after: Seq, bytes_max: usize) -> Read {
+    fn read(&mut self, after: Seq, _bytes_max: usize) -> Read {
         if after >= self.last() || self.brought.take() == Some(after) {
-            return self.entries.read(after, bytes_max);
+            return self.entries.read(after, 1);
         }
         let brought = Rc::clone(&self.brought);
         Read::Loading(Box::pin(async move {

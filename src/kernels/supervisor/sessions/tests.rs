@@ -193,8 +193,9 @@ fn a_session_that_is_back_before_it_is_restored_keeps_its_connection() {
     let (mut sessions, now) = (Sessions::default(), Instant::now());
     let (a, b, me) = (Rc::from("a"), Rc::from("b"), holder("me", "1"));
     sessions.join(&a, &me, 1, 3, None, now);
-    sessions.restore(&a, &me, 0, now);
-    sessions.restore(&b, &me, 0, now);
+    for id in [&a, &b] {
+        sessions.restore(id, &me, Share::new(id, 0, None), 0, now);
+    }
     assert_eq!(sessions.counts(), (1, 1));
     sessions.acknowledge("a", 1, 7);
     assert_eq!(sessions.cursor("a"), Some(7));

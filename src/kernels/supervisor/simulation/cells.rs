@@ -10,7 +10,8 @@ use tokio::sync::mpsc;
 use tokio::time::sleep;
 
 use super::chance::Chance;
-use super::notes::{Notes, Request};
+use super::notes::Notes;
+use super::record::Request;
 use crate::kernels::supervisor::broker::{Broker, OurCell, Takeover, Work};
 use crate::kernels::supervisor::journal::RequestKey;
 use crate::magics::{Claim, Failure, Front, Registry};

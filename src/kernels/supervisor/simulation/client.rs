@@ -13,7 +13,8 @@ use tokio::task::spawn_local;
 use tokio::time::sleep;
 
 use super::chance::Chance;
-use super::notes::{Answer, LineId};
+use super::manner::{Answers, Ends, Manner};
+use super::record::{Answer, LineId};
 use super::spy::MESSAGE_BYTES_MAX;
 use super::world::World;
 use crate::kernels::contract::{Acknowledges, Framing};
@@ -23,9 +24,6 @@ use crate::protocol::legacy::{self, Payload};
 use crate::protocol::message::{Channel, HeaderPeek, Message};
 use crate::protocol::v1;
 use crate::protocol::websocket::{Decoder, Event, Opcode, encode_masked};
-
-/// How long a line stays after its last request, at most.
-const STAYS: [u64; 7] = [0, 100, 1000, 1000, 4000, 20_000, 100_000];
 
 /// What a client is.
 #[derive(Clone, Copy, Debug)]
@@ -49,41 +47,6 @@ pub(super) struct Client {
     pub(super) identity: Rc<str>,
 }
 
-/// How a client answers pings.
-#[derive(Clone, Copy, Debug)]
-enum Answers {
-    Always,
-    /// In so many of a hundred cases, and else later or never.
-    Mostly(u64),
-    Never,
-}
-
-/// How a line goes.
-#[derive(Debug)]
-struct Manner {
-    pipe_bytes: usize,
-    /// So much is read, and written, until it is cut.
-    reads: u64,
-    writes: u64,
-    answers: Answers,
-    /// A pause before a read is at most that long, in so many of a hundred cases.
-    pauses: (u64, Duration),
-    requests: u64,
-    /// How long it stays after its last request, at most; without this until the line ends.
-    stays: Option<Duration>,
-    ends: Ends,
-    /// It answers what the kernel asks in so many of a hundred cases.
-    obliges: u64,
-}
-
-#[derive(Clone, Copy, Debug)]
-enum Ends {
-    Cut,
-    Goodbye,
-    /// Nobody reads it any more, and nobody closes it for so long.
-    Held(Duration),
-}
-
 /// One line while it lasts.
 struct Line<'a> {
     client: &'a Client,
@@ -105,7 +68,7 @@ impl Client {
                 sessions.push(format!("{}.{}", self.name, sessions.len()).into());
             }
             let session = Rc::clone(&sessions[sessions.len() - 1]);
-            let manner = self.manner();
+            let manner = Manner::any(&mut self.chance);
             let chance = self.chance.fork();
             self.line(&session, &manner, chance, &asked).await;
         }
@@ -119,37 +82,6 @@ impl Client {
             self.line(session, &Manner::peaceful(), chance, &asked)
                 .await;
             sleep(Duration::from_millis(100)).await;
-        }
-    }
-
-    fn manner(&mut self) -> Manner {
-        let chance = &mut self.chance;
-        let fuse = |chance: &mut Chance, cases, most| match chance.percent(cases) {
-            true => chance.below(most),
-            false => u64::MAX,
-        };
-        Manner {
-            pipe_bytes: usize::try_from(chance.among(&[64, 1000, 16_000, 65_536])).unwrap(),
-            reads: fuse(chance, 30, 8000),
-            writes: fuse(chance, 15, 2000),
-            answers: match chance.below(10) {
-                0..5 => Answers::Always,
-                5..9 => Answers::Mostly(chance.below(100)),
-                _ => Answers::Never,
-            },
-            pauses: match chance.below(10) {
-                0..6 => (0, Duration::ZERO),
-                6..9 => (20, Duration::from_millis(500)),
-                _ => (10, Duration::from_secs(50)),
-            },
-            requests: chance.below(6),
-            stays: Some(chance.among(&STAYS.map(Duration::from_millis))),
-            ends: match chance.below(10) {
-                0..5 => Ends::Cut,
-                5..8 => Ends::Goodbye,
-                _ => Ends::Held(chance.pause(Duration::from_secs(100))),
-            },
-            obliges: chance.among(&[0, 50, 100]),
         }
     }
 
@@ -235,23 +167,6 @@ impl Client {
             },
         };
         masked(opcode, &payload)
-    }
-}
-
-impl Manner {
-    /// Nothing goes wrong, and it stays.
-    fn peaceful() -> Self {
-        Self {
-            pipe_bytes: 1 << 16,
-            reads: u64::MAX,
-            writes: u64::MAX,
-            answers: Answers::Always,
-            pauses: (0, Duration::ZERO),
-            requests: 0,
-            stays: None,
-            ends: Ends::Cut,
-            obliges: 100,
-        }
     }
 }
 

@@ -1,145 +1,33 @@
-//! All that is known of one schedule: what was said, who joined when, what each line carried. Judged by `judge`.
+//! Takes down what happens in a schedule: what was said, who joined when, what each line carried.
 
 use std::cell::{Ref, RefCell};
-use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::rc::Rc;
 
 use serde_json::Value;
+use tokio::time::Instant;
 
-use crate::kernels::supervisor::connection::Client;
-use crate::kernels::supervisor::journal::{
-    Entry, Mark, Needs, RequestKey, Route, Seq, request_key,
+use super::record::{
+    Answer, Begin, CatchesUp, Heard, Life, Line, LineId, Member, Record, Request, Said,
 };
+use crate::kernels::supervisor::connection::Client;
+use crate::kernels::supervisor::journal::{Entry, Needs, RequestKey, Seq, request_key};
 use crate::kernels::supervisor::ledger::Left;
 use crate::protocol::message::{Channel, HeaderPeek, Message};
 
-/// Names a line: one connection of one client.
-pub(super) type LineId = usize;
-
-/// Names a supervisor: one follows the other.
-pub(super) type Life = usize;
-
-/// An entry of a journal.
-#[derive(Debug)]
-pub(super) struct Said {
-    pub(super) life: Life,
-    pub(super) seq: Seq,
-    pub(super) msg_type: String,
-    pub(super) channel: Channel,
-    pub(super) route: Route,
-    pub(super) mark: Mark,
-    /// The request that it answers.
-    pub(super) parent: Option<RequestKey>,
-    /// Said in the kernel's place.
-    pub(super) is_ours: bool,
-    pub(super) is_dropped: bool,
-}
-
-/// What a client has read.
-#[derive(Debug)]
-pub(super) enum Heard {
-    /// An entry, by its index.
-    Entry(usize),
-    /// So many messages are lost.
-    Loss(u64),
-    /// A ping with this number.
-    Ping(Seq),
-    State,
-    /// What it shows of this request is taken from it, to be given whole.
-    Clears(Option<RequestKey>),
-    Unknown(String),
-}
-
-#[derive(Debug)]
-pub(super) struct Line {
-    pub(super) session: Rc<str>,
-    pub(super) life: Life,
-    /// The newest entry when it joined, once it has.
-    pub(super) begun: Option<Seq>,
-    /// What its session had acknowledged then.
-    pub(super) from: Seq,
-    /// It is a stock jupyter_server's.
-    pub(super) is_text_only: bool,
-    /// It looks for the cell that an earlier session was watching.
-    pub(super) resumes: bool,
-    pub(super) heard: Vec<Heard>,
-    /// What the client has acknowledged, in its order.
-    answers: Vec<Answer>,
-    /// So many of them the supervisor has taken.
-    taken: usize,
-}
-
-/// A ping, and what it is an answer to it to say.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Answer {
-    /// Its number: what was written up to this entry.
-    pub(super) number: Seq,
-    /// So much had been heard before it.
-    pub(super) heard: usize,
-}
-
-impl Line {
-    /// What is acknowledged.
-    pub(super) fn acknowledged(&self) -> &[Answer] {
-        &self.answers[..self.taken]
-    }
-}
-
-/// A client session as one supervisor knows it.
-#[derive(Debug)]
-pub(super) struct Member {
-    /// What is said after this entry is for it.
-    pub(super) since: Seq,
-    pub(super) catches_up: Option<CatchesUp>,
-    /// Which request that is, and from where, is for the product to choose.
-    pub(super) is_open: bool,
-}
-
-/// A request of which a session gets what was said before it came.
-#[derive(Clone, Debug)]
-pub(super) struct CatchesUp {
-    pub(super) request: RequestKey,
-    /// After this entry.
-    pub(super) after: Seq,
-    /// With what only its asker gets.
-    pub(super) with_reply: bool,
-}
-
-/// A request that the supervisor has taken.
-#[derive(Debug)]
-pub(super) struct Request {
-    pub(super) session: Rc<str>,
-    pub(super) msg_type: String,
-    pub(super) is_shown: bool,
-}
-
-#[derive(Debug, Default)]
-pub(super) struct Record {
-    pub(super) life: Life,
-    pub(super) said: Vec<Said>,
-    /// Where each life begins.
-    begins: Vec<usize>,
-    by_id: HashMap<String, Vec<usize>>,
-    pub(super) lines: Vec<Line>,
-    pub(super) identities: HashMap<Rc<str>, Rc<str>>,
-    /// The line that each session has now.
-    current: HashMap<Rc<str>, LineId>,
-    pub(super) members: BTreeMap<(Life, Rc<str>), Member>,
-    /// In the order in which they were taken.
-    pub(super) requests: Vec<(RequestKey, Request)>,
-    /// Requests that the kernel works on, by what was said of them.
-    running: Vec<RequestKey>,
-    /// What the journal was told last.
-    pub(super) needs: Option<Needs>,
-    /// What is wrong already.
-    pub(super) faults: Vec<String>,
-}
-
 /// A handle to the record.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(super) struct Notes(Rc<RefCell<Record>>);
 
 impl Notes {
+    /// Nothing yet, of journals that survive their supervisors or not.
+    pub(super) fn new(survives: bool) -> Self {
+        let record = Record {
+            survives,
+            ..Record::default()
+        };
+        Self(Rc::new(RefCell::new(record)))
+    }
+
     pub(super) fn record(&self) -> Ref<'_, Record> {
         self.0.borrow()
     }
@@ -148,16 +36,28 @@ impl Notes {
         self.0.borrow_mut().faults.push(what);
     }
 
-    /// Another supervisor begins, with a journal of its own.
-    pub(super) fn life_begins(&self) -> Life {
+    /// Another supervisor begins, with a journal whose newest entry is `last`.
+    pub(super) fn life_begins(&self, last: Seq) -> Life {
         let mut record = self.0.borrow_mut();
-        let begin = record.said.len();
+        let begin = Begin {
+            index: record.said.len(),
+            last,
+            at: Instant::now(),
+            ended: None,
+        };
         record.begins.push(begin);
         record.life = record.begins.len() - 1;
         record.current.clear();
         record.running.clear();
         record.needs = None;
         record.life
+    }
+
+    /// The supervisor is killed.
+    pub(super) fn life_ends(&self) {
+        let mut record = self.0.borrow_mut();
+        let life = record.life;
+        record.begins[life].ended = Some(Instant::now());
     }
 
     /// An entry goes into the journal: the number that it gets.
@@ -175,7 +75,7 @@ impl Notes {
         }
         assert_eq!(life, record.life, "a dead supervisor says something");
         let index = record.said.len();
-        let seq = (index - record.begins[life] + 1) as Seq;
+        let seq = record.last() + 1;
         let id = peek.msg_id.into_owned();
         let is_ours = peek.session != "kernel";
         record.by_id.entry(id).or_default().push(index);
@@ -189,6 +89,7 @@ impl Notes {
             parent,
             is_ours,
             is_dropped: false,
+            at: Instant::now(),
         });
         seq
     }
@@ -196,8 +97,8 @@ impl Notes {
     /// The journal has dropped an entry.
     pub(super) fn dropped(&self, life: Life, seq: Seq) {
         let mut record = self.0.borrow_mut();
-        let index = record.begins[life] + usize::try_from(seq).unwrap() - 1;
-        record.said[index].is_dropped = true;
+        let entry = record.numbered(life, seq);
+        record.said[entry].is_dropped = true;
     }
 
     /// This much the journal was told to be needed.
@@ -235,12 +136,13 @@ impl Notes {
             session: Rc::clone(&client.session),
             life,
             begun: None,
+            ended: None,
             from: 0,
             is_text_only: client.text_only,
             resumes: client.resumes,
             heard: Vec::new(),
             answers: Vec::new(),
-            taken: 0,
+            taken: Vec::new(),
         });
         record.lines.len() - 1
     }
@@ -268,6 +170,7 @@ impl Notes {
                 since: last,
                 catches_up,
                 is_open: is_open || record.lines[line].resumes,
+                is_restored: false,
             };
             record.members.insert((life, session), member);
         }
@@ -277,6 +180,7 @@ impl Notes {
     pub(super) fn leaves(&self, line: LineId) {
         let mut record = self.0.borrow_mut();
         record.current.retain(|_, current| *current != line);
+        record.lines[line].ended = Some(Instant::now());
     }
 
     /// A supervisor knows again what this has left: all that it says is for these sessions, and the first of these
@@ -285,9 +189,10 @@ impl Notes {
         let mut record = self.0.borrow_mut();
         for joined in &left.joined {
             let member = Member {
-                since: 0,
+                since: record.last(),
                 catches_up: None,
                 is_open: false,
+                is_restored: true,
             };
             let key = (record.life, joined.session.as_str().into());
             record.members.insert(key, member);
@@ -326,7 +231,7 @@ impl Notes {
         let mut record = self.0.borrow_mut();
         let session = Rc::clone(&record.lines[line].session);
         if record.current.get(&session) == Some(&line) {
-            record.lines[line].taken += 1;
+            record.lines[line].taken.push(Instant::now());
         }
     }
 
@@ -350,55 +255,6 @@ impl Notes {
         let heard = record.known(&record.lines[line], &peek.msg_id);
         let heard = heard.map_or_else(|| other(&peek, message), Heard::Entry);
         record.lines[line].heard.push(heard);
-    }
-}
-
-impl Record {
-    /// The newest entry of this life.
-    pub(super) fn last(&self) -> Seq {
-        (self.said.len() - self.begins[self.life]) as Seq
-    }
-
-    pub(super) fn request(&self, key: &RequestKey) -> Option<&Request> {
-        let mut requests = self.requests.iter();
-        let (_, request) = requests.find(|(known, _)| known == key)?;
-        Some(request)
-    }
-
-    /// Requests without a reply.
-    pub(super) fn unanswered(&self) -> impl Iterator<Item = &(RequestKey, Request)> {
-        let answered: BTreeSet<_> = self
-            .replies()
-            .filter_map(|said| said.parent.as_ref())
-            .collect();
-        let requests = self.requests.iter();
-        requests.filter(move |(key, request)| {
-            request.msg_type.ends_with("_request") && !answered.contains(key)
-        })
-    }
-
-    pub(super) fn replies(&self) -> impl Iterator<Item = &Said> {
-        self.said
-            .iter()
-            .filter(|said| matches!(said.channel, Channel::Shell | Channel::Control))
-    }
-
-    /// What was said in a life.
-    pub(super) fn said_in(&self, life: Life) -> std::ops::Range<usize> {
-        let end = self.begins.get(life + 1);
-        self.begins[life]..end.copied().unwrap_or(self.said.len())
-    }
-
-    /// The entry of this id that is for the line: one that is asked again has several.
-    fn known(&self, line: &Line, id: &str) -> Option<usize> {
-        let entries = self.by_id.get(id)?.iter();
-        let mut entries = entries.filter(|index| self.said[**index].life == line.life);
-        let first = entries.clone().next().copied();
-        let is_mine = |index: &&usize| match &self.said[**index].route {
-            Route::Everyone => true,
-            Route::Session(session) => *session == line.session,
-        };
-        entries.find(is_mine).copied().or(first)
     }
 }
 

@@ -10,7 +10,8 @@ use std::task::{Context, Poll, ready};
 use bytes::BytesMut;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::notes::{Life, LineId, Notes};
+use super::notes::Notes;
+use super::record::{Life, LineId};
 use crate::kernels::contract::{Acknowledges, Framing};
 use crate::kernels::supervisor::broker::Broker;
 use crate::kernels::supervisor::journal::{Dropped, Entry, Journal, Keeping, Needs, Read, Seq};

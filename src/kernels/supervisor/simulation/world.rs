@@ -14,21 +14,19 @@ use tokio::time::{Instant, sleep};
 
 use super::cells::{Plain, run_cells};
 use super::chance::Chance;
+use super::journals::Journals;
 use super::life::{Command, Life};
 use super::machine::Machine;
-use super::notes::{CatchesUp, LineId, Notes};
+use super::notes::Notes;
+use super::record::{CatchesUp, LineId};
 use super::spy::{Careless, MESSAGE_BYTES_MAX, Spied, Taken};
 use crate::kernels::supervisor::broker::Broker;
 use crate::kernels::supervisor::connection::{Client, Common, serve};
-use crate::kernels::supervisor::journal::Journal;
 use crate::kernels::supervisor::ledger::Ledger;
 use crate::kernels::supervisor::restarts::Restarts;
 use crate::kernels::supervisor::sessions::ClientSession;
 use crate::magics::Registry;
 use crate::protocol::websocket::Decoder;
-
-/// Makes the journal of a supervisor, which may hold so many bytes and has this folder.
-pub(super) type Journals = fn(&Path, usize) -> Box<dyn Journal>;
 
 /// Who moves the cursor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,7 +72,7 @@ impl World {
         folder: &Path,
         traces: bool,
     ) -> Rc<Self> {
-        let notes = Notes::default();
+        let notes = Notes::new(journals.survive);
         let fails = chance.among(&[0, 5, 5, 5, 80]);
         let journal_bytes = chance.among(&[3_000, 10_000, 1 << 20, 1 << 20]);
         Rc::new(Self {
@@ -105,13 +103,14 @@ impl World {
     /// A supervisor begins, as `run` has it.
     pub(super) fn supervise(&self, found: bool) {
         self.trace(|| "a supervisor begins".to_owned());
-        let life = self.notes.life_begins();
+        let (ledger, left) = Ledger::open(&self.folder.join("requests")).unwrap();
+        let journal = (self.journals.make)(&self.folder, self.journal_bytes, &left);
+        let life = self.notes.life_begins(journal.last());
         let broker = Broker::new(Box::new(Spied {
-            journal: (self.journals)(&self.folder, self.journal_bytes),
+            journal,
             notes: self.notes.clone(),
             life,
         }));
-        let (ledger, left) = Ledger::open(&self.folder.join("requests")).unwrap();
         broker.keep(ledger);
         if found {
             self.notes.recalled(&left);
@@ -174,6 +173,7 @@ impl World {
 
     async fn crash(&self, chance: &mut Chance) {
         self.trace(|| "the supervisor is killed".to_owned());
+        self.notes.life_ends();
         let supervisor = self.supervisor.take();
         let tasks = supervisor.iter().flat_map(|dead| dead.tasks.take());
         tasks.for_each(|task| task.abort());
@@ -283,7 +283,9 @@ impl World {
         if let Some((request, _)) = record.unanswered().next() {
             return Some(format!("{request:?} has no reply"));
         }
-        let last = record.last();
+        // What the journal has from before need not go up to its number.
+        let says_nothing = record.said_in(record.life).is_empty();
+        let last = if says_nothing { 0 } else { record.last() };
         let behind = |session: &ClientSession| !session.connected || session.cursor < last;
         if let Some(session) = broker.client_sessions().into_iter().find(behind) {
             return Some(format!("of {last} entries {session:?} has not all"));

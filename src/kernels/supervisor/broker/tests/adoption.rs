@@ -16,6 +16,7 @@ fn joined(session: &str) -> Joined {
         identity: "me".to_owned(),
         credential: "1".to_owned(),
         cursor: 0,
+        catches_up: None,
     }
 }
 

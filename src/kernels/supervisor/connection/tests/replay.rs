@@ -1,12 +1,18 @@
 //! What a client gets that has missed much, or cannot take a message.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt;
 use tokio::task::yield_now;
+use tokio::time::Instant;
 
-use super::{connect, frame, publish, run, running, send, told};
-use crate::kernels::supervisor::broker::Broker;
+use super::{
+    close_code, connect, frame, publish, run, run_paused, running, running_with, send, told,
+};
+use crate::kernels::supervisor::broker::{Broker, Phase};
+use crate::kernels::supervisor::journal::far::FarJournal;
 use crate::protocol::message::{Channel, Message};
 use crate::protocol::v1;
 
@@ -100,5 +106,54 @@ fn text_that_was_missed_in_many_pieces_comes_in_few() {
         assert!(got.len() < LINES / 100, "{}", got.len());
         let (_, got) = got.split_last().unwrap();
         assert_eq!(got.concat(), lines.concat());
+    });
+}
+
+/// The first thing that is brought may not be for whoever comes back, or wait for what follows.
+#[test]
+fn whoever_comes_back_waits_for_nothing_that_is_there() {
+    run_paused(async {
+        let broker = running_with(Box::new(FarJournal::new(1 << 20)));
+        let (mut asker, mut other) = (connect(&broker, "asker"), connect(&broker, "other"));
+        for client in [&mut asker, &mut other] {
+            assert_eq!(told(client).await, "idle");
+        }
+        drop((asker, other));
+        let header = json!({"msg_id": "1", "msg_type": "execute_request", "session": "asker"});
+        let request = Message {
+            header: header.to_string().into(),
+            ..Message::empty()
+        };
+        broker.submit(&"asker".into(), Channel::Shell, request.clone());
+        let said = |msg_type: &str, content: Value| Message {
+            header: json!({"msg_id": msg_type, "msg_type": msg_type, "session": "kernel"})
+                .to_string()
+                .into(),
+            parent_header: request.header.clone(),
+            content: content.to_string().into(),
+            ..Message::empty()
+        };
+        let reply = said("execute_reply", json!({"status": "reply"}));
+        broker.kernel_said(Channel::Shell, reply);
+        let idle = said("status", json!({"execution_state": "idle"}));
+        broker.kernel_said(Channel::Iopub, idle);
+        publish(&broker, "last");
+        let begun = Instant::now();
+        let (mut asker, mut other) = (connect(&broker, "asker"), connect(&broker, "other"));
+        for expected in ["idle", "idle", "reply", "last"] {
+            assert_eq!(told(&mut asker).await, expected);
+        }
+        for expected in ["idle", "idle", "last"] {
+            assert_eq!(told(&mut other).await, expected);
+        }
+        assert!(begun.elapsed() < Duration::from_millis(100));
+        // Nor is a line closed before all of it is there.
+        drop(other);
+        broker.close_epoch(Phase::Dead("gone".to_owned()), "KernelDied", "gone");
+        let mut other = connect(&broker, "other");
+        for expected in ["dead", "idle", "last", "dead"] {
+            assert_eq!(told(&mut other).await, expected);
+        }
+        assert_eq!(close_code(&mut other).await, 1000);
     });
 }

@@ -147,6 +147,13 @@ impl DiskJournal {
         })
     }
 
+    /// Whether something is on its way to the disk.
+    #[cfg(test)]
+    pub(crate) fn is_writing(&mut self) -> bool {
+        self.collect();
+        !self.in_flight.is_empty()
+    }
+
     /// What was in flight and has arrived.
     fn collect(&mut self) {
         for report in self.writer.reports() {

@@ -1,0 +1,109 @@
+//! The journals of a schedule: one in memory, one from which everything has to be brought, the shipped one on the disk.
+//!
+//! The last one's writer has done its work before anything else happens, so that a seed replays. How it fares when the
+//! disk is slow is tested with it.
+
+use std::path::Path;
+use std::thread;
+use std::time::Duration;
+
+use crate::kernels::supervisor::journal::disk::{About, Bounds, DiskJournal, prepare};
+use crate::kernels::supervisor::journal::far::FarJournal;
+use crate::kernels::supervisor::journal::memory::MemoryJournal;
+use crate::kernels::supervisor::journal::{Dropped, Entry, Journal, Keeping, Needs, Read, Seq};
+use crate::kernels::supervisor::ledger::Left;
+
+/// More than any schedule has.
+const MUCH: u64 = 1 << 30;
+
+/// Makes the journal of each supervisor.
+#[derive(Clone, Copy)]
+pub(super) struct Journals {
+    /// In this folder, with so many bytes in memory, going on after what is left.
+    pub(super) make: fn(&Path, usize, &Left) -> Box<dyn Journal>,
+    /// What is needed is there after a supervisor's death.
+    pub(super) survive: bool,
+}
+
+impl Journals {
+    pub(super) fn in_memory() -> Self {
+        Self {
+            make: |_, bytes_max, _| Box::new(MemoryJournal::new(bytes_max)),
+            survive: false,
+        }
+    }
+
+    pub(super) fn far() -> Self {
+        Self {
+            make: |_, bytes_max, _| Box::new(FarJournal::new(bytes_max)),
+            survive: false,
+        }
+    }
+
+    pub(super) fn on_disk() -> Self {
+        Self {
+            make: |folder, bytes_max, left| Box::new(Prompt::open(folder, bytes_max, left)),
+            survive: true,
+        }
+    }
+}
+
+struct Prompt(DiskJournal);
+
+impl Prompt {
+    fn open(folder: &Path, memory_bytes_max: usize, left: &Left) -> Self {
+        let about = About {
+            owner: "me".to_owned(),
+            kernel: folder.to_owned(),
+        };
+        let bounds = Bounds {
+            bytes_max: MUCH,
+            memory_bytes_max,
+            user_bytes_max: MUCH,
+            retention: Duration::from_secs(3600),
+        };
+        let last = left.joined.iter().map(|session| session.cursor).max();
+        let prepared = prepare(&folder.join("journal"), about).unwrap();
+        Self(DiskJournal::new(prepared, bounds, last.unwrap_or(0)).unwrap())
+    }
+
+    fn wait(&mut self) {
+        while self.0.is_writing() {
+            thread::yield_now();
+        }
+    }
+}
+
+impl Journal for Prompt {
+    fn append(&mut self, entry: Entry) -> Seq {
+        let seq = self.0.append(entry);
+        self.wait();
+        seq
+    }
+
+    fn read(&mut self, after: Seq, bytes_max: usize) -> Read {
+        self.0.read(after, bytes_max)
+    }
+
+    fn last(&self) -> Seq {
+        self.0.last()
+    }
+
+    fn release(&mut self, needs: Needs) {
+        self.0.release(needs);
+    }
+
+    fn drop_oldest(&mut self) -> Option<Dropped> {
+        self.0.drop_oldest()
+    }
+
+    fn bytes(&self) -> usize {
+        self.0.bytes()
+    }
+
+    fn keep(&mut self) -> Keeping {
+        let keeping = self.0.keep();
+        self.wait();
+        keeping
+    }
+}
