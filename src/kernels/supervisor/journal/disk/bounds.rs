@@ -98,7 +98,9 @@ impl DiskJournal {
         }
         let retention = self.bounds.retention;
         let is_due = |since: Instant| now().duration_since(since) >= retention;
-        while let Some(oldest) = self.segments.front()
+        // What is on its way may go to the newest.
+        while self.in_flight.is_empty()
+            && let Some(oldest) = self.segments.front()
             && oldest.useless_since.is_some_and(is_due)
         {
             self.delete(0);
