@@ -11,7 +11,7 @@ import { clearMark, codeCells, getMark, setMark } from './mark';
 import { Restore } from './restore';
 
 // What is over before this is not worth saving for.
-const SAVE_AFTER_MS = 1000;
+const SAVE_AFTER_MS = 2000;
 
 // A notebook that is slow to save is saved less often.
 const SAVE_SHARE = 10;
@@ -150,6 +150,8 @@ export class WatchedNotebook {
     const { model, contentsModel } = context;
     const isWanted = this.documents?.autosave !== false && model.dirty && !model.readOnly && !model.collaborative;
     if (isDisposed || !isWanted || contentsModel?.writable === false) return;
+    // Lab would ask about a save that fails, and the server is away: there is time when it is back.
+    if (this.#kernel && this.#kernel.connectionStatus !== 'connected') return this.#saveSoon();
     const begun = performance.now();
     try {
       await context.save();

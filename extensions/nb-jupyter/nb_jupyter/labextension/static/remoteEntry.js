@@ -395,7 +395,7 @@ var Restore = class {
 };
 
 // src/notebook.ts
-var SAVE_AFTER_MS = 1e3;
+var SAVE_AFTER_MS = 2e3;
 var SAVE_SHARE = 10;
 var restored = /* @__PURE__ */ new WeakSet();
 var WatchedNotebook = class {
@@ -512,6 +512,7 @@ var WatchedNotebook = class {
     const { model, contentsModel } = context;
     const isWanted = this.documents?.autosave !== false && model.dirty && !model.readOnly && !model.collaborative;
     if (isDisposed || !isWanted || contentsModel?.writable === false) return;
+    if (this.#kernel && this.#kernel.connectionStatus !== "connected") return this.#saveSoon();
     const begun = performance.now();
     try {
       await context.save();
