@@ -37,6 +37,8 @@ VARYING = [
     (re.compile(r"(?m)^(CPU times:|Wall time:) .*$"), r"\1 TIME"),
     (re.compile(r"\b\d+(\.\d+)? ?[mnuμµ]?s ± .*"), "TIME"),
     (re.compile(r"\d+(\.\d+)?it/s|\?it/s|\d\d:\d\d<\d\d:\d\d|\d\d:\d\d<\?"), "RATE"),
+    # As wide as the rate beside it leaves room for.
+    (re.compile(r"(?<=%\|)[█▏▎▍▌▋▊▉# ]+(?=\|)"), "BAR"),
 ]
 
 
