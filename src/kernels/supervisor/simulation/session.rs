@@ -193,7 +193,7 @@ impl<'a> Judged<'a> {
                 let seq = self.record.said[*entry].seq;
                 let mut answers = answers.iter();
                 let covers = |ping: &&Answer| ping.heard > at && ping.number >= seq;
-                answers.any(|ping| covers(ping)).then_some(*entry)
+                answers.any(covers).then_some(*entry)
             })
         });
         noted.collect()
