@@ -42,11 +42,12 @@ macro_rules! file {
     };
 }
 
-const FILES: [(&str, &str); 5] = [
+const FILES: [(&str, &str); 6] = [
     file!("__init__.py"),
     file!("connection.py"),
     file!("framing.py"),
     file!("journal.py"),
+    file!("line.py"),
     file!("upstream.py"),
 ];
 

@@ -253,7 +253,7 @@ pub struct JournalEntry {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RequestState {
     pub state: RequestPhase,
-    /// All that it has said is still held.
+    /// Of what it has said, nothing is missing in this page.
     pub whole: bool,
     /// What it has said follows this entry; absent when nothing has come of it yet.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -6,16 +6,19 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use uuid::Uuid;
+
 use super::contract::{JournalMode, JournalStart};
-use super::registry::parse_id;
 use super::supervisor::journal::disk::About;
 
 /// Removes the journals in this folder whose kernel is gone, of whatever runtime folder it was; how many.
 pub fn sweep(journals: &Path) -> usize {
     let folders = fs::read_dir(journals).into_iter().flatten().flatten();
     let is_left = |folder: &PathBuf| {
-        let is_one = folder.file_name().and_then(|name| parse_id(name.to_str()?));
-        let about = is_one.and_then(|_| About::read(folder));
+        let id = folder
+            .file_name()
+            .and_then(|name| Uuid::try_parse(name.to_str()?).ok());
+        let about = id.and_then(|_| About::read(folder));
         about.is_some_and(|about| !about.kernel.exists())
     };
     let left = folders.map(|folder| folder.path()).filter(is_left);

@@ -86,9 +86,22 @@ impl Client {
         session: &str,
         is_v1: bool,
     ) -> Result<Self, String> {
-        let url = format!(
-            "ws://127.0.0.1:{port}/api/kernels/{kernel}/channels?session_id={session}&token={token}"
-        );
+        let stream = TcpStream::connect(("127.0.0.1", port)).await;
+        let stream = stream.map_err(|error| error.to_string())?;
+        Self::over(stream, token, kernel, session, is_v1).await
+    }
+
+    /// The same over a connection that there is.
+    pub(crate) async fn over(
+        stream: TcpStream,
+        token: &str,
+        kernel: &str,
+        session: &str,
+        is_v1: bool,
+    ) -> Result<Self, String> {
+        let at = stream.peer_addr().map_err(|error| error.to_string())?;
+        let url =
+            format!("ws://{at}/api/kernels/{kernel}/channels?session_id={session}&token={token}");
         let mut request = url.into_client_request().unwrap();
         if is_v1 {
             let subprotocol = v1::SUBPROTOCOL.parse().unwrap();
@@ -96,8 +109,6 @@ impl Client {
                 .headers_mut()
                 .insert("Sec-WebSocket-Protocol", subprotocol);
         }
-        let stream = TcpStream::connect(("127.0.0.1", port)).await;
-        let stream = stream.map_err(|error| error.to_string())?;
         let large = WebSocketConfig::default();
         let large = large.max_message_size(None).max_frame_size(None);
         let handshake = client_async_with_config(request, stream, Some(large));

@@ -3,11 +3,16 @@
 
 use std::time::Duration;
 
+use futures_util::StreamExt;
+use serde_json::Value;
+use tokio::net::TcpStream;
 use tokio::process::Command;
 use tokio::time::timeout;
+use tokio_tungstenite::client_async;
 
+use crate::client::Client;
 use crate::cutter::Cutter;
-use crate::gateway::{Gateway, TOKEN, project};
+use crate::gateway::{Gateway, LIMIT, TOKEN, page, project};
 use crate::jupyter_server::{self, JupyterServer, OWN_TOKEN};
 use crate::up::Up;
 
@@ -73,6 +78,37 @@ async fn jupyterlab_services_through_a_jupyter_server_with_the_companion() {
     let server = JupyterServer::start_with_companion("jupyter_server", gateway.port).await;
     node("services.mjs", &[&server.url, OWN_TOKEN]).await;
     node("services.mjs", &[&server.url, OWN_TOKEN, "legacy"]).await;
+}
+
+/// What a page asks when its kernel is silent: whether its server still has its connection.
+#[tokio::test]
+async fn a_page_with_a_token_is_told_whether_it_is_connected() {
+    let gateway = Gateway::start("auto").await;
+    let server = JupyterServer::start_with_companion("jupyter_server", gateway.port).await;
+    let (_, kernel) = page(server.port, OWN_TOKEN, "POST", "/api/kernels", "{}").await;
+    let kernel: Value = serde_json::from_str(&kernel).unwrap();
+    let kernel = kernel["id"].as_str().unwrap();
+    let ask = async |session: &str, token: &str| {
+        let at = ("127.0.0.1", server.port);
+        let stream = TcpStream::connect(at).await.unwrap();
+        let path = format!("nb/kernels/{kernel}/line?session_id={session}{token}");
+        let url = format!("ws://127.0.0.1:{}/{path}", server.port);
+        let (mut socket, _) = client_async(url, stream)
+            .await
+            .map_err(|error| error.to_string())?;
+        let answer = timeout(LIMIT, socket.next()).await.expect("no answer");
+        Ok::<_, String>(answer.unwrap().unwrap().into_text().unwrap().to_string())
+    };
+    let refused = ask("here", "").await.unwrap_err();
+    assert!(refused.contains("403"), "{refused}");
+    let token = format!("&token={OWN_TOKEN}");
+    assert_eq!(ask("here", &token).await.as_deref(), Ok("no"));
+    let client = Client::connect(server.port, OWN_TOKEN, kernel, "here").await;
+    assert_eq!(ask("here", &token).await.as_deref(), Ok("yes"));
+    assert_eq!(ask("away", &token).await.as_deref(), Ok("no"));
+    drop(client);
+    let gone = async { while ask("here", &token).await.as_deref() == Ok("yes") {} };
+    timeout(LIMIT, gone).await.expect("it is still connected");
 }
 
 #[tokio::test]

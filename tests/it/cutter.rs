@@ -74,6 +74,19 @@ impl Cutter {
     }
 }
 
+impl Cutter {
+    /// What a script asks for: cut by an error, away for a while. Gives how many lines may come twice.
+    pub(crate) async fn cut(&self, absent_ms: u64) -> usize {
+        let control = TcpStream::connect((Ipv4Addr::LOCALHOST, self.control)).await;
+        let mut control = control.unwrap();
+        let order = format!("cut rst {absent_ms}\n");
+        control.write_all(order.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        control.read_to_string(&mut answer).await.unwrap();
+        answer.parse().expect(&answer)
+    }
+}
+
 /// A socket with this port, or any. Two may have one as long as none of them listens.
 fn bind(port: u16) -> io::Result<TcpSocket> {
     let socket = TcpSocket::new_v4()?;

@@ -42,7 +42,7 @@ impl Home {
     }
 
     /// One whose kernelspec has these arguments on top.
-    async fn new(arguments: &[&str]) -> Self {
+    pub(crate) async fn new(arguments: &[&str]) -> Self {
         let home = Self::bare().await;
         home.install(arguments).await;
         home
@@ -120,7 +120,7 @@ impl Home {
         self.command(python)
     }
 
-    fn case(&self, case: &str) -> Command {
+    pub(crate) fn case(&self, case: &str) -> Command {
         let mut command = self.python();
         command.arg(project("tests/python/front.py"));
         command.args([case, KERNEL]);

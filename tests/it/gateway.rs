@@ -92,10 +92,15 @@ impl Gateway {
 
     /// The same, with these settings.
     pub(crate) async fn replace_set(&mut self, settings: &str) {
+        self.put_settings(settings);
+        self.replace().await;
+    }
+
+    /// What the next one on these folders is set to.
+    pub(crate) fn put_settings(&self, settings: &str) {
         let config = self.root().join(".config/nb");
         fs::create_dir_all(&config).unwrap();
         fs::write(config.join("nb.toml"), settings).unwrap();
-        self.replace().await;
     }
 
     /// The same, with all that it logs in the file that is returned.
@@ -359,9 +364,8 @@ async fn spawn(
         .unwrap()
         .unwrap();
     let port = line
-        .split("127.0.0.1:")
-        .nth(1)
-        .and_then(|rest| rest.split('/').next());
+        .split_once("://")
+        .and_then(|(_, at)| at.split_once(':')?.1.split('/').next());
     (child, port.unwrap().trim().parse().unwrap())
 }
 

@@ -10,7 +10,9 @@ use std::process::Stdio;
 use nb::env::{Environment, Uv, install_companion};
 use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt, BufReader, Lines};
+use tokio::net::TcpStream;
 use tokio::process::{Child, ChildStderr, Command};
+use tokio::task::yield_now;
 use tokio::time::timeout;
 
 use crate::gateway::{LIMIT, TOKEN, project};
@@ -70,6 +72,14 @@ impl JupyterServer {
         let mut log = BufReader::new(process.stderr.take().unwrap()).lines();
         let port = timeout(LIMIT, port_told(&mut log)).await;
         let port = port.expect("the server does not say where it listens");
+        // It tells before it listens.
+        let listens = async {
+            while TcpStream::connect(("127.0.0.1", port)).await.is_err() {
+                yield_now().await;
+            }
+        };
+        let listens = timeout(LIMIT, listens).await;
+        listens.expect("the server does not listen");
         tokio::spawn(async move { while show(&mut log).await.is_some() {} });
         Self {
             _process: process,

@@ -160,8 +160,11 @@ async fn all_of_a_long_cell_comes_also_when_its_client_has_it_already() {
     let mut client = gateway.connect(&kernel, "a").await;
     let request = client.submit(&format!("burst {MESSAGES} 100")).await;
     let outcome = client.outcome(&request, "execute_reply").await;
-    // Whatever is acknowledged with the next cell.
+    // What came before the next cell is acknowledged with it.
     client.run("here").await;
+    drop(client);
+    // What is said from now on is written down for it.
+    gateway.connect(&kernel, "b").await.run("here").await;
     let path = notebook(&gateway, &json!({"msg_id": request, "kernel_id": kernel}));
     let told = fetched(&gateway, &path).await;
     assert_eq!(

@@ -27,7 +27,7 @@ async fn numbers(client: &mut Client, cell: &str, numbers: &mut Vec<u32>) {
 }
 
 /// The inode of the server's end of the connection from this local port.
-fn inode_of(local_port: u16, server_port: u16) -> String {
+pub(crate) fn inode_of(local_port: u16, server_port: u16) -> String {
     let table = fs::read_to_string("/proc/net/tcp").unwrap();
     let (near, far) = (format!(":{server_port:04X}"), format!(":{local_port:04X}"));
     let row = table.lines().find(|row| {
@@ -37,7 +37,7 @@ fn inode_of(local_port: u16, server_port: u16) -> String {
     row.unwrap().split_whitespace().nth(9).unwrap().to_owned()
 }
 
-fn holds(pid: u32, inode: &str) -> bool {
+pub(crate) fn holds(pid: u32, inode: &str) -> bool {
     let socket = format!("socket:[{inode}]");
     let descriptors = fs::read_dir(format!("/proc/{pid}/fd")).unwrap();
     descriptors

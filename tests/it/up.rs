@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::net::Ipv4Addr;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -24,7 +25,7 @@ pub(crate) struct Up {
     stderr: Lines<BufReader<ChildStderr>>,
     said: String,
     /// The port of its gateway.
-    gateway: u16,
+    pub(crate) gateway: u16,
     /// It is in a network namespace of its own.
     is_offline: bool,
     /// What it printed.
@@ -34,8 +35,13 @@ pub(crate) struct Up {
 impl Up {
     /// Starts it with its home in `home` and no token, and waits for its address.
     pub(crate) async fn start(home: &Path, more: &[(&str, PathBuf)]) -> Self {
+        Self::start_at(Ipv4Addr::LOCALHOST, home, more).await
+    }
+
+    /// The same with Lab at another address.
+    pub(crate) async fn start_at(ip: Ipv4Addr, home: &Path, more: &[(&str, PathBuf)]) -> Self {
         let program = Command::new(env!("CARGO_BIN_EXE_nb"));
-        Self::start_as(program, home, more).await
+        Self::start_as(program, ip, home, more).await
     }
 
     /// The same on a machine without a network: in a namespace that has the loopback interface alone.
@@ -47,16 +53,21 @@ impl Up {
         }
         let then = "ip link set lo up && exec \"$@\"";
         program.args(["sh", "-c", then, "sh", env!("CARGO_BIN_EXE_nb")]);
-        let mut up = Self::start_as(program, home, more).await;
+        let mut up = Self::start_as(program, Ipv4Addr::LOCALHOST, home, more).await;
         up.is_offline = true;
         up
     }
 
-    async fn start_as(mut program: Command, home: &Path, more: &[(&str, PathBuf)]) -> Self {
+    async fn start_as(
+        mut program: Command,
+        ip: Ipv4Addr,
+        home: &Path,
+        more: &[(&str, PathBuf)],
+    ) -> Self {
         let root = home.join("notebooks");
         fs::create_dir_all(&root).unwrap();
         let mut process = program
-            .args(["up", "--port", "0", "--root"])
+            .args(["up", "--ip", &ip.to_string(), "--port", "0", "--root"])
             .arg(root)
             .env("HOME", home)
             .env("NB_RUNTIME_DIR", home.join("run"))

@@ -272,6 +272,28 @@ while os.path.exists(os.environ["IT_GO_ON"]):
         km.shutdown_kernel()
 
 
+def counted():
+    """Runs the cell of the third argument once for each line that comes in, and gives all that it printed."""
+    km, kc = start_new_kernel(kernel_name=KERNEL, startup_timeout=LIMIT)
+    try:
+        print("ready", flush=True)
+        for _ in sys.stdin:
+            printed = []
+
+            def output(message):
+                if message["msg_type"] == "stream":
+                    printed.append(message["content"]["text"])
+                    if printed[-1].endswith("line 9\n"):
+                        print("fault", flush=True)
+
+            reply = kc.execute_interactive(sys.argv[3], output_hook=output, timeout=LIMIT)
+            assert reply["content"]["status"] == "ok", reply
+            print("counted", json.dumps("".join(printed)), flush=True)
+    finally:
+        kc.stop_channels()
+        km.shutdown_kernel()
+
+
 def kept():
     """Starts a kernel and is killed: what is known of it goes to stdout."""
     km, kc = start_new_kernel(kernel_name=KERNEL, startup_timeout=LIMIT)

@@ -93,12 +93,13 @@ fn main() -> ExitCode {
         Some("fuzz") => fuzz(part.as_deref(), 60),
         Some("bench") if part.as_deref() == Some("lab") => setup().and_then(|()| cargo(&LAB)),
         Some("bench") => cargo(&["bench", "--locked"]),
+        Some("losses") => losses(),
         Some("soak") => match (part.as_deref(), arguments.next()) {
             (Some("--minutes"), Some(minutes)) => soak(&minutes),
             _ => Err("usage: cargo xtask soak --minutes N".to_owned()),
         },
         _ => Err(
-            "usage: cargo xtask setup|test|bench [lab]|fuzz [target]|labextension|soak --minutes N"
+            "usage: cargo xtask setup|test|bench [lab]|fuzz [target]|labextension|losses|soak --minutes N"
                 .to_owned(),
         ),
     };
@@ -109,6 +110,27 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// The same losses with nb and with what people come from; prints a table.
+fn losses() -> Result<(), String> {
+    python("target/peers-env", "benches/losses/peers.lock")?;
+    python("target/clients-env", "tests/python/clients.lock")?;
+    python("target/test-env", "src/env/locks/default.txt")?;
+    cargo(&["build", "--release", "--locked", "--bin", "nb"])?;
+    let python = fs::canonicalize("target/test-env/bin")
+        .map_err(|error| format!("target/test-env: {error}"))?
+        .join("python");
+    run(
+        "target/clients-env/bin/python",
+        &[
+            "benches/losses/losses.py",
+            "--nb=target/release/nb",
+            "--jupyter-server=target/clients-env/bin/jupyter-server",
+            "--jeg=target/peers-env/bin/jupyter-enterprisegateway",
+            &format!("--python={}", python.display()),
+        ],
+    )
 }
 
 /// Random ends of everything for so long; `NB_SOAK_SEED` repeats their choice.
@@ -237,6 +259,8 @@ fn clients() -> Result<(), String> {
     node()?;
     for (there, packages) in [
         (is_there("chromium"), &["chromium"][..]),
+        // For a disk that is full, or does not answer.
+        (is_there("mkfs.ext4"), &["e2fsprogs"][..]),
         // For a start without a network.
         (is_there("ip"), &["iproute2"][..]),
         (Path::new(R_KERNEL).exists(), &["r-cran-irkernel"][..]),

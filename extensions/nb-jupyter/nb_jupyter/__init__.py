@@ -25,24 +25,36 @@ def _load_jupyter_server_extension(serverapp) -> None:
     _serve_journals(serverapp.web_app)
     current = serverapp.kernel_websocket_connection_class
     if current is NbWebSocketConnection:
+        _serve_lines(serverapp.web_app)
         return
     if current is not GatewayWebSocketConnection:
         serverapp.log.warning("nb_jupyter: %s was asked for and stays", current.__name__)
         return
     serverapp.kernel_websocket_connection_class = NbWebSocketConnection
     serverapp.web_app.settings["kernel_websocket_connection_class"] = NbWebSocketConnection
+    _serve_lines(serverapp.web_app)
     serverapp.log.info("nb_jupyter %s carries the kernels' messages", __version__)
 
 
 def _serve_journals(web_app) -> None:
-    from jupyter_server.utils import url_path_join
-
     from .journal import PATH, JournalHandler
 
-    path = url_path_join(web_app.settings["base_url"], PATH)
-    web_app.add_handlers(".*$", [(path, JournalHandler)])
+    _serve(web_app, PATH, JournalHandler)
     # The plugin in the page does nothing without it.
     web_app.settings.setdefault("page_config_data", {})["nbJupyter"] = __version__
+
+
+def _serve_lines(web_app) -> None:
+    """Of connections of this package only: of others it knows nothing."""
+    from .line import PATH, LineHandler
+
+    _serve(web_app, PATH, LineHandler)
+
+
+def _serve(web_app, path: str, handler: type) -> None:
+    from jupyter_server.utils import url_path_join
+
+    web_app.add_handlers(".*$", [(url_path_join(web_app.settings["base_url"], path), handler)])
 
 
 def _jupyter_labextension_paths() -> list[dict[str, str]]:

@@ -24,6 +24,7 @@ from tornado.iostream import StreamClosedError
 from tornado.websocket import WebSocketClosedError
 from traitlets import Unicode
 
+from . import line
 from .framing import V1, FramingError, to_legacy, to_v1
 from .upstream import Upstream
 
@@ -82,6 +83,7 @@ class NbWebSocketConnection(GatewayWebSocketConnection):
             self._browser_has(data)
 
         handler.on_pong = on_pong
+        line.begun(self.kernel_id, self.session_id)
         self._task = asyncio.ensure_future(self._run())
 
     def disconnect(self) -> None:
@@ -89,6 +91,8 @@ class NbWebSocketConnection(GatewayWebSocketConnection):
         self.disconnected = True
         if self._task is not None:
             self._task.cancel()
+            line.ended(self.kernel_id, self.session_id)
+            self._task = None
         if self._upstream is not None:
             self._upstream.abandon()
 

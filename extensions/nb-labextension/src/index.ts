@@ -1,4 +1,4 @@
-// Gives a notebook what its cells said while its page was closed. Does nothing where the server has no nb behind it.
+// Gives a notebook what its cells said while its page was closed or its packets vanished. Does nothing where the server has no nb behind it.
 
 import type { JupyterFrontEnd, JupyterFrontEndPlugin } from '@jupyterlab/application';
 import { PageConfig } from '@jupyterlab/coreutils';

@@ -6,6 +6,7 @@ import type { DocumentRegistry } from '@jupyterlab/docregistry';
 import type { NotebookPanel } from '@jupyterlab/notebook';
 import type { Kernel, KernelMessage } from '@jupyterlab/services';
 
+import { watchLine } from './line';
 import { clearMark, codeCells, getMark, setMark } from './mark';
 import { Restore } from './restore';
 
@@ -28,6 +29,7 @@ export class WatchedNotebook {
   readonly #running = new Map<string, Running>();
   readonly #restores = new Map<string, Restore>();
   #kernel: Kernel.IKernelConnection | undefined;
+  #unwatch: (() => void) | undefined;
   #saveTimer: ReturnType<typeof setTimeout> | undefined;
   #saveMs = 0;
 
@@ -45,8 +47,10 @@ export class WatchedNotebook {
 
   #follow(kernel: Kernel.IKernelConnection | null | undefined): void {
     this.#kernel?.anyMessage.disconnect(this.#onAnyMessage, this);
+    this.#unwatch?.();
     this.#kernel = kernel ?? undefined;
     this.#kernel?.anyMessage.connect(this.#onAnyMessage, this);
+    this.#unwatch = this.#kernel && watchLine(this.#kernel);
   }
 
   async #open(): Promise<void> {

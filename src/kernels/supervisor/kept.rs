@@ -1,29 +1,27 @@
-//! Of which cells the journal holds all that they said, also once every client has it. Pure.
+//! Which cells there were: where in the journal each begins, whether it is over, and which of them stay whole there for
+//! a while longer. Pure.
 //!
 //! A notebook is saved long after its page has shown an output, and a page may be closed before. So whoever opens
-//! it later asks for cells whole (`http/journal`), and the newest of them stay, up to a bound. Knows numbers and
-//! sizes of entries; the journal has them.
+//! it later asks for cells whole (`http/journal`), and the newest of them are needed, up to a bound, also once every
+//! client has them. Knows numbers and sizes of entries; the journal has them.
 
 use std::collections::VecDeque;
 
 use super::journal::{RequestKey, Seq};
 
-/// What is held for this is at most so much of what a journal may hold,
-const SHARE: usize = 8;
-
-/// and never more than this.
+/// What is needed for this is at most so much.
 const BYTES_MAX: usize = 4 * 1024 * 1024;
 
 /// So many cells are known.
 const CELLS_MAX: usize = 1024;
 
-/// What is known of a cell.
+/// One of them.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Known {
+pub struct Cell {
     pub request: RequestKey,
     /// What it said follows this entry; nothing before it has begun.
     pub after: Option<Seq>,
-    /// An earlier supervisor had it, and what it heard.
+    /// Its begin was told to an earlier supervisor.
     pub is_taken_over: bool,
     /// The kernel has said that it has done with it.
     pub idle: bool,
@@ -36,44 +34,29 @@ struct Segment {
     bytes: usize,
 }
 
-/// The newest cells, oldest first, and the entries that are held for them.
-#[derive(Debug)]
+/// The newest cells, oldest first, and the entries that are needed for them.
+#[derive(Debug, Default)]
 pub struct Kept {
-    cells: VecDeque<Known>,
+    cells: VecDeque<Cell>,
     segments: VecDeque<Segment>,
     bytes: usize,
-    bytes_max: usize,
-    /// The entries up to this one are gone.
-    gone: Seq,
 }
 
 impl Kept {
-    /// Nothing yet, of a journal that holds up to `journal_bytes_max`.
-    pub fn new(journal_bytes_max: usize) -> Self {
-        Self {
-            cells: VecDeque::new(),
-            segments: VecDeque::new(),
-            bytes: 0,
-            bytes_max: (journal_bytes_max / SHARE).min(BYTES_MAX),
-            gone: 0,
-        }
-    }
-
     /// A cell waits for the kernel.
     pub fn asked(&mut self, request: &RequestKey) {
-        self.add(request, false);
+        self.add(request, None, false);
     }
 
-    /// A cell runs that an earlier supervisor had.
-    pub fn taken_over(&mut self, request: &RequestKey, last: Seq) {
-        self.add(request, true);
-        self.begun(request, last);
+    /// A cell runs that an earlier supervisor had; where it begins is not known.
+    pub fn taken_over(&mut self, request: &RequestKey) {
+        self.add(request, Some(0), true);
     }
 
-    fn add(&mut self, request: &RequestKey, is_taken_over: bool) {
-        self.cells.push_back(Known {
+    fn add(&mut self, request: &RequestKey, after: Option<Seq>, is_taken_over: bool) {
+        self.cells.push_back(Cell {
             request: RequestKey::clone(request),
-            after: None,
+            after,
             is_taken_over,
             idle: false,
         });
@@ -84,7 +67,7 @@ impl Kept {
 
     /// The first entry of this request follows the entry `last`.
     pub fn begun(&mut self, request: &str, last: Seq) {
-        let waits = |cell: &&mut Known| *cell.request == *request && cell.after.is_none();
+        let waits = |cell: &&mut Cell| *cell.request == *request && cell.after.is_none();
         if let Some(cell) = self.cells.iter_mut().rfind(waits) {
             cell.after = Some(last);
             self.cut(last);
@@ -107,10 +90,10 @@ impl Kept {
         newest.bytes += bytes;
         self.bytes += bytes;
         // Of one that says more than there is room for, the end stays.
-        if newest.bytes > self.bytes_max / 2 {
+        if newest.bytes > BYTES_MAX / 2 {
             self.cut(seq);
         }
-        while self.bytes > self.bytes_max
+        while self.bytes > BYTES_MAX
             && let Some(oldest) = self.segments.pop_front()
         {
             self.bytes -= oldest.bytes;
@@ -127,32 +110,15 @@ impl Kept {
         }
     }
 
-    /// The entries after this one are to stay; nothing is to when absent.
+    /// The entries after this one are needed; none is when absent.
     pub fn needs_after(&self) -> Option<Seq> {
         Some(self.segments.front()?.after)
     }
 
-    /// The journal has nothing any more up to this entry.
-    pub fn gone(&mut self, up_to: Seq) {
-        self.gone = self.gone.max(up_to);
-    }
-
     /// The newest cell with this msg_id.
-    pub fn find(&self, msg_id: &str) -> Option<&Known> {
-        let is_it = |cell: &&Known| is_request(&cell.request, msg_id);
+    pub fn find(&self, msg_id: &str) -> Option<&Cell> {
+        let is_it = |cell: &&Cell| is_request(&cell.request, msg_id);
         self.cells.iter().rfind(is_it)
-    }
-
-    /// Whether all is there that the cell has said.
-    pub fn is_whole(&self, cell: &Known) -> bool {
-        !cell.is_taken_over && cell.after.is_none_or(|after| after >= self.gone)
-    }
-}
-
-impl Default for Kept {
-    /// Of a journal that holds much.
-    fn default() -> Self {
-        Self::new(SHARE * BYTES_MAX)
     }
 }
 
@@ -166,59 +132,61 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    const BOUND: usize = 1000;
-
-    fn kept() -> Kept {
-        Kept::new(BOUND * SHARE)
-    }
+    const TENTH: usize = BYTES_MAX / 10;
 
     #[test]
     fn a_cell_is_known_from_its_request_to_long_after_its_end() {
-        let mut kept = kept();
+        let mut kept = Kept::default();
         kept.asked(&"s\na".into());
         assert_eq!(kept.find("a").unwrap().after, None);
         assert!(kept.find("s").is_none() && kept.needs_after().is_none());
         kept.begun("s\na", 7);
         // A magic begins, then the kernel does.
         kept.begun("s\na", 9);
-        kept.appended(8, 100);
         kept.done("s\na");
-        let known = kept.find("a").unwrap();
-        assert_eq!((known.after, known.idle), (Some(7), true));
+        kept.taken_over(&"s\nb".into());
+        let cell = kept.find("a").unwrap();
+        assert_eq!(
+            (cell.after, cell.idle, cell.is_taken_over),
+            (Some(7), true, false)
+        );
+        let cell = kept.find("b").unwrap();
+        assert_eq!(
+            (cell.after, cell.idle, cell.is_taken_over),
+            (Some(0), false, true)
+        );
         assert_eq!(kept.needs_after(), Some(7));
-        kept.gone(7);
-        assert!(kept.is_whole(kept.find("a").unwrap()));
-        kept.gone(8);
-        assert!(!kept.is_whole(kept.find("a").unwrap()));
-        kept.taken_over(&"s\nb".into(), 9);
-        assert!(!kept.is_whole(kept.find("b").unwrap()));
+        for n in 0..CELLS_MAX {
+            kept.asked(&format!("s\n{n}").into());
+        }
+        assert!(kept.find("a").is_none() && kept.find("0").is_some());
     }
 
     #[test]
     fn the_oldest_cells_go_and_of_a_long_one_the_end_stays() {
-        let mut kept = kept();
+        let mut kept = Kept::default();
         for (n, key) in ["s\na", "s\nb"].into_iter().enumerate() {
             kept.asked(&key.into());
             kept.begun(key, n as Seq);
-            kept.appended(n as Seq + 1, 400);
+            kept.appended(n as Seq + 1, 4 * TENTH);
         }
         assert_eq!(kept.needs_after(), Some(0));
-        kept.appended(3, 400);
+        kept.appended(3, 4 * TENTH);
         assert_eq!(kept.needs_after(), Some(1));
         for seq in 4..100 {
-            kept.appended(seq, 100);
+            kept.appended(seq, TENTH);
         }
         let after = kept.needs_after().unwrap();
         assert!((89..97).contains(&after), "{after}");
         // One that is larger than all there is room for.
-        kept.appended(100, 5000);
+        kept.appended(100, 2 * BYTES_MAX);
         assert_eq!((kept.needs_after(), kept.bytes), (Some(100), 0));
     }
 
     proptest! {
         #[test]
-        fn the_bound_holds(steps in prop::collection::vec((0..4u8, 0..700usize), 1..200)) {
-            let mut kept = kept();
+        fn the_bound_holds(steps in prop::collection::vec((0..4u8, 0..7 * TENTH), 1..200)) {
+            let mut kept = Kept::default();
             let mut sizes = Vec::new();
             for (step, bytes) in steps {
                 let last = sizes.len() as Seq;
@@ -233,7 +201,7 @@ mod tests {
                 let after = kept.needs_after().map_or(sizes.len(), |after| usize::try_from(after).unwrap());
                 let held: usize = sizes[after..].iter().sum();
                 prop_assert_eq!(held, kept.bytes);
-                prop_assert!(held <= BOUND);
+                prop_assert!(held <= BYTES_MAX);
             }
         }
     }

@@ -66,7 +66,6 @@ pub async fn run(folder: &Path) -> Result<(), Error> {
         .inspect_err(|error| warn!(%error, "requests are not written down"))
         .unwrap_or_default();
     let broker = Broker::new(storage::journal(&start, folder, &left).await);
-    broker.hold_cells(usize::try_from(start.journal_bytes_max).unwrap_or(usize::MAX));
     if start.journal.mode == JournalMode::Off {
         broker.keep_nothing();
     }

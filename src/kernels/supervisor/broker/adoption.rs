@@ -136,7 +136,7 @@ impl State {
             self.queues.entry(subshell.clone()).or_default().adopt(&key);
             let last = self.journal.last();
             self.sessions.asked(&session, &key, &header, last);
-            self.kept.taken_over(&key, last);
+            self.kept.taken_over(&key);
             let text = "[nb] the supervisor of this kernel died and another one took over; what the cell said \
                         between is lost\n";
             let content = json!({"name": "stderr", "text": text});

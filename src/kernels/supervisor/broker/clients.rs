@@ -13,7 +13,7 @@ use super::state::plain;
 use super::{Broker, Phase, State, now};
 use crate::kernels::contract::{RequestPhase, RequestState};
 use crate::kernels::supervisor::journal::{Entry, Read, Seq};
-use crate::kernels::supervisor::kept::{Kept, is_request};
+use crate::kernels::supervisor::kept::is_request;
 use crate::kernels::supervisor::ledger::{self, Note};
 use crate::kernels::supervisor::sessions::{Access, ClientSession, ConnectionId, Holder, Joined};
 
@@ -145,11 +145,6 @@ impl Broker {
         state.release();
     }
 
-    /// A share of what a journal may hold is for cells that clients have.
-    pub fn hold_cells(&self, journal_bytes_max: usize) {
-        self.state.borrow_mut().kept = Kept::new(journal_bytes_max);
-    }
-
     /// What is known of the request with this msg_id.
     pub fn request_state(&self, msg_id: &str) -> RequestState {
         let state = self.state.borrow();
@@ -170,7 +165,7 @@ impl Broker {
                 (false, true) => RequestPhase::Over,
                 _ => RequestPhase::Running,
             },
-            whole: state.kept.is_whole(known),
+            whole: !known.is_taken_over,
             after: known.after,
         }
     }

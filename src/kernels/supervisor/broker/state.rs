@@ -110,7 +110,6 @@ impl State {
     pub(super) fn settle(&mut self) {
         while let Some(dropped) = self.journal.drop_oldest() {
             self.sessions.dropped(&dropped);
-            self.kept.gone(dropped.seq);
         }
         if self.sessions.is_empty() {
             self.release();
@@ -127,10 +126,10 @@ impl State {
     pub(super) fn release(&mut self) {
         let last = self.journal.last();
         let mut needs = self.sessions.needs(last);
-        let cells_after = self.kept.needs_after().unwrap_or(last);
-        needs.cells_after = needs.cells_after.min(cells_after);
+        if let Some(kept) = self.kept.needs_after().filter(|_| !self.keeps_nothing) {
+            needs.cells_after = needs.cells_after.min(kept);
+        }
         self.journal.release(needs);
-        self.kept.gone(needs.useless_up_to());
     }
 }
 

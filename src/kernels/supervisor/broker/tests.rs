@@ -732,20 +732,29 @@ fn of_what_everybody_has_no_more_than_a_share_stays() {
     let (broker, _requests) = running();
     let a = "a".into();
     let ticket = broker.join(&a, &me());
-    broker.hold_cells(JOURNAL_BYTES);
-    let cell = request("a", "1", "execute_request");
-    broker.submit(&a, Channel::Shell, cell.clone());
-    broker.kernel_said(Channel::Iopub, status(&cell, "busy"));
-    for _ in 0..300 {
-        let text = json!({"name": "stdout", "text": "x".repeat(1000)});
-        broker.kernel_said(Channel::Iopub, from_kernel("stream", &cell, &text));
+    for n in 0..20 {
+        let cell = request("a", &n.to_string(), "execute_request");
+        broker.submit(&a, Channel::Shell, cell.clone());
+        broker.kernel_said(Channel::Iopub, status(&cell, "busy"));
+        for _ in 0..10 {
+            let text = json!({"name": "stdout", "text": "x".repeat(1000)});
+            broker.kernel_said(Channel::Iopub, from_kernel("stream", &cell, &text));
+        }
+        let reply = from_kernel("execute_reply", &cell, &json!({"status": "ok"}));
+        broker.kernel_said(Channel::Shell, reply);
+        broker.kernel_said(Channel::Iopub, status(&cell, "idle"));
         broker.acknowledge("a", ticket.id, broker.last());
     }
+    // An eighth of the journal's bound.
     let held = broker.snapshot().journal_bytes;
-    assert!(
-        (JOURNAL_BYTES / 16..JOURNAL_BYTES / 7).contains(&held),
-        "{held}"
+    assert!((100_000..=128 * 1024).contains(&held), "{held}");
+    let newest = broker.request_state("19").after.unwrap();
+    assert_eq!(read(&broker, "a", newest).len(), 13);
+    // A session that is not there any more needs nothing, and the newest cells stay all the same.
+    broker.leave("a", ticket.id);
+    broker.kernel_said(
+        Channel::Iopub,
+        status(&request("b", "1", "comm_msg"), "busy"),
     );
-    let known = broker.request_state("1");
-    assert_eq!((known.state, known.whole), (RequestPhase::Running, false));
+    assert_eq!(read(&broker, "a", newest).len(), 14);
 }

@@ -5,7 +5,7 @@ use serde_json::value::RawValue;
 
 use super::respond::{Response, error, json};
 use super::{Api, parameter};
-use crate::kernels::contract::{JournalEntry, JournalPage};
+use crate::kernels::contract::{JournalEntry, JournalPage, RequestPhase};
 use crate::kernels::supervisor::journal::{Entry, Read, Route, Seq};
 use crate::protocol::legacy::{self, Payload};
 use crate::protocol::message::HeaderPeek;
@@ -27,7 +27,10 @@ pub(super) async fn answer(api: &Api, query: &str) -> Response {
     let msg_id = parameter(query, "msg_id");
     // Before the journal is read: what is over has said all that is then read.
     let request = msg_id.map(|msg_id| api.broker.request_state(msg_id));
-    let begin = request.as_ref().and_then(|request| request.after);
+    let begin = match &request {
+        Some(request) if request.state == RequestPhase::Waiting => Some(api.broker.last()),
+        request => request.as_ref().and_then(|request| request.after),
+    };
     let mut page = JournalPage {
         after: after.or(begin).unwrap_or(0),
         request,
@@ -40,13 +43,20 @@ pub(super) async fn answer(api: &Api, query: &str) -> Response {
         }
     };
     page.last = api.broker.last();
-    if batch.is_empty() {
+    if batch.is_empty() && page.after < page.last {
         // What there was is gone.
-        page.after = page.after.max(page.last);
+        page.after = page.last;
+        if let Some(request) = &mut page.request {
+            request.whole = false;
+        }
     }
     for (seq, entry) in batch {
         if page.entries.len() == limit {
             break;
+        }
+        if let Some(request) = &mut page.request {
+            // Numbers that are passed over are entries that are gone.
+            request.whole &= seq == page.after + 1;
         }
         page.after = seq;
         page.entries.extend(shown(seq, &entry, msg_id));

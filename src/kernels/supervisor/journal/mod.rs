@@ -48,7 +48,7 @@ pub struct Needs {
     pub after: Seq,
     /// Of what follows this one, a client that is away has yet to get some; of nothing when absent.
     pub away_after: Option<Seq>,
-    /// Cells that are not done began after this one: a page that lost what it had asks for it.
+    /// Cells that are not done, and the newest that are, began after this one: a page that lost what it had asks for it.
     pub cells_after: Seq,
 }
 

@@ -10,9 +10,8 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::chance::Chance;
 use super::kernel::{Link, Process};
-use super::machine::Machine;
+use super::machine::{Found, Machine};
 use crate::kernels::supervisor::broker::{Broker, Farewell, Phase};
-use crate::kernels::supervisor::ledger::Left;
 use crate::kernels::supervisor::restarts::Restarts;
 use crate::protocol::message::{Channel, HeaderPeek, Message};
 
@@ -29,14 +28,6 @@ const STARTS_WITHIN: Duration = Duration::from_millis(500);
 pub(super) enum Command {
     Interrupt,
     Restart,
-}
-
-/// What a supervisor that died has left.
-pub(super) struct Found {
-    /// The process, if it still is and was ready.
-    pub(super) process: Option<Rc<Process>>,
-    pub(super) is_too_often: bool,
-    pub(super) left: Left,
 }
 
 pub(super) struct Life {

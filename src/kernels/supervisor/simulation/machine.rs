@@ -8,7 +8,6 @@ use tokio::time::Instant;
 
 use super::chance::Chance;
 use super::kernel::Process;
-use super::life::Found;
 use super::notes::Notes;
 use crate::kernels::supervisor::ledger::Left;
 
@@ -20,6 +19,14 @@ const WITHIN: Duration = Duration::from_secs(60);
 /// So often in a row a kernel that dies is started again; one that lived for so long begins anew.
 const RESTARTS_MAX: u32 = 5;
 const STABLE_AFTER: Duration = Duration::from_secs(10);
+
+/// What a supervisor that died has left.
+pub(super) struct Found {
+    /// The process, if it still is and was ready.
+    pub(super) process: Option<Rc<Process>>,
+    pub(super) is_too_often: bool,
+    pub(super) left: Left,
+}
 
 /// What outlives a supervisor.
 pub(super) struct Machine {

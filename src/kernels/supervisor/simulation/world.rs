@@ -111,7 +111,6 @@ impl World {
             notes: self.notes.clone(),
             life,
         }));
-        broker.hold_cells(self.journal_bytes);
         broker.keep(ledger);
         if found {
             self.notes.recalled(&left);

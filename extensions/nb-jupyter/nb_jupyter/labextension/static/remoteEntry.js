@@ -45,9 +45,65 @@ __export(index_exports, {
   default: () => index_default
 });
 module.exports = __toCommonJS(index_exports);
-var import_coreutils3 = require("@jupyterlab/coreutils");
+var import_coreutils4 = require("@jupyterlab/coreutils");
 var import_docmanager = require("@jupyterlab/docmanager");
 var import_notebook = require("@jupyterlab/notebook");
+
+// src/line.ts
+var import_coreutils = require("@jupyterlab/coreutils");
+var import_services = require("@jupyterlab/services");
+var SILENT_MS = 15e3;
+var ANSWER_WITHIN_MS = 1e4;
+function watchLine(kernel) {
+  let heard = false;
+  let isAsking = false;
+  const hears = () => {
+    heard = true;
+  };
+  const look = async () => {
+    const isSilent = !heard;
+    heard = false;
+    if (!isSilent || isAsking || kernel.isDisposed) return;
+    isAsking = true;
+    try {
+      if (await isGone(kernel) && !heard && !kernel.isDisposed) await kernel.reconnect();
+    } catch (error) {
+      console.debug("nb: the server cannot be asked for its connection", error);
+    } finally {
+      isAsking = false;
+    }
+  };
+  const timer = setInterval(() => void look(), SILENT_MS);
+  const stop = () => {
+    clearInterval(timer);
+    kernel.iopubMessage.disconnect(hears);
+    kernel.disposed.disconnect(stop);
+  };
+  kernel.iopubMessage.connect(hears);
+  kernel.disposed.connect(stop);
+  return stop;
+}
+async function isGone(kernel) {
+  const status = kernel.connectionStatus;
+  if (status === "connecting" || kernel.status === "dead") return false;
+  const answer = await ask(kernel);
+  if (answer !== "no" || kernel.connectionStatus !== status) return false;
+  return status === "connected" || await import_services.KernelAPI.getKernelModel(kernel.id) !== void 0;
+}
+function ask(kernel) {
+  const { wsUrl, token, appendToken, WebSocket } = import_services.ServerConnection.makeSettings();
+  const path = import_coreutils.URLExt.join(wsUrl, "nb/kernels", encodeURIComponent(kernel.id), "line");
+  const query = { session_id: kernel.clientId, ...appendToken && token !== "" ? { token } : {} };
+  const socket = new WebSocket(path + import_coreutils.URLExt.objectToQueryString(query));
+  return new Promise((answered, failed) => {
+    const late = setTimeout(() => failed(new Error("no answer")), ANSWER_WITHIN_MS);
+    socket.onmessage = ({ data }) => answered(data);
+    socket.onclose = () => {
+      clearTimeout(late);
+      failed(new Error("no answer"));
+    };
+  }).finally(() => socket.close());
+}
 
 // src/mark.ts
 function codeCells(panel) {
@@ -74,7 +130,7 @@ function clearMark(model, msgId) {
 }
 
 // src/future.ts
-var import_coreutils = require("@lumino/coreutils");
+var import_coreutils2 = require("@lumino/coreutils");
 var ForeignFuture = class {
   // `ended` is called once, when nobody shows it any more.
   constructor(msgId, kernel, ended) {
@@ -89,7 +145,7 @@ var ForeignFuture = class {
   onIOPub = () => void 0;
   onStdin = () => void 0;
   msg;
-  #done = new import_coreutils.PromiseDelegate();
+  #done = new import_coreutils2.PromiseDelegate();
   #ended;
   #isDisposed = false;
   get done() {
@@ -123,15 +179,15 @@ var ForeignFuture = class {
 };
 
 // src/journal.ts
-var import_coreutils2 = require("@jupyterlab/coreutils");
-var import_services = require("@jupyterlab/services");
+var import_coreutils3 = require("@jupyterlab/coreutils");
+var import_services2 = require("@jupyterlab/services");
 async function readPage(kernel, msgId, after) {
-  const settings = import_services.ServerConnection.makeSettings();
+  const settings = import_services2.ServerConnection.makeSettings();
   const query = { limit: "1000", msg_id: msgId, ...after === void 0 ? {} : { after: String(after) } };
-  const path = import_coreutils2.URLExt.join(settings.baseUrl, "nb/kernels", encodeURIComponent(kernel), "journal");
-  const answer = await import_services.ServerConnection.makeRequest(path + import_coreutils2.URLExt.objectToQueryString(query), {}, settings);
+  const path = import_coreutils3.URLExt.join(settings.baseUrl, "nb/kernels", encodeURIComponent(kernel), "journal");
+  const answer = await import_services2.ServerConnection.makeRequest(path + import_coreutils3.URLExt.objectToQueryString(query), {}, settings);
   if (answer.status === 404 || answer.status === 400) return void 0;
-  if (!answer.ok) throw new import_services.ServerConnection.ResponseError(answer);
+  if (!answer.ok) throw new import_services2.ServerConnection.ResponseError(answer);
   return await answer.json();
 }
 function joined(said) {
@@ -361,12 +417,15 @@ var WatchedNotebook = class {
   #running = /* @__PURE__ */ new Map();
   #restores = /* @__PURE__ */ new Map();
   #kernel;
+  #unwatch;
   #saveTimer;
   #saveMs = 0;
   #follow(kernel) {
     this.#kernel?.anyMessage.disconnect(this.#onAnyMessage, this);
+    this.#unwatch?.();
     this.#kernel = kernel ?? void 0;
     this.#kernel?.anyMessage.connect(this.#onAnyMessage, this);
+    this.#unwatch = this.#kernel && watchLine(this.#kernel);
   }
   async #open() {
     await Promise.all([this.panel.context.ready, this.panel.sessionContext.ready, this.panel.revealed]);
@@ -471,7 +530,7 @@ var plugin = {
   requires: [import_notebook.INotebookTracker],
   optional: [import_docmanager.IDocumentManager],
   activate: (_, tracker, documents) => {
-    if (import_coreutils3.PageConfig.getOption("nbJupyter") === "") return;
+    if (import_coreutils4.PageConfig.getOption("nbJupyter") === "") return;
     const watch = (panel) => void new WatchedNotebook(panel, documents);
     tracker.forEach(watch);
     tracker.widgetAdded.connect((_2, panel) => watch(panel));

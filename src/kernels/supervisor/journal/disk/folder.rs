@@ -49,6 +49,11 @@ impl About {
     }
 }
 
+/// The file of a segment.
+pub(super) fn path(folder: &Path, segment: u64) -> PathBuf {
+    folder.join(format!("{segment:08}.segment"))
+}
+
 /// The segments that are there, oldest first. What is torn or damaged ends a segment; a file that is none is passed
 /// over. With the highest number of any.
 pub(super) fn segments(folder: &Path) -> io::Result<(Vec<Segment>, u64)> {
@@ -73,7 +78,7 @@ pub(super) fn segments(folder: &Path) -> io::Result<(Vec<Segment>, u64)> {
 }
 
 fn read(folder: &Path, number: u64, after: Option<u64>) -> io::Result<Segment> {
-    let path = super::writer::path(folder, number);
+    let path = path(folder, number);
     let mut content = Vec::new();
     let file = File::open(path)?;
     file.take(SEGMENT_BYTES_MAX).read_to_end(&mut content)?;

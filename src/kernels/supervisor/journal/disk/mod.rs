@@ -10,6 +10,7 @@
 //! clients that are there, only what does not fit into the tail does. The writer is a thread of its own: when the disk
 //! stalls, memory fills up to its bound, then the oldest in memory go. Files go by whole segments, oldest first.
 
+mod bounds;
 mod bring;
 mod folder;
 mod record;
@@ -211,104 +212,6 @@ impl DiskJournal {
         IN_FLIGHT_BYTES.min(self.bounds.memory_bytes_max / IN_FLIGHT_SHARE)
     }
 
-    /// What all files have.
-    fn file_bytes(&self) -> u64 {
-        self.segments.iter().map(|segment| segment.bytes).sum()
-    }
-
-    /// What the newest segment has that holds one large entry beside others: an output that is larger than the bound
-    /// would else reach nobody.
-    fn large_bytes(&self) -> u64 {
-        let is_large = |segment: &&Segment| segment.bytes > 2 * segment_bytes_max(self.bounds);
-        let large = self.segments.iter().rev().find(is_large);
-        large.map_or(0, |segment| segment.bytes)
-    }
-
-    /// The segment that has to go, if one has.
-    fn to_drop(&self) -> Option<u64> {
-        let broken = self.brought.borrow().broken();
-        if let Some(broken) = broken.filter(|number| self.position(*number).is_some()) {
-            return Some(broken);
-        }
-        let oldest = self.segments.front()?;
-        let bytes_max = self.bounds.bytes_max.min(self.writer.share());
-        let is_whole = self.segments.len() > 1;
-        let bytes = self.file_bytes() - self.large_bytes();
-        (is_whole && bytes > bytes_max).then_some(oldest.number)
-    }
-
-    fn position(&self, number: u64) -> Option<usize> {
-        self.segments.iter().position(|s| s.number == number)
-    }
-
-    fn delete(&mut self, position: usize) {
-        if let Some(segment) = self.segments.remove(position) {
-            self.brought.borrow_mut().forget(segment.number);
-            self.writer.delete(segment.number);
-        }
-    }
-
-    /// The next entry that goes with a segment.
-    fn drop_from_segment(&mut self) -> Option<Dropped> {
-        loop {
-            self.dropping = self.dropping.or_else(|| self.to_drop());
-            let Some(position) = self.dropping.and_then(|number| self.position(number)) else {
-                self.dropping = None;
-                return None;
-            };
-            match self.segments[position].pop() {
-                Some((seq, label)) if seq > self.needs.useless_up_to() => {
-                    return Some(Dropped {
-                        seq,
-                        label,
-                        is_oldest: position == 0,
-                    });
-                }
-                Some(_) => {}
-                None => {
-                    self.delete(position);
-                    self.dropping = None;
-                }
-            }
-        }
-    }
-
-    /// The next entry that goes because memory is full.
-    fn drop_from_memory(&mut self) -> Option<Dropped> {
-        let bytes_max = self.bounds.memory_bytes_max;
-        while self.in_flight_bytes.min(self.in_flight_bytes_max()) + self.tail.bytes_beside_large()
-            > bytes_max
-        {
-            let (seq, entry) = self.tail.pop()?;
-            if seq > self.needs.useless_up_to() {
-                return Some(Dropped {
-                    seq,
-                    label: entry.label(),
-                    is_oldest: self.segments.is_empty(),
-                });
-            }
-        }
-        None
-    }
-
-    /// Files that nobody needs go after a while.
-    fn retire(&mut self) {
-        let useless_up_to = self.needs.useless_up_to();
-        for segment in &mut self.segments {
-            if segment.last().is_some_and(|last| last > useless_up_to) {
-                break;
-            }
-            segment.useless_since.get_or_insert_with(now);
-        }
-        let retention = self.bounds.retention;
-        let is_due = |since: Instant| now().duration_since(since) >= retention;
-        while let Some(oldest) = self.segments.front()
-            && oldest.useless_since.is_some_and(is_due)
-        {
-            self.delete(0);
-        }
-    }
-
     fn weigh(&mut self) {
         let is_due = |weighed: Instant| now().duration_since(weighed) >= WEIGH_EVERY;
         if self.segments.is_empty() || !self.weighed.is_none_or(is_due) {
@@ -347,7 +250,7 @@ impl Journal for DiskJournal {
                 continue;
             }
             if let Some(piece) = segment.piece(after, bytes_max as u64) {
-                let path = writer::path(&self.folder, segment.number);
+                let path = folder::path(&self.folder, segment.number);
                 let brought = Rc::clone(&self.brought);
                 let number = segment.number;
                 return Read::Loading(Box::pin(bring::bring(brought, path, number, piece, after)));

@@ -101,7 +101,7 @@ async fn whoever_is_away_gets_it_from_files_also_from_those_of_a_supervisor_that
     // Its end is torn.
     let number = journal.segments.back().unwrap().number;
     drop(journal);
-    let path = writer::path(&root.path().join("k"), number);
+    let path = folder::path(&root.path().join("k"), number);
     let length = fs::metadata(&path).unwrap().len();
     let file = fs::OpenOptions::new().write(true).open(&path).unwrap();
     file.set_len(length - 500).unwrap();
@@ -201,8 +201,8 @@ async fn a_file_that_is_gone_or_damaged_is_told_as_lost_and_passed_over() {
     }
     let numbers: Vec<u64> = journal.segments.iter().map(|s| s.number).collect();
     let folder = root.path().join("k");
-    fs::remove_file(writer::path(&folder, numbers[1])).unwrap();
-    let damaged = writer::path(&folder, numbers[3]);
+    fs::remove_file(folder::path(&folder, numbers[1])).unwrap();
+    let damaged = folder::path(&folder, numbers[3]);
     let mut bytes = fs::read(&damaged).unwrap();
     bytes[30_000] ^= 1;
     fs::write(&damaged, bytes).unwrap();

@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
+use super::folder::path;
 use super::record::{MAGIC, Seen, Unwritten};
 use super::share;
 
@@ -288,11 +289,6 @@ impl Open {
         self.bytes += written;
         Ok(())
     }
-}
-
-/// The file of a segment.
-pub(super) fn path(folder: &Path, segment: u64) -> PathBuf {
-    folder.join(format!("{segment:08}.segment"))
 }
 
 #[cfg(test)]

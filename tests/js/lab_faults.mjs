@@ -1,0 +1,28 @@
+// JupyterLab in headless Chromium, which runs a cell once for each line that comes in: see faults.mjs.
+// usage: node lab_faults.mjs LAB_URL SCREENSHOT_FOLDER CELL
+
+import { createInterface } from 'node:readline';
+import { step } from './check.mjs';
+import { FIRST } from './cutter.mjs';
+import { withLab } from './notebook.mjs';
+
+const [url, shots, code] = process.argv.slice(2);
+const { origin, searchParams } = new URL(url);
+const headers = { Authorization: `token ${searchParams.get('token')}` };
+
+await withLab(url, shots, async ({ page, open, submit, output, state }) => {
+  const away = page.locator('.jp-Dialog', { hasText: 'Server Connection Error' });
+  await page.addLocatorHandler(away, () => away.locator('.jp-Dialog-button').click());
+  await step('a notebook opens', open);
+  const kernels = await (await fetch(`${origin}/api/kernels`, { headers })).json();
+  console.log('ready', kernels[0].id);
+  for await (const _ of createInterface({ input: process.stdin })) {
+    const cell = await submit(code);
+    await output(cell, FIRST.trim());
+    console.log('fault');
+    await output(cell, 'the end');
+    const shown = await cell.locator('.jp-OutputArea pre').allTextContents();
+    console.log('counted', JSON.stringify(shown.join('')));
+    await state('Idle');
+  }
+});
