@@ -7,6 +7,10 @@ use std::path::Path;
 use std::thread;
 use std::time::Duration;
 
+use futures_util::FutureExt;
+use tokio::task::coop::unconstrained;
+use tokio::task::yield_now;
+
 use crate::kernels::supervisor::journal::disk::{About, Bounds, DiskJournal, prepare};
 use crate::kernels::supervisor::journal::far::FarJournal;
 use crate::kernels::supervisor::journal::memory::MemoryJournal;
@@ -82,7 +86,16 @@ impl Journal for Prompt {
     }
 
     fn read(&mut self, after: Seq, bytes_max: usize) -> Read {
-        self.0.read(after, bytes_max)
+        let loading = match self.0.read(after, bytes_max) {
+            Read::Loading(loading) => loading,
+            ready => return ready,
+        };
+        // By a thread, which is waited for here.
+        let mut loading = Box::pin(unconstrained(loading));
+        while loading.as_mut().now_or_never().is_none() {
+            thread::yield_now();
+        }
+        Read::Loading(Box::pin(yield_now()))
     }
 
     fn last(&self) -> Seq {
