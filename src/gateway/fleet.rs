@@ -26,8 +26,11 @@ use crate::kernels::registry::{Registry, Standing};
 /// How long a question waits that something depends on.
 const GET_DEADLINE: Duration = Duration::from_secs(2);
 
-/// How long a supervisor may take to agree to a client, and another one to be there if it has died.
+/// How long a supervisor may take to agree to a client.
 const ATTACH_DEADLINE: Duration = Duration::from_secs(5);
+
+/// How long a client waits for a kernel that is being taken over, which takes a second where there is room to.
+const TAKEN_OVER_WITHIN: Duration = Duration::from_secs(20);
 
 /// How long a supervisor that was killed takes to be gone.
 const KILLED_WITHIN: Duration = Duration::from_secs(2);
@@ -200,7 +203,7 @@ impl Gateway {
 
     /// Opens the stream for a client. One that comes back since the supervisor died waits for the next one.
     pub(crate) async fn attach(&self, id: Uuid) -> Result<Attachment, ApiError> {
-        let deadline = Instant::now() + ATTACH_DEADLINE;
+        let deadline = Instant::now() + TAKEN_OVER_WITHIN;
         loop {
             let error = match self.supervisor(id).attach(ATTACH_DEADLINE).await {
                 Ok(attachment) => return Ok(attachment),
@@ -208,7 +211,10 @@ impl Gateway {
             };
             let standing = self.blocking(move |registry| registry.standing(id)).await?;
             let comes = matches!(standing, Standing::Held | Standing::Orphaned);
-            let gone = matches!(error, CallError::Gone | CallError::Lost(_));
+            let gone = matches!(
+                error,
+                CallError::Gone | CallError::Lost(_) | CallError::Unreachable(_)
+            );
             if !(comes && gone && Instant::now() < deadline) {
                 return Err(self.explain(id, error).await);
             }
