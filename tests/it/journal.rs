@@ -200,7 +200,7 @@ async fn all_kernels_of_a_user_keep_to_a_bound_together_and_a_loss_is_told() {
         (clients.iter().all(is_saved) && fits).then_some(sizes)
     };
     let sizes = wait_for("the bound", total).await;
-    assert!(sizes.iter().all(|size| *size > 1_000_000), "{sizes:?}");
+    assert!(sizes.iter().all(|size| *size > 500_000), "{sizes:?}");
     for (kernel, cell, name) in &clients {
         let mut client = gateway.connect(kernel, "a").await;
         let (mut got, mut told) = (String::new(), 0);
@@ -221,7 +221,7 @@ async fn all_kernels_of_a_user_keep_to_a_bound_together_and_a_loss_is_told() {
         assert!(got.is_sorted() && got.last() == Some(&1999));
         // What began the cell was lost too, if it had not been acknowledged.
         let all = got.len() + told;
-        assert!((2000..2004).contains(&all), "{} and {told}", got.len());
+        assert!((2000..2010).contains(&all), "{} and {told}", got.len());
     }
 }
 
