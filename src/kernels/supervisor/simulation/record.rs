@@ -217,15 +217,22 @@ impl Record {
     pub(super) fn known(&self, line: &Line, id: &str) -> Option<usize> {
         let entries = self.by_id.get(id)?.iter().copied();
         let entries = entries.filter(|entry| self.may_have(line.life, *entry));
-        let is_heard = |entry: usize| {
-            let mut heard = line.heard.iter();
-            heard.any(|heard| matches!(heard, Heard::Entry(known) if *known == entry))
-        };
+        let heard = line.heard.iter().filter_map(|heard| match heard {
+            Heard::Entry(known) => Some(*known),
+            _ => None,
+        });
+        let heard: Vec<_> = heard.collect();
+        let last = heard.iter().map(|entry| self.said[*entry].seq).max();
+        let last = last.unwrap_or(0).max(line.from);
         let is_mine = |entry: usize| match &self.said[entry].route {
             Route::Everyone => true,
             Route::Session(session) => *session == line.session,
         };
-        let is_over = |entry: usize| self.said[entry].seq <= line.from;
-        entries.min_by_key(|entry| (!is_mine(*entry), is_heard(*entry), is_over(*entry), *entry))
+        let is_over = |entry: usize| self.said[entry].seq <= last;
+        let unlikely = |entry: &usize| {
+            let is_heard = heard.contains(entry);
+            (!is_mine(*entry), is_heard, is_over(*entry), *entry)
+        };
+        entries.min_by_key(unlikely)
     }
 }

@@ -244,8 +244,8 @@ impl World {
             match self.unsettled() {
                 None => {
                     calm += 1;
-                    // For the pings that are under way.
-                    step = Duration::from_secs(2);
+                    // For the pings that are under way, and for those who listen late.
+                    step = Duration::from_secs(12);
                 }
                 Some(why) if begun.elapsed() > SETTLES_WITHIN => return Err(why),
                 Some(why) => {
