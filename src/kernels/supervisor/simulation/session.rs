@@ -69,7 +69,7 @@ impl<'a> Judged<'a> {
             resumes,
         };
         if member.is_open {
-            judged.catches_up = judged.chosen().or(judged.catches_up);
+            judged.catches_up = judged.chosen();
         }
         if let Some(earlier) = judged.earlier(member) {
             let last = record.begins[life].last;
@@ -101,8 +101,13 @@ impl<'a> Judged<'a> {
             }
             _ => None,
         });
-        let before = entries.filter(|said| said.seq <= self.since);
-        let first = before.min_by_key(|said| said.seq)?;
+        let is_others = |said: &&Said| match &said.route {
+            Route::Everyone => false,
+            Route::Session(session) => session != self.session,
+        };
+        // Of what is said later, by a reply that is another's.
+        let of_it = entries.filter(|said| said.seq <= self.since || is_others(said));
+        let first = of_it.min_by_key(|said| said.seq)?;
         let request = first.parent.clone()?;
         let identity = |session| self.record.identities.get(session);
         let asker = self
@@ -110,7 +115,7 @@ impl<'a> Judged<'a> {
             .request(&request)
             .map(|request| &request.session);
         Some(CatchesUp {
-            after: first.seq - 1,
+            after: self.since.min(first.seq - 1),
             with_reply: asker.and_then(identity) == identity(self.session),
             request,
         })
