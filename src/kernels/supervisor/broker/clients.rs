@@ -217,6 +217,12 @@ impl Broker {
         plain(state.composer.message("stream", parent_header, &content))
     }
 
+    /// What a session catches up on.
+    #[cfg(test)]
+    pub(crate) fn caught_up(&self, session: &str) -> Option<ledger::CatchesUp> {
+        caught_up(self.state.borrow().sessions.share(session)?)
+    }
+
     /// All client sessions, connected or away.
     pub fn client_sessions(&self) -> Vec<ClientSession> {
         self.state.borrow().sessions.list()

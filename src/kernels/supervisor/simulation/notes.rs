@@ -163,16 +163,43 @@ impl Notes {
         let is_new = !record.members.contains_key(&(life, Rc::clone(&session)));
         drop(record);
         if is_new {
-            let is_open = self.running_cells().len() > 1;
+            let several = self.running_cells().len() > 1;
             let catches_up = catches_up();
             let mut record = self.0.borrow_mut();
+            // One that resumes a cell takes its asker's place for others, too.
+            let resumed = record.lines.iter().any(|line| line.resumes);
             let member = Member {
                 since: last,
                 catches_up,
-                is_open: is_open || record.lines[line].resumes,
+                is_open: several || resumed,
                 is_restored: false,
             };
             record.members.insert((life, session), member);
+        }
+    }
+
+    /// This is what the product lets the session of the line catch up on. Where there is a choice, it is taken as it is.
+    pub(super) fn catches_up(&self, line: LineId, on: Option<CatchesUp>) {
+        let mut record = self.0.borrow_mut();
+        let Record {
+            members,
+            lines,
+            life,
+            faults,
+            ..
+        } = &mut *record;
+        let session = &lines[line].session;
+        let Some(member) = members.get_mut(&(*life, Rc::clone(session))) else {
+            return;
+        };
+        if member.is_open {
+            member.is_open = false;
+            member.catches_up = on;
+        } else if !member.is_restored && member.catches_up != on {
+            let expected = &member.catches_up;
+            faults.push(format!(
+                "{session} catches up on {on:?}, not on {expected:?}"
+            ));
         }
     }
 

@@ -7,6 +7,7 @@ use std::rc::Rc;
 use tokio::time::Instant;
 
 use crate::kernels::supervisor::journal::{Mark, Needs, RequestKey, Route, Seq};
+use crate::kernels::supervisor::ledger;
 use crate::protocol::message::Channel;
 
 /// Names a line: one connection of one client.
@@ -104,13 +105,23 @@ pub(super) struct Member {
 }
 
 /// A request of which a session gets what was said before it came.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct CatchesUp {
     pub(super) request: RequestKey,
     /// After this entry.
     pub(super) after: Seq,
     /// With what only its asker gets.
     pub(super) with_reply: bool,
+}
+
+impl From<ledger::CatchesUp> for CatchesUp {
+    fn from(on: ledger::CatchesUp) -> Self {
+        Self {
+            request: on.request.into(),
+            after: on.after,
+            with_reply: on.with_reply,
+        }
+    }
 }
 
 /// A request that the supervisor has taken.

@@ -43,7 +43,6 @@ pub(super) struct Judged<'a> {
     lines: Vec<&'a Line>,
     since: Seq,
     catches_up: Option<CatchesUp>,
-    is_open: bool,
     resumes: bool,
 }
 
@@ -65,15 +64,10 @@ impl<'a> Judged<'a> {
             lines,
             since: member.since,
             catches_up: member.catches_up.clone(),
-            is_open: member.is_open,
             resumes,
         };
-        if member.is_open {
-            judged.catches_up = judged.chosen();
-        }
         if let Some(earlier) = judged.earlier(member) {
             let last = record.begins[life].last;
-            judged.is_open = earlier.is_open;
             judged.catches_up = earlier.catches_up.map(|on| CatchesUp {
                 after: on.after.min(last),
                 ..on
@@ -87,38 +81,6 @@ impl<'a> Judged<'a> {
         let life = self.life.checked_sub(1).filter(|_| member.is_restored)?;
         let member = self.record.members.get(&(life, Rc::clone(self.session)))?;
         Some(Judged::new(self.record, life, self.session, member))
-    }
-
-    /// What the session was told of before it came, as if it were what it was to be told: that it is of one cell, and
-    /// whole from where it begins, is what is judged.
-    fn chosen(&self) -> Option<CatchesUp> {
-        let lines = self.record.lines.iter();
-        let lines = lines.filter(|line| line.session == *self.session);
-        let heard = lines.flat_map(|line| &line.heard);
-        let entries = heard.filter_map(|heard| match heard {
-            Heard::Entry(entry) if self.record.may_have(self.life, *entry) => {
-                Some(&self.record.said[*entry])
-            }
-            _ => None,
-        });
-        let is_others = |said: &&Said| match &said.route {
-            Route::Everyone => false,
-            Route::Session(session) => session != self.session,
-        };
-        // Of what is said later, by a reply that is another's.
-        let of_it = entries.filter(|said| said.seq <= self.since || is_others(said));
-        let first = of_it.min_by_key(|said| said.seq)?;
-        let request = first.parent.clone()?;
-        let identity = |session| self.record.identities.get(session);
-        let asker = self
-            .record
-            .request(&request)
-            .map(|request| &request.session);
-        Some(CatchesUp {
-            after: self.since.min(first.seq - 1),
-            with_reply: asker.and_then(identity) == identity(self.session),
-            request,
-        })
     }
 
     pub(super) fn check(&self, mut fault: impl FnMut(String)) {
@@ -156,7 +118,6 @@ impl<'a> Judged<'a> {
         for entry in self.record.said_in(self.life) {
             let said = &self.record.said[entry];
             if !self.is_for_it(said) {
-                perhaps += u64::from(said.is_dropped && self.is_open && said.seq <= self.since);
                 continue;
             }
             let may_be_skipped = said.mark == Mark::Once && self.lines.len() > 1;

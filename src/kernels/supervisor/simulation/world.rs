@@ -3,10 +3,12 @@
 
 use std::cell::{Cell, RefCell};
 use std::path::{Path, PathBuf};
+use std::pin::pin;
 use std::rc::Rc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
+use futures_util::poll;
 use tokio::io::{DuplexStream, duplex, split};
 use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, spawn_local};
@@ -226,7 +228,23 @@ impl World {
                 Some(known.cursor)
             };
             notes.joins(line, cursor, || catches_up(&broker, &notes, &identity));
-            serve(reader, writer, Bytes::new(), client, broker, &common).await;
+            let session = Rc::clone(&client.session);
+            let serving = serve(
+                reader,
+                writer,
+                Bytes::new(),
+                client,
+                broker.clone(),
+                &common,
+            );
+            let mut serving = pin!(serving);
+            // It joins at once.
+            let served = poll!(&mut serving);
+            let on = broker.caught_up(&session);
+            notes.catches_up(line, on.map(CatchesUp::from));
+            if served.is_pending() {
+                serving.await;
+            }
             notes.leaves(line);
         });
         Some((far, line))
