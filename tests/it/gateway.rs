@@ -2,6 +2,7 @@
 //!
 //! Ends what it started by its pid, kernels included, also when the test fails.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
@@ -238,6 +239,29 @@ impl Gateway {
             assert!(Instant::now() < deadline, "never {state}: {model}");
             sleep(Duration::from_millis(5)).await;
         }
+    }
+
+    /// `nb` with these arguments, asking this gateway: exit code, stdout and stderr.
+    pub(crate) async fn nb<A: AsRef<OsStr>>(
+        &self,
+        token: &str,
+        arguments: &[A],
+    ) -> (i32, String, String) {
+        let command = Command::new(NB)
+            .args(arguments)
+            .env_clear()
+            .env("HOME", self.root())
+            .env("NB_GATEWAY_URL", format!("http://127.0.0.1:{}", self.port))
+            .env("NB_TOKEN", token)
+            .kill_on_drop(true)
+            .output();
+        let done = timeout(LIMIT, command).await.expect("nb hangs").unwrap();
+        let text = |bytes| String::from_utf8(bytes).unwrap();
+        (
+            done.status.code().unwrap(),
+            text(done.stdout),
+            text(done.stderr),
+        )
     }
 
     /// The id of a new kernel.

@@ -72,6 +72,14 @@ async fn back(gateway: &Gateway, kernel: &str, session: &str) -> Client {
     }
 }
 
+/// Waits until no client is there.
+async fn alone(gateway: &Gateway, kernel: &str) {
+    let deadline = Instant::now() + LIMIT;
+    while gateway.model(kernel).await["connections"] != 0 {
+        assert!(Instant::now() < deadline, "somebody stays");
+    }
+}
+
 /// The numbers that a cell printed. How it begins may come again: it was not acknowledged.
 fn lines(text: &str) -> Vec<usize> {
     let lines = text.lines().filter(|line| *line != "begun");
@@ -112,12 +120,15 @@ async fn what_was_said_to_nobody_outlives_the_supervisor_and_goes_with_the_kerne
     let mut one = gateway.connect(&kernel, "one").await;
     let mut two = gateway.connect(&kernel, "two").await;
     two.run("1").await;
-    let code = "import time\nprint('begun', flush=True)\ntime.sleep(0.5)\n\
+    let code = "import os, time\nprint('begun', flush=True)\n\
+                while not os.path.exists('go'): time.sleep(0.01)\n\
                 for i in range(300):\n    print(i, flush=True)\nprint('all of it')";
     let cell = one.submit(code).await;
     one.wait_for(&cell, "begun").await;
     two.wait_for(&cell, "begun").await;
     drop((one, two));
+    alone(&gateway, &kernel).await;
+    fs::write(gateway.root().join("go"), "").unwrap();
     saved(&gateway, &kernel, "all of it").await;
     gateway.wait_for_state(&kernel, "idle").await;
     // What comes after is safe after it.
@@ -154,11 +165,14 @@ async fn a_question_waits_for_its_asker_and_the_answer_is_in_no_file() {
     let gateway = Gateway::start("auto").await;
     let kernel = gateway.kernel("{}").await;
     let mut client = gateway.connect(&kernel, "a").await;
-    let code = "import time, getpass\nprint('begun', flush=True)\ntime.sleep(0.3)\n\
+    let code = "import os, time, getpass\nprint('begun', flush=True)\n\
+                while not os.path.exists('go'): time.sleep(0.01)\n\
                 word = getpass.getpass('the word: ')\nprint(len(word))";
     let cell = client.submit(code).await;
     client.wait_for(&cell, "begun").await;
     drop(client);
+    alone(&gateway, &kernel).await;
+    fs::write(gateway.root().join("go"), "").unwrap();
     saved(&gateway, &kernel, "the word: ").await;
     let mut client = gateway.connect(&kernel, "a").await;
     let outcome = client.outcome(&cell, "s3cret-of-mine").await;
@@ -303,8 +317,8 @@ async fn without_a_disk(
     fs::remove_file(gateway.root().join("go")).unwrap();
 }
 
-#[tokio::test]
-async fn a_full_disk_stops_no_kernel_and_is_told() {
+/// A gateway whose kernels' journals are on a disk of its own, with little memory beside.
+async fn on_a_small_disk() -> (Gateway, SmallDisk) {
     let mut gateway = Gateway::start("auto").await;
     let disk = SmallDisk::mount();
     let settings = format!(
@@ -313,6 +327,12 @@ async fn a_full_disk_stops_no_kernel_and_is_told() {
         64 << 20
     );
     gateway.replace_set(&settings).await;
+    (gateway, disk)
+}
+
+#[tokio::test]
+async fn a_full_disk_stops_no_kernel_and_is_told() {
+    let (gateway, disk) = on_a_small_disk().await;
     let kernel = gateway.kernel("{}").await;
     let (spoil, mend) = (|| disk.fill(), || disk.empty());
     without_a_disk(&gateway, &kernel, spoil, mend, "No space left").await;
@@ -327,14 +347,7 @@ async fn a_full_disk_stops_no_kernel_and_is_told() {
 
 #[tokio::test]
 async fn a_disk_that_does_not_answer_stops_no_kernel_and_is_told() {
-    let mut gateway = Gateway::start("auto").await;
-    let disk = SmallDisk::mount();
-    let settings = format!(
-        "journal.dir = {:?}\njournal.memory_bytes_max = {}",
-        disk.folder(),
-        64 << 20
-    );
-    gateway.replace_set(&settings).await;
+    let (gateway, disk) = on_a_small_disk().await;
     let kernel = gateway.kernel("{}").await;
     let (spoil, mend) = (|| disk.freeze(), || disk.thaw());
     without_a_disk(&gateway, &kernel, spoil, mend, "does not take it").await;

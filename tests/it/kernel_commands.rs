@@ -1,32 +1,13 @@
 //! `nb kernel` against a real gateway: what it prints, and what it answers to what cannot be done.
 
 use serde_json::Value;
-use tokio::process::Command;
-use tokio::time::timeout;
 
-use crate::gateway::{Gateway, LIMIT, TOKEN};
+use crate::gateway::{Gateway, TOKEN};
 
 /// The exit code and what was printed on stdout and stderr.
 async fn nb(gateway: &Gateway, token: &str, arguments: &[&str]) -> (i32, String, String) {
-    let command = Command::new(env!("CARGO_BIN_EXE_nb"))
-        .arg("kernel")
-        .args(arguments)
-        .env_clear()
-        .env("HOME", gateway.root())
-        .env(
-            "NB_GATEWAY_URL",
-            format!("http://127.0.0.1:{}", gateway.port),
-        )
-        .env("NB_TOKEN", token)
-        .kill_on_drop(true)
-        .output();
-    let done = timeout(LIMIT, command).await.expect("nb hangs").unwrap();
-    let text = |bytes| String::from_utf8(bytes).unwrap();
-    (
-        done.status.code().unwrap(),
-        text(done.stdout),
-        text(done.stderr),
-    )
+    let arguments = [&["kernel"], arguments].concat();
+    gateway.nb(token, &arguments).await
 }
 
 #[tokio::test]

@@ -1,39 +1,22 @@
 //! `nb output fetch` and the journal behind it: what cells said while nobody watched, in a notebook's file.
 
+use std::ffi::OsStr;
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 use tokio::net::TcpStream;
-use tokio::process::Command;
-use tokio::time::timeout;
 
-use crate::gateway::{Gateway, LIMIT, TOKEN, page};
+use crate::gateway::{Gateway, TOKEN, page};
 use crate::jupyter_server::{JupyterServer, OWN_TOKEN};
 
 /// Exit code, stdout and stderr of `nb output fetch`.
 async fn fetch(gateway: &Gateway, notebook: &Path, more: &[&str]) -> (i32, String, String) {
-    let command = Command::new(env!("CARGO_BIN_EXE_nb"))
-        .args(["output", "fetch"])
-        .arg(notebook)
-        .args(more)
-        .env_clear()
-        .env("HOME", gateway.root())
-        .env(
-            "NB_GATEWAY_URL",
-            format!("http://127.0.0.1:{}", gateway.port),
-        )
-        .env("NB_TOKEN", TOKEN)
-        .kill_on_drop(true)
-        .output();
-    let done = timeout(LIMIT, command).await.expect("nb hangs").unwrap();
-    let text = |bytes| String::from_utf8(bytes).unwrap();
-    (
-        done.status.code().unwrap(),
-        text(done.stdout),
-        text(done.stderr),
-    )
+    let arguments = [OsStr::new("output"), "fetch".as_ref(), notebook.as_os_str()];
+    let more = more.iter().map(OsStr::new);
+    let arguments: Vec<_> = arguments.into_iter().chain(more).collect();
+    gateway.nb(TOKEN, &arguments).await
 }
 
 async fn fetched(gateway: &Gateway, notebook: &Path) -> Value {

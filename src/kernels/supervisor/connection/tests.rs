@@ -1,6 +1,7 @@
 //! One connection over a pipe: what the client reads, and what its answers do.
 
 mod jobs;
+mod liveness;
 mod replay;
 
 use std::rc::Rc;
@@ -164,29 +165,6 @@ fn run(test: impl Future<Output = ()>) {
 }
 
 #[test]
-fn a_reconnect_repeats_what_no_pong_has_confirmed() {
-    run(async {
-        let broker = running();
-        let mut client = connect(&broker, "a");
-        assert_eq!(told(&mut client).await, "idle");
-        publish(&broker, "one");
-        assert_eq!(told(&mut client).await, "one");
-        let seq = ping(&mut client).await;
-        send(&mut client, 0xa, &seq).await;
-        publish(&broker, "two");
-        assert_eq!(told(&mut client).await, "two");
-        // The pong has been read, since the ping after it is there.
-        ping(&mut client).await;
-        drop(client);
-        publish(&broker, "three");
-        let mut client = connect(&broker, "a");
-        for expected in ["idle", "two", "three"] {
-            assert_eq!(told(&mut client).await, expected);
-        }
-    });
-}
-
-#[test]
 fn a_pong_for_what_was_never_written_confirms_nothing() {
     run(async {
         let broker = running();
@@ -246,26 +224,6 @@ fn whoever_acknowledges_for_another_does_so_by_text_and_not_by_pong() {
 }
 
 #[test]
-fn pongs_keep_a_line_alive_on_which_nobody_acknowledges() {
-    run_paused(async {
-        let broker = running();
-        let mut client = connect_companion(&broker, "a");
-        assert_eq!(told(&mut client).await, "idle");
-        publish(&broker, "one");
-        let first = ping(&mut client).await;
-        send(&mut client, 0xa, &first).await;
-        for _ in 0..10 {
-            let since = Instant::now();
-            let payload = ping(&mut client).await;
-            assert!(since.elapsed() <= Duration::from_secs(25), "{since:?}");
-            assert_eq!(payload, first);
-            send(&mut client, 0xa, &payload).await;
-        }
-        assert_eq!(broker.snapshot().connections, 1);
-    });
-}
-
-#[test]
 fn the_newer_connection_of_a_session_replaces_the_older() {
     run(async {
         let broker = running();
@@ -321,38 +279,6 @@ fn run_paused(test: impl Future<Output = ()>) {
             .expect("the connection hangs")
     };
     LocalSet::new().block_on(&runtime, limited);
-}
-
-#[test]
-fn a_silent_client_is_pinged_within_25_seconds_for_as_long_as_it_answers() {
-    run_paused(async {
-        let broker = running();
-        let mut client = connect(&broker, "a");
-        assert_eq!(told(&mut client).await, "idle");
-        for _ in 0..10 {
-            let since = Instant::now();
-            let payload = ping(&mut client).await;
-            assert!(since.elapsed() <= Duration::from_secs(25), "{since:?}");
-            send(&mut client, 0xa, &payload).await;
-        }
-        assert_eq!(broker.snapshot().connections, 1);
-    });
-}
-
-#[test]
-fn a_client_that_answers_no_ping_is_given_up_and_its_session_kept() {
-    run_paused(async {
-        let broker = running();
-        let mut client = connect(&broker, "a");
-        assert_eq!(told(&mut client).await, "idle");
-        let since = Instant::now();
-        assert_eq!(close_code(&mut client).await, 4408);
-        let silent = since.elapsed().as_secs();
-        assert!((40..=75).contains(&silent), "{silent} s");
-        while client.read(&mut [0]).await.unwrap() > 0 {}
-        let snapshot = broker.snapshot();
-        assert_eq!((snapshot.connections, snapshot.away), (0, 1));
-    });
 }
 
 #[test]
@@ -449,236 +375,6 @@ fn connections_that_share_what_is_encoded_get_all_of_it_each_at_its_pace() {
             }
             assert_eq!(heard, texts);
         }
-    });
-}
-
-#[test]
-fn a_restart_is_told_once_whoever_reconnects_because_of_it() {
-    run(async {
-        let broker = running();
-        let mut client = connect(&broker, "a");
-        assert_eq!(told(&mut client).await, "idle");
-        broker.close_epoch(Phase::Restarting { asked: false }, "KernelDied", "gone");
-        assert_eq!(told(&mut client).await, "restarting");
-        drop(client);
-        publish(&broker, "next");
-        let mut client = connect(&broker, "a");
-        for expected in ["starting", "next"] {
-            assert_eq!(told(&mut client).await, expected);
-        }
-    });
-}
-
-/// The journal behind the broker is a detail: a session that comes back and one that is new are told
-/// the same, whether entries are at hand or have to be brought first.
-#[test]
-fn any_journal_replays_the_running_cell() {
-    let journals: [Box<dyn Journal>; 2] = [
-        Box::new(MemoryJournal::new(1 << 25)),
-        Box::new(FarJournal::new(1 << 25)),
-    ];
-    for journal in journals {
-        run(async {
-            let broker = running_with(journal);
-            let mut client = connect(&broker, "a");
-            assert_eq!(told(&mut client).await, "idle");
-            let header = json!({"msg_id": "1", "msg_type": "execute_request", "session": "a"});
-            let cell = Message {
-                header: header.to_string().into(),
-                ..Message::empty()
-            };
-            let says = |channel, msg_type: &str, content: Value| {
-                let header = json!({"msg_id": "k", "msg_type": msg_type, "session": "kernel"});
-                let message = Message {
-                    header: header.to_string().into(),
-                    parent_header: cell.header.clone(),
-                    content: content.to_string().into(),
-                    ..Message::empty()
-                };
-                broker.kernel_said(channel, message);
-            };
-            broker.submit(&"a".into(), Channel::Shell, cell.clone());
-            says(Channel::Iopub, "status", json!({"execution_state": "busy"}));
-            assert_eq!(told(&mut client).await, "busy");
-            drop(client);
-            says(Channel::Iopub, "stream", json!({"text": "one"}));
-            publish(&broker, "of another");
-            let mut new = connect(&broker, "b");
-            for expected in ["busy", "busy", "one"] {
-                assert_eq!(told(&mut new).await, expected);
-            }
-            says(Channel::Shell, "execute_reply", json!({"status": "ok"}));
-            says(Channel::Iopub, "stream", json!({"text": "two"}));
-            says(Channel::Iopub, "status", json!({"execution_state": "idle"}));
-            for expected in ["ok", "two", "idle"] {
-                assert_eq!(told(&mut new).await, expected);
-            }
-            let mut client = connect(&broker, "a");
-            for expected in ["idle", "busy", "one", "of another", "two", "idle", "ok"] {
-                assert_eq!(told(&mut client).await, expected);
-            }
-        });
-    }
-}
-
-/// VS Code listens late: what it resumes waits for it, the rest does not, and all of it is acknowledged
-/// only when it was written.
-#[test]
-fn a_client_that_resumes_gets_the_cell_late_and_whole_whether_it_runs_or_is_over() {
-    for is_over in [false, true] {
-        run_paused(async {
-            let broker = running();
-            let mut client = connect(&broker, "a");
-            assert_eq!(told(&mut client).await, "idle");
-            let header = json!({"msg_id": "1", "msg_type": "execute_request", "session": "a"});
-            let cell = Message {
-                header: header.to_string().into(),
-                ..Message::empty()
-            };
-            let says = |channel, msg_type: &str, content: Value| {
-                let header = json!({"msg_id": "k", "msg_type": msg_type, "session": "kernel"});
-                let message = Message {
-                    header: header.to_string().into(),
-                    parent_header: cell.header.clone(),
-                    content: content.to_string().into(),
-                    ..Message::empty()
-                };
-                broker.kernel_said(channel, message);
-            };
-            let end = || {
-                says(Channel::Shell, "execute_reply", json!({"status": "ok"}));
-                says(Channel::Iopub, "status", json!({"execution_state": "idle"}));
-            };
-            broker.submit(&"a".into(), Channel::Shell, cell.clone());
-            says(Channel::Iopub, "status", json!({"execution_state": "busy"}));
-            assert_eq!(told(&mut client).await, "busy");
-            says(Channel::Iopub, "execute_input", json!({"text": "the cell"}));
-            says(Channel::Iopub, "stream", json!({"text": "one"}));
-            drop(client);
-            if is_over {
-                end();
-            }
-            let came = Instant::now();
-            let mut new = connect(&broker, "resumes 1");
-            assert_eq!(told(&mut new).await, "busy");
-            publish(&broker, "of another");
-            assert_eq!(told(&mut new).await, "of another");
-            assert!(came.elapsed() < Duration::from_secs(1));
-            if !is_over {
-                end();
-            }
-            assert_eq!(told(&mut new).await, "busy");
-            assert!(came.elapsed() > Duration::from_secs(6));
-            // The busy of the cell itself: nobody had acknowledged it.
-            let order = match is_over {
-                true => ["busy", "one", "idle", "ok"],
-                false => ["busy", "one", "ok", "idle"],
-            };
-            for expected in order {
-                assert_eq!(told(&mut new).await, expected);
-            }
-            // Nothing of it was acknowledged: the next one gets all of it.
-            drop(new);
-            let mut third = connect(&broker, "resumes 2");
-            for expected in ["busy", "busy", "busy", "one", "idle", "ok"] {
-                assert_eq!(told(&mut third).await, expected);
-            }
-            let number = ping(&mut third).await;
-            send(&mut third, 0xA, &number).await;
-            tokio::task::yield_now().await;
-            drop(third);
-            let mut fourth = connect(&broker, "resumes 3");
-            assert_eq!(told(&mut fourth).await, "idle");
-        });
-    }
-}
-
-/// Whoever never stops talking is written to all the same, and no longer than it may be there.
-#[test]
-fn a_client_that_floods_its_line_keeps_neither_clocks_nor_writer_from_their_turn() {
-    run(async {
-        // Each fifteen of these are a ping.
-        let flood = tokio::io::repeat(0x89);
-        let (near, mut client) = duplex(PIPE_BYTES);
-        let client_of = Client {
-            session: "a".into(),
-            holder: Holder {
-                identity: "me".into(),
-                credential: "1".into(),
-            },
-            framing: Framing::V1,
-            text_only: false,
-            unnamed: false,
-            acknowledges: Acknowledges::default(),
-            resumes: false,
-            expires_in: Some(Duration::from_millis(50)),
-        };
-        let broker = running();
-        let (served, common) = (broker.clone(), common());
-        let serving = tokio::task::spawn_local(async move {
-            serve(flood, near, Bytes::new(), client_of, served, &common).await;
-        });
-        assert_eq!(told(&mut client).await, "idle");
-        assert_eq!(close_code(&mut client).await, 4401);
-        serving.abort();
-    });
-}
-
-/// The note is in no journal: a line that breaks before its ping is answered may have lost it.
-#[test]
-fn a_loss_is_told_again_until_the_ping_after_it_is_answered() {
-    run(async {
-        const NOTE: &str = "[nb] 3 messages";
-        let journal = Box::new(MemoryJournal::new(1500));
-        let broker = running_with(journal);
-        let mut client = connect(&broker, "a");
-        assert_eq!(told(&mut client).await, "idle");
-        drop(client);
-        while broker.snapshot().connections > 0 {
-            tokio::task::yield_now().await;
-        }
-        for text in ["one", "two", "three", "four", "five", "six"] {
-            publish(&broker, &format!("{text} {}", "x".repeat(90)));
-        }
-        assert_eq!(broker.snapshot().lost.messages, 3);
-        for _ in 0..2 {
-            let mut client = connect(&broker, "a");
-            for expected in ["idle", "four", "five", "six", NOTE] {
-                let told = told(&mut client).await;
-                assert!(told.starts_with(expected), "{told}");
-            }
-            ping(&mut client).await;
-        }
-        let mut client = connect(&broker, "a");
-        let number = ping(&mut client).await;
-        send(&mut client, 0xA, &number).await;
-        let number = str::from_utf8(&number).unwrap().parse().unwrap();
-        while broker.client_sessions()[0].cursor < number {
-            tokio::task::yield_now().await;
-        }
-        drop(client);
-        let mut client = connect(&broker, "a");
-        publish(&broker, "seven");
-        assert_eq!(told(&mut client).await, "idle");
-        assert_eq!(told(&mut client).await, "seven");
-        publish(&broker, "eight");
-        assert_eq!(told(&mut client).await, "eight");
-    });
-}
-
-/// Everything is written before the end of the kernel closes a line, but not for ever.
-#[test]
-fn a_client_that_takes_nothing_is_given_up_though_its_kernel_is_dead() {
-    run_paused(async {
-        let broker = running();
-        let mut client = connect(&broker, "a");
-        assert_eq!(told(&mut client).await, "idle");
-        publish(&broker, &"x".repeat(2 * PIPE_BYTES));
-        broker.close_epoch(Phase::Dead("gone".to_owned()), "KernelDied", "gone");
-        while broker.snapshot().connections > 0 {
-            tokio::time::sleep(Duration::from_secs(1)).await;
-        }
-        drop(client);
     });
 }
 
