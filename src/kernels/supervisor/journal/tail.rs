@@ -84,9 +84,9 @@ impl Tail {
         self.bytes - self.large.map_or(0, |(_, bytes)| bytes)
     }
 
-    /// No entry is beside a bound from now on, until the next large one.
-    pub(super) fn forget_large(&mut self) {
-        self.large = None;
+    /// The newest large entry, if it is there.
+    pub(super) fn large(&self) -> Option<Seq> {
+        self.large.map(|(seq, _)| seq)
     }
 
     /// Adds the entries after `after` to `batch`, of which `bytes` are there, until it has `bytes_max`.

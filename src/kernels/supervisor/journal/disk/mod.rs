@@ -183,11 +183,11 @@ impl DiskJournal {
 
     /// Sends the oldest of the tail to the writer: a batch, unless the tail has `tail_bytes` or too much is on its way
     /// before.
-    fn save(&mut self, tail_bytes: usize) {
+    fn save(&mut self, tail_bytes: usize, spares_large: bool) {
         self.collect();
         let mut batch = Vec::new();
         let mut bytes = 0;
-        while self.tail.bytes_beside_large() > tail_bytes
+        while self.tail_bytes(spares_large) > tail_bytes
             && self.in_flight_bytes < self.in_flight_bytes_max()
             && bytes < BATCH_BYTES
             && self.tail.first_bytes() <= ENTRY_BYTES_MAX
@@ -204,6 +204,13 @@ impl DiskJournal {
         }
         if !batch.is_empty() {
             self.writer.write(batch);
+        }
+    }
+
+    fn tail_bytes(&self, spares_large: bool) -> usize {
+        match spares_large {
+            true => self.tail.bytes_beside_large(),
+            false => self.tail.bytes(),
         }
     }
 
@@ -233,7 +240,7 @@ impl Journal for DiskJournal {
         let seq = self.tail.push(entry);
         let bytes_max = tail_bytes_max(self.bounds);
         if self.tail.bytes_beside_large() > bytes_max {
-            self.save(bytes_max.saturating_sub(BATCH_BYTES));
+            self.save(bytes_max.saturating_sub(BATCH_BYTES), true);
         }
         seq
     }
@@ -294,15 +301,18 @@ impl Journal for DiskJournal {
     }
 
     fn keep(&mut self) -> Keeping {
-        if self.needs.away_after.is_some() {
-            self.tail.forget_large();
-            self.save(0);
+        let (is_away, after) = (self.needs.away_after.is_some(), self.needs.after);
+        let tail_bytes = if is_away {
+            0
         } else {
-            self.collect();
-        }
+            tail_bytes_max(self.bounds)
+        };
+        // Clients that are there get it from memory; nobody else waits for it.
+        let spares_large = !is_away && self.tail.large().is_some_and(|large| large > after);
+        self.save(tail_bytes, spares_large);
         self.retire();
         self.weigh();
-        let has_more = self.needs.away_after.is_some() && !self.tail.is_empty();
+        let has_more = self.tail_bytes(spares_large) > tail_bytes;
         let again = if has_more && self.in_flight_bytes < self.in_flight_bytes_max() {
             Some(Duration::ZERO)
         } else if has_more || !self.in_flight.is_empty() {

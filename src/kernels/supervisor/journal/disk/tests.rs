@@ -140,6 +140,36 @@ async fn much_is_read_from_many_segments() {
     assert_eq!(got.len() as Seq, ENTRIES);
 }
 
+/// It may share what it was read into with something larger still.
+#[tokio::test]
+async fn a_large_entry_stays_in_memory_as_long_as_somebody_has_yet_to_get_it() {
+    const LARGE: usize = 20_000_000;
+    let root = tempfile::tempdir().unwrap();
+    let bounds = Bounds {
+        bytes_max: 1 << 25,
+        memory_bytes_max: 1 << 25,
+        ..BOUNDS
+    };
+    let mut journal = open(&root, bounds, 0);
+    journal.append(entry("1", 10));
+    journal.append(entry("2", LARGE));
+    // Its cell is not done.
+    let has = |after| Needs {
+        cells_after: 0,
+        ..Needs::nothing_up_to(after)
+    };
+    journal.release(has(1));
+    journal.keep();
+    assert!(journal.in_flight.is_empty() && journal.tail.bytes() > LARGE);
+    journal.release(has(2));
+    until(|| {
+        journal.keep();
+        journal.in_flight.is_empty() && journal.tail.bytes() < LARGE
+    });
+    assert_eq!(read(&mut journal, 0).await, texts(1..=2));
+    assert!(dropped(&mut journal).is_empty());
+}
+
 #[tokio::test]
 async fn beyond_the_bound_the_oldest_go_by_segments_and_each_is_told() {
     let root = tempfile::tempdir().unwrap();
