@@ -3,10 +3,13 @@
 //! A link serves one epoch: when the kernel is replaced, so is its link, because a DEALER of this
 //! crate does not reconnect. Knows nothing of clients or of what messages mean.
 
+use std::future::poll_fn;
 use std::io;
 use std::path::Path;
+use std::pin::pin;
 use std::time::Duration;
 
+use bytes::Bytes;
 use futures_util::FutureExt;
 use zeromq::util::PeerIdentity;
 use zeromq::{
@@ -22,6 +25,9 @@ use crate::protocol::signature::Signer;
 /// How often an ipc path is looked for while the kernel starts: the crate's own retry of a failed
 /// connect backs off by 50 ms and more.
 const BIND_POLL: Duration = Duration::from_millis(1);
+
+/// What the crate read a larger frame into is not to be used again.
+const READ_BYTES_KEPT: usize = 1024 * 1024;
 
 /// How that endpoint ends; the helper binds it.
 const PATIENT_OUTPUT: &str = "-6";
@@ -58,7 +64,15 @@ pub struct LinkReceiver {
     control: DealerRecvHalf,
     stdin: DealerRecvHalf,
     iopub: SubSocket,
+    large: Large,
 }
+
+/// Large frames that the crate may still read behind.
+///
+/// It uses what it read into again, as soon as nobody else does, and would keep it for ever: every message of then
+/// would hold all of that memory. What is held here is not used again; it goes once the crate reads elsewhere.
+#[derive(Default)]
+struct Large(Vec<Bytes>);
 
 /// Connects to the sockets that a kernel binds, as soon as it has bound them.
 ///
@@ -88,6 +102,7 @@ pub async fn connect(
         control,
         stdin,
         iopub,
+        large: Large::default(),
     };
     Ok((sender, receiver))
 }
@@ -171,13 +186,24 @@ impl LinkSender {
 impl LinkReceiver {
     /// The next message on any channel. Cancelling loses nothing.
     pub async fn recv(&mut self) -> Result<Received, LinkError> {
-        let (channel, frames) = tokio::select! {
-            frames = self.iopub.recv() => (Channel::Iopub, frames?),
-            frames = self.shell.recv() => (Channel::Shell, frames?),
-            frames = self.control.recv() => (Channel::Control, frames?),
-            frames = self.stdin.recv() => (Channel::Stdin, frames?),
+        let any = async {
+            tokio::select! {
+                frames = self.iopub.recv() => (Channel::Iopub, frames),
+                frames = self.shell.recv() => (Channel::Shell, frames),
+                frames = self.control.recv() => (Channel::Control, frames),
+                frames = self.stdin.recv() => (Channel::Stdin, frames),
+            }
         };
-        Ok((channel, multipart::decode(frames.into_vec(), &self.signer)))
+        let mut any = pin!(any);
+        let (channel, frames) = poll_fn(|context| {
+            let polled = any.as_mut().poll(context);
+            self.large.let_go();
+            polled
+        })
+        .await;
+        let frames = frames?.into_vec();
+        self.large.hold(&frames);
+        Ok((channel, multipart::decode(frames, &self.signer)))
     }
 
     /// The next message that has already arrived, if any: for taking a burst in one turn.
@@ -186,10 +212,20 @@ impl LinkReceiver {
     }
 }
 
+impl Large {
+    fn hold(&mut self, frames: &[Bytes]) {
+        let large = frames.iter().filter(|frame| frame.len() > READ_BYTES_KEPT);
+        self.0.extend(large.cloned());
+    }
+
+    fn let_go(&mut self) {
+        self.0.retain(|frame| !frame.is_unique());
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use bytes::Bytes;
     use zeromq::{PubSocket, RouterSocket};
 
     const LIMIT: Duration = Duration::from_secs(20);
@@ -258,5 +294,40 @@ mod tests {
         assert_eq!((iopub, shell), (Channel::Iopub, Channel::Shell));
         assert_eq!(out.unwrap().header, "{\"msg_id\":\"out\"}");
         assert_eq!(reply, Ok(message("{\"msg_id\":\"in\"}")));
+    }
+
+    #[tokio::test]
+    async fn what_a_large_message_was_read_into_is_not_kept() {
+        const LARGE: usize = 20_000_000;
+        let folder = tempfile::tempdir().unwrap();
+        let prefix = folder.path().join("k").display().to_string();
+        let connection = ConnectionFile::ipc(prefix, "key".to_owned(), String::new());
+        let kernel = tokio::spawn(echo_kernel(connection.clone()));
+        let (mut sender, mut receiver) = connect(&connection, "nb").await.unwrap();
+        let mut echo = async |bytes: usize| {
+            let content = Bytes::from(vec![b' '; bytes]);
+            let sent = Message {
+                content,
+                ..message("{}")
+            };
+            sender.send(Channel::Shell, &sent).await.unwrap();
+            loop {
+                let receiving = tokio::time::timeout(LIMIT, receiver.recv());
+                if let (Channel::Shell, back) = receiving.await.unwrap().unwrap() {
+                    return back.unwrap().content;
+                }
+            }
+        };
+        assert_eq!(echo(LARGE).await.len(), LARGE);
+        let mut small = Bytes::new();
+        for _ in 0..20 {
+            small = echo(20_000).await;
+        }
+        assert!(receiver.large.0.is_empty());
+        // Who has it last has all that it was read into.
+        drop((sender, receiver));
+        let room = small.try_into_mut().unwrap().capacity();
+        assert!(room < READ_BYTES_KEPT, "{room}");
+        kernel.abort();
     }
 }
