@@ -5,14 +5,17 @@
 //! ```text
 //! codecs           one message, no sockets
 //! paths -> ways    cells, bursts, starts and crowds over each way to a kernel
+//!       -> beside  the same cells while another kernel is loud
 //!       -> servers the processes at the other end, what they hold and use
 //!       -> table   medians, ratios and goals
 //! ```
 //!
-//! `cargo bench -- PART...` measures only these: `codecs`, `idle`, `one`, `starts`, `crowds`.
+//! `cargo bench -- PART...` measures only these: `codecs`, `idle`, `one`, `starts`, `crowds`,
+//! `beside`.
 //!
 //! This program is also that kernel: `gateway instant CONNECTION_FILE` is the tests' `peer`.
 
+mod beside;
 mod codecs;
 mod paths;
 #[path = "../../tests/it/peers/main.rs"]
@@ -29,7 +32,7 @@ use tokio::time::timeout;
 const MANNER: &str = "instant";
 
 /// More than a run takes on any machine that is of use for it.
-const LIMIT: Duration = Duration::from_secs(180);
+const LIMIT: Duration = Duration::from_secs(300);
 
 fn main() {
     if std::env::args().nth(1).as_deref() == Some(MANNER) {

@@ -3,15 +3,16 @@
 //! The ways take turns in every round, so that what else the machine does befalls all of them alike.
 
 use std::fs;
+use std::sync::Arc;
 use std::time::Instant;
 
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 
-use crate::report;
 use crate::servers::{Framing, Gateway, Kernel, OwnKernel, cpu, memory};
 use crate::table::{Goal, RAW, Table, WAYS, median, quantile};
 use crate::ways::Client;
+use crate::{beside, report};
 
 const ROUNDS: usize = 9;
 
@@ -51,17 +52,26 @@ enum Most {
 }
 
 /// The servers of all ways.
-struct Servers {
+pub(crate) struct Servers {
     own: OwnKernel,
-    handing_over: Gateway,
-    splicing: Gateway,
+    handing_over: Arc<Gateway>,
+    splicing: Arc<Gateway>,
     kernels: [Kernel; 3],
 }
 
 impl Servers {
-    fn start() -> Self {
-        let (handing_over, splicing) = (Gateway::start("auto"), Gateway::start("never"));
-        let kernels = [&handing_over, &handing_over, &splicing].map(Gateway::kernel);
+    pub(crate) fn start() -> Self {
+        let [handing_over, splicing] = ["auto", "never"].map(|way| Arc::new(Gateway::start(way)));
+        Self::of(handing_over, splicing)
+    }
+
+    /// Other kernels of the same gateways.
+    pub(crate) fn beside(&self) -> Self {
+        Self::of(self.handing_over.clone(), self.splicing.clone())
+    }
+
+    fn of(handing_over: Arc<Gateway>, splicing: Arc<Gateway>) -> Self {
+        let kernels = [&handing_over, &handing_over, &splicing].map(|gateway| gateway.kernel());
         Self {
             own: OwnKernel::start(),
             handing_over,
@@ -70,7 +80,7 @@ impl Servers {
         }
     }
 
-    async fn connect(&self, way: usize, session: &str) -> Client {
+    pub(crate) async fn connect(&self, way: usize, session: &str) -> Client {
         let [v1, legacy, spliced] = &self.kernels;
         let gateway = &self.handing_over;
         match way {
@@ -92,7 +102,7 @@ impl Servers {
     }
 }
 
-/// Prints everything about paths, or those of these parts: `idle`, `one`, `starts`, `crowds`.
+/// Prints everything about paths, or those of these parts: `idle`, `one`, `starts`, `crowds`, `beside`.
 pub(crate) async fn measure(wanted: impl Fn(&str) -> bool) {
     let binary = fs::metadata(env!("CARGO_BIN_EXE_nb")).unwrap().len();
     report("Size and memory, KiB.");
@@ -126,6 +136,9 @@ pub(crate) async fn measure(wanted: impl Fn(&str) -> bool) {
         "Against a kernel that answers at once; x: the ratio to raw ZeroMQ; !: misses its goal.",
     );
     table.print();
+    if wanted("beside") {
+        beside::measure().await;
+    }
 }
 
 /// A gateway without kernels, and a supervisor that has seen nothing but its kernel's start.
@@ -137,7 +150,7 @@ fn idle() {
 }
 
 /// The ways in the order of this round: none is always the first.
-fn turns(round: usize) -> impl Iterator<Item = usize> {
+pub(crate) fn turns(round: usize) -> impl Iterator<Item = usize> {
     (0..WAYS.len()).map(move |n| (n + round) % WAYS.len())
 }
 
