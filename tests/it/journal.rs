@@ -227,7 +227,8 @@ async fn all_kernels_of_a_user_keep_to_a_bound_together_and_a_loss_is_told() {
             } else if said.parent == *cell && said.msg_type == "stream" {
                 got += text;
             }
-            if said.msg_type == "execute_reply" {
+            // The reply may overtake the last of the output.
+            if said.parent == *cell && said.content["execution_state"] == "idle" {
                 break;
             }
         }

@@ -84,7 +84,8 @@ async fn a_gigabyte_arrives_whole_while_others_are_served() {
             if said.msg_type == "stream" {
                 bytes += said.content["text"].as_str().unwrap().len();
             }
-            if said.msg_type == "execute_reply" && said.parent == cell {
+            // The reply may overtake the last of the output.
+            if said.content["execution_state"] == "idle" && said.parent == cell {
                 return bytes;
             }
         }

@@ -20,7 +20,8 @@ async fn numbers(client: &mut Client, cell: &str, numbers: &mut Vec<u32>) {
         if let Some(text) = said.content["text"].as_str() {
             numbers.extend(text.split_whitespace().map(|n| n.parse::<u32>().unwrap()));
         }
-        if said.msg_type == "execute_reply" {
+        // The reply may overtake the last of the output.
+        if said.content["execution_state"] == "idle" {
             return;
         }
     }

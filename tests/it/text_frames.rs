@@ -145,7 +145,12 @@ async fn a_stock_server_that_comes_back_gets_the_running_cell_whole() {
                     cleared += 1;
                 }
                 "stream" => text += message["content"]["text"].as_str().unwrap(),
-                "execute_reply" => break,
+                "status"
+                    if message["content"]["execution_state"] == "idle"
+                        && message["parent_header"]["msg_id"] == "execute_request" =>
+                {
+                    break;
+                }
                 _ => {}
             }
         }
