@@ -13,6 +13,8 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use tracing::warn;
 
+use super::sessions::Loss;
+
 /// A file of more than this is written anew, without what is over.
 const COMPACT_BYTES: u64 = 1024 * 1024;
 
@@ -76,6 +78,9 @@ pub struct Joined {
     /// It has acknowledged up to here.
     #[serde(default)]
     pub cursor: u64,
+    /// What it missed for good and may not have been told.
+    #[serde(default)]
+    pub lost: Loss,
     /// What it gets of before it came.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub catches_up: Option<CatchesUp>,
@@ -97,6 +102,8 @@ pub struct CatchesUp {
 pub struct Acknowledged {
     pub session: String,
     pub cursor: u64,
+    #[serde(default)]
+    pub lost: Loss,
 }
 
 /// What is left of all notes: the requests in their order, the question, the sessions.
@@ -143,9 +150,14 @@ impl Left {
                 Note::Joined(session) => {
                     joined.insert(session.session.clone(), session);
                 }
-                Note::Acknowledged(Acknowledged { session, cursor }) => {
+                Note::Acknowledged(Acknowledged {
+                    session,
+                    cursor,
+                    lost,
+                }) => {
                     if let Some(session) = joined.get_mut(&session) {
                         session.cursor = cursor;
+                        session.lost = lost;
                     }
                 }
                 Note::Parted(session) => drop(joined.remove(&session)),
@@ -291,6 +303,7 @@ mod tests {
             identity: "me".to_owned(),
             credential: "c".to_owned(),
             cursor: 3,
+            lost: Loss::default(),
             catches_up: Some(CatchesUp {
                 request: "s\n1".to_owned(),
                 header: "{}".to_owned(),
@@ -298,6 +311,10 @@ mod tests {
                 until: 5,
                 with_reply: true,
             }),
+        };
+        let lost = Loss {
+            messages: 2,
+            bytes: 9,
         };
         let gone = Joined {
             session: "b".to_owned(),
@@ -310,6 +327,7 @@ mod tests {
             Note::Acknowledged(Acknowledged {
                 session: "a".to_owned(),
                 cursor: 7,
+                lost,
             }),
             Note::Asked(asked("1")),
             Note::Asked(asked("2")),
@@ -329,6 +347,7 @@ mod tests {
             question: Some(question),
             joined: vec![Joined {
                 cursor: 7,
+                lost,
                 ..joined
             }],
         };

@@ -52,6 +52,8 @@ pub struct ClientSession {
     pub connected: bool,
     /// Acknowledged up to here.
     pub cursor: Seq,
+    /// What it missed for good and may not have been told.
+    pub lost: Loss,
 }
 
 /// All client sessions of one kernel.
@@ -88,7 +90,7 @@ impl Sessions {
             cells: catch_up.iter().filter_map(Cell::taken_over).collect(),
             share: Share::new(id, last, catch_up),
             written: 0,
-            noted: 0,
+            noted: (0, Loss::default()),
             connection: None,
             since: now,
             loss: Loss::default(),
@@ -117,13 +119,14 @@ impl Sessions {
     }
 
     /// A session that an earlier supervisor had: it is away, and has nothing of its share that follows the entry
-    /// `cursor`. One that has come back already is what it is.
+    /// `cursor`, nor has been told what it `lost`. One that has come back already is what it is.
     pub fn restore(
         &mut self,
         id: &Rc<str>,
         holder: &Holder,
         share: Share,
         cursor: Seq,
+        lost: Loss,
         now: Instant,
     ) {
         let away = || Session {
@@ -131,10 +134,10 @@ impl Sessions {
             share,
             cursor,
             written: cursor,
-            noted: cursor,
+            noted: (cursor, lost),
             connection: None,
             since: now,
-            loss: Loss::default(),
+            loss: lost,
             care: Care::default(),
             sent: 0,
             told: Doubts::default(),
@@ -166,12 +169,14 @@ impl Sessions {
         self.sessions.get(id).is_some_and(is_away) && self.sessions.remove(id).is_some()
     }
 
-    /// The sessions that have come further since this was last asked, and how far.
-    pub fn take_moved(&mut self) -> Vec<(Rc<str>, Seq)> {
+    /// The sessions that have come further, or missed something, since this was last asked: how far, and what they
+    /// may not have been told.
+    pub fn take_moved(&mut self) -> Vec<(Rc<str>, Seq, Loss)> {
         let moved = self.sessions.iter_mut().filter_map(|(id, session)| {
-            let has_moved = session.noted != session.cursor;
-            session.noted = session.cursor;
-            has_moved.then(|| (Rc::clone(id), session.cursor))
+            let (cursor, lost) = (session.cursor, session.untold());
+            let has_moved = session.noted != (cursor, lost);
+            session.noted = (cursor, lost);
+            has_moved.then(|| (Rc::clone(id), cursor, lost))
         });
         moved.collect()
     }
@@ -375,6 +380,14 @@ impl Sessions {
         Some(self.sessions.get(id)?.cursor)
     }
 
+    /// What the session `id` missed for good and may not have been told.
+    pub fn untold(&self, id: &str) -> Loss {
+        self.sessions
+            .get(id)
+            .map(Session::untold)
+            .unwrap_or_default()
+    }
+
     /// Whose the session is and since when it is away, if it is.
     pub fn away(&self, id: &str) -> Option<(Rc<str>, Instant)> {
         let session = self.sessions.get(id).filter(|s| s.connection.is_none())?;
@@ -403,6 +416,7 @@ impl Sessions {
             credential: session.holder.credential.to_string(),
             connected: session.connection.is_some(),
             cursor: session.cursor,
+            lost: session.untold(),
         };
         self.sessions.iter().map(shown).collect()
     }

@@ -57,7 +57,7 @@ impl Broker {
             let share = share(&session, joined, last);
             state
                 .sessions
-                .restore(&session, &holder, share, cursor, now());
+                .restore(&session, &holder, share, cursor, joined.lost, now());
         }
         for asked in &left.asked {
             let recalled = state.take_in(asked);

@@ -68,8 +68,10 @@ impl Broker {
         } = state
             .sessions
             .join(session, holder, id, last, catch_up, now());
+        let lost = state.sessions.untold(session);
         state.ledger.write(&Note::Joined(ledger::Joined {
             session: session.to_string(),
+            lost,
             identity: holder.identity.to_string(),
             credential: holder.credential.to_string(),
             cursor: after,

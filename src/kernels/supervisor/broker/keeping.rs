@@ -88,10 +88,11 @@ impl State {
         self.release();
         let keeping = self.journal.keep();
         self.settle();
-        for (session, cursor) in self.sessions.take_moved() {
+        for (session, cursor, lost) in self.sessions.take_moved() {
             self.ledger.write(&Note::Acknowledged(Acknowledged {
                 session: session.to_string(),
                 cursor,
+                lost,
             }));
         }
         if self.ledger.is_long() {

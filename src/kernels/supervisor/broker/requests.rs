@@ -195,6 +195,7 @@ impl State {
             identity: session.identity,
             credential: session.credential,
             cursor: session.cursor,
+            lost: session.lost,
             catches_up: self.sessions.share(&session.session_id).and_then(caught_up),
             session: session.session_id,
         });

@@ -7,6 +7,7 @@ use std::rc::Rc;
 use std::time::Instant;
 
 use bytes::Bytes;
+use serde::{Deserialize, Serialize};
 
 use super::care::Care;
 use crate::kernels::supervisor::catch_up::{CatchUp, Share};
@@ -19,7 +20,7 @@ const DOUBTS_MAX: usize = 1024;
 pub type ConnectionId = u64;
 
 /// What a session missed for good.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Loss {
     pub messages: u64,
     pub bytes: u64,
@@ -54,11 +55,15 @@ impl Doubts {
     }
 
     /// All of them.
-    fn take(&mut self) -> Loss {
+    fn sum(&self) -> Loss {
         let mut sum = Loss::default();
-        mem::take(&mut self.0)
-            .into_iter()
-            .for_each(|(_, loss)| sum += loss);
+        self.0.iter().for_each(|(_, loss)| sum += *loss);
+        sum
+    }
+
+    fn take(&mut self) -> Loss {
+        let sum = self.sum();
+        self.0.clear();
         sum
     }
 }
@@ -117,8 +122,8 @@ pub(super) struct Session {
     pub(super) cursor: Seq,
     /// Written to it up to here, acknowledged or not.
     pub(super) written: Seq,
-    /// The cursor as it was last written down.
-    pub(super) noted: Seq,
+    /// The cursor and what was not told, as they were last written down.
+    pub(super) noted: (Seq, Loss),
     pub(super) connection: Option<ConnectionId>,
     /// When the last connection went; while there is one, when it came.
     pub(super) since: Instant,
@@ -165,6 +170,13 @@ impl Session {
         }
         self.told.add(after, loss);
         Some(loss)
+    }
+
+    /// What the client may not have been told.
+    pub(super) fn untold(&self) -> Loss {
+        let mut untold = self.loss;
+        untold += self.told.sum();
+        untold
     }
 
     /// The client has what was written up to `seq`.

@@ -24,6 +24,29 @@ fn entry(route: Route) -> Entry {
     Entry::new(Channel::Iopub, Message::empty(), route, Mark::Plain)
 }
 
+/// What a new session gets of a request whose messages after the entry `after` it lacks, its reply included.
+fn catch_up_on(request: &str, after: Seq) -> CatchUp {
+    CatchUp {
+        request: request.into(),
+        header: Bytes::new(),
+        after,
+        with_reply: true,
+        takes_over: false,
+        idle: None,
+        shown_only: false,
+    }
+}
+
+/// What the kernel says of the request of session `s` with this id.
+fn said_of(id: &str, channel: Channel, route: Route) -> Entry {
+    let message = Message {
+        header: Bytes::from_static(br#"{"msg_type":"stream"}"#),
+        parent_header: format!(r#"{{"session":"s","msg_id":"{id}"}}"#).into(),
+        ..Message::empty()
+    };
+    Entry::new(channel, message, route, Mark::Plain)
+}
+
 #[test]
 fn whoever_comes_back_goes_on_after_what_was_acknowledged() {
     let (mut sessions, now) = (Sessions::default(), Instant::now());
@@ -59,27 +82,10 @@ fn another_identity_never_gets_a_sessions_messages() {
 fn a_new_session_catches_up_on_one_request_however_often_its_line_breaks() {
     let (mut sessions, now) = (Sessions::default(), Instant::now());
     let (a, me) = (Rc::from("a"), holder("me", "1"));
-    let parent = |id: &str| Message {
-        parent_header: format!(r#"{{"session":"s","msg_id":"{id}"}}"#).into(),
-        ..Message::empty()
-    };
-    let iopub = |message| Entry::new(Channel::Iopub, message, Route::Everyone, Mark::Plain);
-    let (of_it, other) = (iopub(parent("1")), iopub(parent("2")));
-    let reply = Entry::new(
-        Channel::Shell,
-        parent("1"),
-        Route::Session("s".into()),
-        Mark::Plain,
-    );
-    let catch_up = CatchUp {
-        request: "s\n1".into(),
-        header: Bytes::new(),
-        after: 4,
-        with_reply: true,
-        takes_over: false,
-        idle: None,
-        shown_only: false,
-    };
+    let of_it = said_of("1", Channel::Iopub, Route::Everyone);
+    let other = said_of("2", Channel::Iopub, Route::Everyone);
+    let reply = said_of("1", Channel::Shell, Route::Session("s".into()));
+    let catch_up = catch_up_on("s\n1", 4);
     sessions.join(&a, &me, 1, 9, Some(catch_up.clone()), now);
     sessions.acknowledge("a", 1, 6);
     let again = sessions.join(&a, &me, 2, 20, Some(catch_up), now);
@@ -194,16 +200,38 @@ fn a_session_that_is_back_before_it_is_restored_keeps_its_connection() {
     let (a, b, me) = (Rc::from("a"), Rc::from("b"), holder("me", "1"));
     sessions.join(&a, &me, 1, 3, None, now);
     for id in [&a, &b] {
-        sessions.restore(id, &me, Share::new(id, 0, None), 0, now);
+        let lost = Loss {
+            messages: 2,
+            bytes: 7,
+        };
+        sessions.restore(id, &me, Share::new(id, 0, None), 0, lost, now);
     }
     assert_eq!(sessions.counts(), (1, 1));
     sessions.acknowledge("a", 1, 7);
     assert_eq!(sessions.cursor("a"), Some(7));
     assert_eq!(sessions.join(&b, &me, 2, 9, None, now).after, 0);
+    // What only an earlier supervisor knew to be lost is told.
+    let told = sessions.tell_loss("b", 2, 9);
+    assert_eq!(told.map(|loss| loss.messages), Some(2));
 }
 
 #[test]
-fn sessions_that_stay_away_are_forgotten() {
+fn who_comes_back_within_a_day_goes_on_and_then_is_new() {
+    let (mut sessions, now) = (Sessions::default(), Instant::now());
+    let (a, me) = (Rc::from("a"), holder("me", "1"));
+    sessions.join(&a, &me, 1, 3, None, now);
+    sessions.acknowledge("a", 1, 5);
+    sessions.leave("a", 1, now);
+    let minute = Duration::from_secs(60);
+    sessions.expire(now + EXPIRES_AFTER - minute);
+    assert_eq!(sessions.cursor("a"), Some(5));
+    sessions.expire(now + EXPIRES_AFTER + minute);
+    assert_eq!(sessions.cursor("a"), None);
+    assert_eq!(sessions.join(&a, &me, 2, 9, None, now).after, 9);
+}
+
+#[test]
+fn of_too_many_that_are_away_the_oldest_are_forgotten() {
     let (mut sessions, now) = (Sessions::default(), Instant::now());
     let me = holder("me", "1");
     for id in 0..AWAY_MAX as u64 + 10 {
@@ -214,9 +242,6 @@ fn sessions_that_stay_away_are_forgotten() {
     }
     assert_eq!(sessions.counts(), (0, AWAY_MAX));
     assert!(sessions.get("9").is_none() && sessions.get("10").is_some());
-    sessions.expire(now + EXPIRES_AFTER * 2);
-    assert_eq!(sessions.counts(), (0, 0));
-    assert!(sessions.is_empty());
 }
 
 #[test]
@@ -277,25 +302,9 @@ fn a_cell_is_caught_up_on_while_it_runs_and_once_it_is_over_by_who_resumes_it() 
 #[test]
 fn a_session_that_is_made_whole_still_gets_what_it_catches_up_on() {
     let (mut sessions, now, ada) = (Sessions::default(), Instant::now(), holder("ada", "1"));
-    let of = |id: &str, channel, route| {
-        let message = Message {
-            header: Bytes::from_static(br#"{"msg_type":"stream"}"#),
-            parent_header: format!(r#"{{"session":"s","msg_id":"{id}"}}"#).into(),
-            ..Message::empty()
-        };
-        Entry::new(channel, message, route, Mark::Plain)
-    };
-    let shown = |id| of(id, Channel::Iopub, Route::Everyone);
-    let reply = |id| of(id, Channel::Shell, Route::Session("s".into()));
-    let catch_up = CatchUp {
-        request: "s\n1".into(),
-        header: Bytes::new(),
-        after: 4,
-        with_reply: true,
-        takes_over: false,
-        idle: None,
-        shown_only: false,
-    };
+    let shown = |id| said_of(id, Channel::Iopub, Route::Everyone);
+    let reply = |id| said_of(id, Channel::Shell, Route::Session("s".into()));
+    let catch_up = catch_up_on("s\n1", 4);
     sessions.join(&"a".into(), &ada, 1, 9, Some(catch_up), now);
     sessions.asked("a", &"s\n2".into(), &Bytes::new(), 12);
     sessions.acknowledge("a", 1, 15);

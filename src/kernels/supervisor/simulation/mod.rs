@@ -64,8 +64,17 @@ const KINDS: [Kind; 6] = [
 /// More failing seeds are not told.
 const TOLD_MAX: usize = 5;
 
-/// One schedule: what is wrong after it.
-fn play(seed: u64, rule: Rule, folder: &Path, traces: bool) -> Vec<String> {
+/// What came of a schedule.
+#[derive(Debug, Default)]
+struct Played {
+    /// What is wrong.
+    faults: Vec<String>,
+    /// What was said and heard, line by line.
+    story: Vec<String>,
+}
+
+/// One schedule.
+fn play(seed: u64, rule: Rule, folder: &Path, traces: bool) -> Played {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_time()
         .start_paused(true)
@@ -74,7 +83,7 @@ fn play(seed: u64, rule: Rule, folder: &Path, traces: bool) -> Vec<String> {
     LocalSet::new().block_on(&runtime, live(seed, rule, folder, traces))
 }
 
-async fn live(seed: u64, rule: Rule, folder: &Path, traces: bool) -> Vec<String> {
+async fn live(seed: u64, rule: Rule, folder: &Path, traces: bool) -> Played {
     let mut chance = Chance::new(seed);
     let journals = chance.among(&[
         Journals::in_memory,
@@ -96,7 +105,11 @@ async fn live(seed: u64, rule: Rule, folder: &Path, traces: bool) -> Vec<String>
     let lives = join_all(clients.iter_mut().map(Client::live));
     let troubles = future::join(lives, world.suffer(chance.below(6)));
     let Ok((sessions, ())) = timeout(LASTS, troubles).await else {
-        return vec!["the trouble does not end".to_owned()];
+        let faults = vec!["the trouble does not end".to_owned()];
+        return Played {
+            faults,
+            ..Played::default()
+        };
     };
     let mut settled = Ok(());
     let drains = clients.iter().zip(&sessions);
@@ -110,8 +123,10 @@ async fn live(seed: u64, rule: Rule, folder: &Path, traces: bool) -> Vec<String>
     let mut faults: Vec<_> = settled.err().into_iter().collect();
     let processes = world.machine.processes.borrow();
     let cells: Vec<_> = processes.iter().map(|process| process.cells()).collect();
-    faults.extend(judge::judge(&world.notes.record(), &cells));
-    faults
+    let record = world.notes.record();
+    faults.extend(judge::judge(&record, &cells));
+    let story = record.story();
+    Played { faults, story }
 }
 
 fn asked(name: &str) -> Option<u64> {
@@ -122,7 +137,7 @@ fn asked(name: &str) -> Option<u64> {
 fn try_play(seed: u64, rule: Rule, root: &Path) -> Vec<String> {
     let folder = root.join(seed.to_string());
     fs::create_dir(&folder).unwrap();
-    let played = panic::catch_unwind(|| play(seed, rule, &folder, false));
+    let played = panic::catch_unwind(|| play(seed, rule, &folder, false).faults);
     fs::remove_dir_all(&folder).unwrap();
     played.unwrap_or_else(|_| vec!["it panicked".to_owned()])
 }
@@ -155,7 +170,7 @@ fn failing(seeds: u64) -> Vec<(u64, Vec<String>)> {
 fn nothing_is_lost_in_any_schedule() {
     if let Some(seed) = asked("NB_SIMULATION_SEED") {
         let folder = tempfile::tempdir().unwrap();
-        let faults = play(seed, Rule::Acknowledged, folder.path(), true);
+        let faults = play(seed, Rule::Acknowledged, folder.path(), true).faults;
         assert!(faults.is_empty(), "seed {seed}: {faults:#?}");
         return;
     }
@@ -177,4 +192,20 @@ fn a_cursor_that_moves_with_what_is_written_loses_something() {
         faults.iter().any(is_loss)
     });
     assert!(loses, "it does no harm in {SEEDS} schedules");
+}
+
+#[test]
+fn a_seed_plays_the_same_again() {
+    for seed in 0..100 {
+        let [one, other] = [(); 2].map(|()| {
+            let folder = tempfile::tempdir().unwrap();
+            play(seed, Rule::Acknowledged, folder.path(), false).story
+        });
+        let differs = one.iter().zip(&other).find(|(one, other)| one != other);
+        assert!(
+            differs.is_none() && one.len() == other.len(),
+            "seed {seed}: {differs:#?}"
+        );
+        assert!(!one.is_empty());
+    }
 }

@@ -175,6 +175,19 @@ impl Record {
         begin.last + (self.said.len() - begin.index) as Seq
     }
 
+    /// What was said and heard, in its order, without what differs each time: names of messages, time.
+    pub(super) fn story(&self) -> Vec<String> {
+        let said = self.said.iter().map(|said| {
+            let (life, seq, channel) = (said.life, said.seq, said.channel.name());
+            format!("{life}: {seq} {channel} {}", said.msg_type)
+        });
+        let lines = self.lines.iter().map(|line| {
+            let (life, from, begun) = (line.life, line.from, line.begun);
+            format!("{} {life} {from} {begun:?}: {:?}", line.session, line.heard)
+        });
+        said.chain(lines).collect()
+    }
+
     pub(super) fn request(&self, key: &RequestKey) -> Option<&Request> {
         let mut requests = self.requests.iter();
         let (_, request) = requests.find(|(known, _)| known == key)?;

@@ -8,6 +8,7 @@ use tokio::sync::mpsc;
 use super::{broker, from_kernel, me, next_cell, read, request, status, taken_over};
 use crate::kernels::supervisor::broker::Broker;
 use crate::kernels::supervisor::ledger::{Asked, Joined, Ledger, Left};
+use crate::kernels::supervisor::sessions::Loss;
 use crate::protocol::message::{Channel, Message};
 
 fn joined(session: &str) -> Joined {
@@ -16,6 +17,7 @@ fn joined(session: &str) -> Joined {
         identity: "me".to_owned(),
         credential: "1".to_owned(),
         cursor: 0,
+        lost: Loss::default(),
         catches_up: None,
     }
 }
