@@ -142,8 +142,15 @@ async fn a_generated_token_is_printed_as_an_address_that_works_and_stays() {
     assert_eq!(get(&format!("{address}api/me?token={token}")).await, 200);
     assert_eq!(get(&format!("{address}api/me?token=x")).await, 401);
     drop(serving);
-    let (_serving, second) = serve(&home, &["--port", "0"], &[]).await;
+    let (serving, second) = serve(&home, &["--port", "0"], &[]).await;
     assert!(second.ends_with(token), "{second}");
+    drop(serving);
+    // What a service prints is in the system's log.
+    let journal = ("JOURNAL_STREAM", "9:12345");
+    let (_serving, third) = serve(&home, &["--port", "0"], &[journal]).await;
+    assert!(!third.contains("token"), "{third}");
+    let kept = fs::read_to_string(home.path().join(".local/state/nb/token")).unwrap();
+    assert_eq!(kept.trim(), token);
 }
 
 #[tokio::test]

@@ -247,11 +247,23 @@ impl Gateway {
         token: &str,
         arguments: &[A],
     ) -> (i32, String, String) {
+        let url = format!("http://127.0.0.1:{}", self.port);
+        let known = ("NB_GATEWAY_URL", OsStr::new(&url));
+        self.nb_that_knows(known, token, arguments).await
+    }
+
+    /// The same, with this variable to know the gateway from.
+    pub(crate) async fn nb_that_knows<A: AsRef<OsStr>>(
+        &self,
+        (variable, value): (&str, &OsStr),
+        token: &str,
+        arguments: &[A],
+    ) -> (i32, String, String) {
         let command = Command::new(NB)
             .args(arguments)
             .env_clear()
             .env("HOME", self.root())
-            .env("NB_GATEWAY_URL", format!("http://127.0.0.1:{}", self.port))
+            .env(variable, value)
             .env("NB_TOKEN", token)
             .kill_on_drop(true)
             .output();

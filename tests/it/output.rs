@@ -267,6 +267,13 @@ async fn a_page_asks_its_own_server() {
     let unknown = "00000000-0000-4000-8000-000000000001";
     assert_eq!(ask(unknown, OWN_TOKEN, &of_request).await.0, 404);
     assert_eq!(ask(&kernel, "wrong", &of_request).await.0, 403);
+    // Lab's server is no gateway.
+    let path = notebook(&gateway, &json!({"msg_id": request, "kernel_id": kernel}));
+    let lab = format!("--gateway=http://127.0.0.1:{}", server.port);
+    let arguments = ["output", "fetch", path.to_str().unwrap(), &lab];
+    let (code, _, stderr) = gateway.nb(OWN_TOKEN, &arguments).await;
+    assert_eq!(code, 1);
+    assert!(stderr.contains("has no journals of kernels"), "{stderr}");
     gateway.kill().await;
     assert_eq!(ask(&kernel, OWN_TOKEN, &of_request).await.0, 503);
 }

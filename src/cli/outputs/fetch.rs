@@ -62,8 +62,8 @@ impl Fetch {
         let marked = notebook.marked();
         let mut rows = Vec::new();
         if !marked.is_empty() {
-            let gateway = self.access.open()?;
             let asking = async {
+                let gateway = self.access.open().await?;
                 for (cell, mark) in marked {
                     let row = one(&gateway, file.path(), &mut notebook, cell, mark);
                     rows.push(row.await?);
