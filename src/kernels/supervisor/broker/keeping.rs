@@ -16,6 +16,9 @@ use crate::protocol::message::Channel;
 /// So long after something has happened it is safe, with what else has happened by then.
 const AFTER: Duration = Duration::from_millis(250);
 
+/// How often a ledger that cannot be written is tried.
+const NOTE_AGAIN: Duration = Duration::from_secs(1);
+
 /// Clients are not told more often than this.
 const TELL_EVERY: Duration = Duration::from_secs(60);
 
@@ -95,26 +98,44 @@ impl State {
                 lost,
             }));
         }
-        if self.ledger.is_long() {
+        self.forget_ended();
+        let last = self.journal.last();
+        if self.noted != last {
+            self.noted = last;
+            self.ledger.write(&Note::Said(last));
+        }
+        let has_failed = self.ledger.has_failed();
+        let is_tried = self.noted_anew.is_some_and(|at| now() < at + NOTE_AGAIN);
+        if self.ledger.is_long() || has_failed && !is_tried {
             self.note_anew();
         }
         if let Some(text) = self.journal_fault.becomes(keeping.fault, now()) {
             self.tell_cell(text);
         }
-        keeping.again
+        let again = keeping.again.or(has_failed.then_some(NOTE_AGAIN));
+        again.map(|again| {
+            if has_failed {
+                again.min(NOTE_AGAIN)
+            } else {
+                again
+            }
+        })
     }
 
     /// A word on stderr of the cell that runs, else of the next one.
     fn tell_cell(&mut self, text: String) {
         let running = self.activity.running().map(|(_, header)| header.clone());
         let Some(header) = running else {
-            let earlier = self.cell_note.take().map(|note| note + "\n");
-            self.cell_note = Some(earlier.unwrap_or_default() + &text);
-            return;
+            return self.tell_with_next_cell(&text);
         };
         let content = json!({"name": "stderr", "text": text + "\n"});
         let message = self.composer.message("stream", header, &content);
         self.append(Channel::Iopub, message, Route::Everyone, Mark::Plain);
+    }
+
+    pub(super) fn tell_with_next_cell(&mut self, text: &str) {
+        let earlier = self.cell_note.take().map(|note| note + "\n");
+        self.cell_note = Some(earlier.unwrap_or_default() + text);
     }
 }
 

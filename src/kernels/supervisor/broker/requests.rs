@@ -199,11 +199,15 @@ impl State {
             catches_up: self.sessions.share(&session.session_id).and_then(caught_up),
             session: session.session_id,
         });
+        let pending = self.pending_order.iter().filter_map(known);
         let left = Left {
-            asked: self.pending_order.iter().filter_map(known).collect(),
+            asked: self.ended.all().cloned().chain(pending).collect(),
             question: self.questions.noted(),
             joined: sessions.collect(),
+            said: self.journal.last(),
         };
+        self.noted = left.said;
+        self.noted_anew = Some(now());
         self.ledger.compact(left);
     }
 
@@ -212,10 +216,18 @@ impl State {
         self.pending_bytes <= PENDING_BYTES_MAX && self.pending.len() <= PENDING_MAX
     }
 
+    /// Nobody waits for more of this request.
     pub(super) fn forget(&mut self, key: &str) {
-        if let Some(pending) = self.pending.remove(key) {
-            self.pending_bytes -= pending.bytes;
+        if self.take_out(key).is_some() {
             self.ledger.write(&Note::Done(key.to_owned()));
+        }
+    }
+
+    /// The request is answered.
+    pub(super) fn take_out(&mut self, key: &str) -> Option<Pending> {
+        let pending = self.pending.remove(key);
+        if let Some(pending) = &pending {
+            self.pending_bytes -= pending.bytes;
         }
         // Answers come mostly in order, so the front is cleared as they come.
         while let Some(front) = self.pending_order.front()
@@ -223,6 +235,7 @@ impl State {
         {
             self.pending_order.pop_front();
         }
+        pending
     }
 
     pub(super) fn act(&mut self, actions: Vec<Action<Request>>) {
@@ -238,7 +251,7 @@ impl State {
                         let (session, header) =
                             (Rc::clone(&pending.session), pending.header.clone());
                         let content = json!({"status": "aborted"});
-                        self.forget(&request.key);
+                        self.take_out(&request.key);
                         self.answer(
                             &session,
                             Channel::Shell,
@@ -275,7 +288,7 @@ fn stops_on_error(content: &[u8]) -> bool {
     field(content, "stop_on_error") != Some(Value::Bool(false))
 }
 
-fn noted(key: &RequestKey, pending: &Pending) -> Asked {
+pub(super) fn noted(key: &RequestKey, pending: &Pending) -> Asked {
     Asked {
         request: key.to_string(),
         session: pending.session.to_string(),
@@ -284,5 +297,6 @@ fn noted(key: &RequestKey, pending: &Pending) -> Asked {
         header: String::from_utf8_lossy(&pending.header).into_owned(),
         stop_on_error: pending.stop_on_error,
         held: pending.held,
+        end: None,
     }
 }

@@ -89,6 +89,11 @@ pub trait Journal {
     /// The number of the newest entry.
     fn last(&self) -> Seq;
 
+    /// The newest entry that an earlier supervisor left in files.
+    fn recovered(&self) -> Option<Seq> {
+        None
+    }
+
     /// Clients have come so far. What nobody needs may be held for a while all the same.
     fn release(&mut self, needs: Needs);
 

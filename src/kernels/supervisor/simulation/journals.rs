@@ -102,6 +102,10 @@ impl Journal for Prompt {
         self.0.last()
     }
 
+    fn recovered(&self) -> Option<Seq> {
+        self.0.recovered()
+    }
+
     fn release(&mut self, needs: Needs) {
         self.0.release(needs);
     }

@@ -44,6 +44,10 @@ impl Journal for Spied {
         self.journal.last()
     }
 
+    fn recovered(&self) -> Option<Seq> {
+        self.journal.recovered()
+    }
+
     fn release(&mut self, needs: Needs) {
         self.notes.needs(self.life, needs);
         self.journal.release(needs);

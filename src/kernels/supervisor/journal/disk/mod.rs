@@ -121,6 +121,7 @@ pub struct DiskJournal {
     brought: Rc<RefCell<Brought>>,
     needs: Needs,
     weighed: Option<Instant>,
+    recovered: Option<Seq>,
 }
 
 impl DiskJournal {
@@ -130,7 +131,8 @@ impl DiskJournal {
         let writer = Writer::start(&prepared.folder, prepared.number, segment_bytes_max)?;
         let mut segments = VecDeque::from(prepared.segments);
         segments.retain(|segment| segment.last().is_some());
-        let last = last.max(segments.back().and_then(Segment::last).unwrap_or(0));
+        let recovered = segments.back().and_then(Segment::last);
+        let last = last.max(recovered.unwrap_or(0));
         Ok(Self {
             folder: prepared.folder,
             about: prepared.about,
@@ -144,6 +146,7 @@ impl DiskJournal {
             brought: Rc::default(),
             needs: Needs::nothing_up_to(0),
             weighed: None,
+            recovered,
         })
     }
 
@@ -279,6 +282,10 @@ impl Journal for DiskJournal {
 
     fn last(&self) -> Seq {
         self.tail.last()
+    }
+
+    fn recovered(&self) -> Option<Seq> {
+        self.recovered
     }
 
     fn release(&mut self, needs: Needs) {

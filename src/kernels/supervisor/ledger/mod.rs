@@ -1,22 +1,20 @@
 //! What the kernel has been asked and has not done, and which clients there are, in a file: whoever takes over from
 //! a supervisor that died has to know.
 //!
-//! Each note is one line, written before what it tells of is done. Ids, types and headers, and what the kernel
-//! asked; never what a client said. Survives the death of this process, not that of the machine.
+//! Each note is one line, on its way to the file before what it tells of is done. Ids, types and headers, and what the
+//! kernel asked; never what a client said. Survives the death of this process, not that of the machine.
+
+mod file;
 
 use std::collections::BTreeMap;
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read, Write};
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::Path;
 
 use serde::{Deserialize, Serialize};
-use tracing::warn;
 
 use super::sessions::Loss;
-
-/// A file of more than this is written anew, without what is over.
-const COMPACT_BYTES: u64 = 1024 * 1024;
+use file::Writer;
 
 /// No more than this is read.
 const READ_BYTES_MAX: u64 = 64 * 1024 * 1024;
@@ -33,8 +31,10 @@ pub enum Note {
     Held(String),
     /// It went to the kernel after all.
     Sent(String),
-    /// The kernel has done with it.
+    /// It is done with, and nobody waits for more.
     Done(String),
+    /// It is answered, which its client has yet to acknowledge.
+    Over(Over),
     Question(Question),
     /// The question is answered, or over.
     Answered,
@@ -42,6 +42,8 @@ pub enum Note {
     Acknowledged(Acknowledged),
     /// Nobody comes back for this session.
     Parted(String),
+    /// What was said up to this entry.
+    Said(u64),
 }
 
 /// A client's request.
@@ -59,6 +61,29 @@ pub struct Asked {
     /// The kernel does not have it.
     #[serde(default)]
     pub held: bool,
+    /// How it ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub end: Option<End>,
+}
+
+/// A request that is answered.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Over {
+    /// Its key.
+    pub request: String,
+    #[serde(flatten)]
+    pub end: End,
+}
+
+/// How a request ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct End {
+    /// Its last entry.
+    pub seq: u64,
+    /// The reply's.
+    pub status: String,
+    #[serde(default)]
+    pub execution_count: Option<u64>,
 }
 
 /// What the kernel asked on stdin.
@@ -106,12 +131,14 @@ pub struct Acknowledged {
     pub lost: Loss,
 }
 
-/// What is left of all notes: the requests in their order, the question, the sessions.
+/// What is left of all notes: the requests in their order, the question, the sessions, what was said.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Left {
     pub asked: Vec<Asked>,
     pub question: Option<Question>,
     pub joined: Vec<Joined>,
+    /// The newest entry, or one shortly before.
+    pub said: u64,
 }
 
 impl Left {
@@ -120,7 +147,7 @@ impl Left {
         let mut asked: BTreeMap<u64, Asked> = BTreeMap::new();
         let mut numbers: BTreeMap<String, u64> = BTreeMap::new();
         let mut joined: BTreeMap<String, Joined> = BTreeMap::new();
-        let mut question = None;
+        let (mut question, mut said) = (None, 0);
         for (number, line) in (0..).zip(lines.split(|byte| *byte == b'\n')) {
             let Ok(note) = serde_json::from_slice(line) else {
                 continue;
@@ -145,6 +172,15 @@ impl Left {
                         asked.remove(&number);
                     }
                 }
+                Note::Over(Over { request, end }) => {
+                    said = said.max(end.seq);
+                    let number = numbers.get(&request);
+                    let request = number.and_then(|number| asked.get_mut(number));
+                    if let Some(request) = request {
+                        request.end = Some(end);
+                    }
+                }
+                Note::Said(seq) => said = said.max(seq),
                 Note::Question(asks) => question = Some(asks),
                 Note::Answered => question = None,
                 Note::Joined(session) => {
@@ -163,10 +199,19 @@ impl Left {
                 Note::Parted(session) => drop(joined.remove(&session)),
             }
         }
+        let is_missed = |asked: &Asked| {
+            let lacks = |end: &End| {
+                let session = joined.get(&asked.session);
+                session.is_some_and(|session| session.cursor < end.seq)
+            };
+            asked.end.as_ref().is_none_or(lacks)
+        };
+        asked.retain(|_, asked| is_missed(asked));
         Self {
             asked: asked.into_values().collect(),
             question,
             joined: joined.into_values().collect(),
+            said,
         }
     }
 
@@ -174,21 +219,18 @@ impl Left {
     pub fn notes(self) -> impl Iterator<Item = Note> {
         let joined = self.joined.into_iter().map(Note::Joined);
         let asked = self.asked.into_iter().map(Note::Asked);
-        joined.chain(asked).chain(self.question.map(Note::Question))
+        let said = (self.said > 0).then_some(Note::Said(self.said));
+        joined
+            .chain(asked)
+            .chain(self.question.map(Note::Question))
+            .chain(said)
     }
 }
 
-/// The file, or none: then nothing is kept.
+/// Where notes go; by default nowhere.
 #[derive(Debug, Default)]
 pub struct Ledger {
-    open: Option<Open>,
-}
-
-#[derive(Debug)]
-struct Open {
-    path: PathBuf,
-    file: File,
-    bytes: u64,
+    file: Option<Writer>,
 }
 
 impl Ledger {
@@ -202,77 +244,53 @@ impl Ledger {
         }
         let left = Left::of(&lines);
         let mut ledger = Self {
-            open: Some(Open::fresh(path, left.clone())?),
+            file: Some(Writer::start(path)?),
         };
-        ledger.open.iter_mut().for_each(|open| open.bytes = 0);
+        ledger.compact(left.clone());
         Ok((ledger, left))
     }
 
-    /// Writes a note down. Without a disk that takes it the kernel goes on, and is not taken over whole.
+    /// Writes a note down, soon.
     pub fn write(&mut self, note: &Note) {
-        let Some(open) = &mut self.open else {
-            return;
-        };
-        if let Err(error) = open.write(note) {
-            warn!(%error, "requests are not written down any more");
-            self.open = None;
+        if let Some(file) = &mut self.file {
+            file.write(&line(note));
         }
     }
 
-    /// Whether it is time for [`Ledger::compact`].
+    /// Whether it is time for [`Ledger::compact`]: much is over, or what was to be written was not.
     pub fn is_long(&self) -> bool {
-        (self.open.as_ref()).is_some_and(|open| open.bytes > COMPACT_BYTES)
+        self.file.as_ref().is_some_and(Writer::is_long)
+    }
+
+    /// Whether what was to be written was not.
+    pub fn has_failed(&self) -> bool {
+        self.file.as_ref().is_some_and(Writer::has_failed)
     }
 
     /// Writes the file anew, with what is left.
     pub fn compact(&mut self, left: Left) {
-        let Some(open) = &mut self.open else {
-            return;
-        };
-        match Open::fresh(&open.path, left) {
-            Ok(mut fresh) => {
-                // Much that is left does not make it long at once again.
-                fresh.bytes = 0;
-                *open = fresh;
-            }
-            Err(error) => {
-                warn!(%error, "requests are not written down any more");
-                self.open = None;
-            }
+        if let Some(file) = &mut self.file {
+            let lines: Vec<_> = left.notes().map(|note| line(&note)).collect();
+            file.write_anew(lines.concat());
         }
     }
 }
 
-impl Open {
-    fn fresh(path: &Path, left: Left) -> io::Result<Self> {
-        let new = path.with_extension("new");
-        let mut options = OpenOptions::new();
-        options.create(true).truncate(true).write(true).mode(0o600);
-        let mut open = Self {
-            path: path.to_owned(),
-            file: options.open(&new)?,
-            bytes: 0,
-        };
-        for note in left.notes() {
-            open.write(&note)?;
-        }
-        fs::rename(new, path)?;
-        Ok(open)
+/// One that is too long says nothing.
+fn line(note: &Note) -> Vec<u8> {
+    let mut line = serde_json::to_vec(note).unwrap_or_default();
+    line.push(b'\n');
+    if line.len() > NOTE_BYTES_MAX {
+        line.clear();
     }
-
-    fn write(&mut self, note: &Note) -> io::Result<()> {
-        let mut line = serde_json::to_vec(note)?;
-        line.push(b'\n');
-        if line.len() > NOTE_BYTES_MAX {
-            return Ok(());
-        }
-        self.bytes += line.len() as u64;
-        self.file.write_all(&line)
-    }
+    line
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs::{self, OpenOptions};
+    use std::io::Write;
+
     use super::*;
     use proptest::prelude::*;
 
@@ -285,7 +303,19 @@ mod tests {
             header: "{\"x\": 1}".to_owned(),
             stop_on_error: true,
             held: false,
+            end: None,
         }
+    }
+
+    fn over(request: &str, seq: u64) -> Note {
+        Note::Over(Over {
+            request: request.to_owned(),
+            end: End {
+                seq,
+                status: "ok".to_owned(),
+                execution_count: Some(4),
+            },
+        })
     }
 
     #[test]
@@ -335,33 +365,50 @@ mod tests {
             Note::Held("3".to_owned()),
             Note::Done("1".to_owned()),
             Note::Question(question.clone()),
+            Note::Said(8),
+            // One that its client knows to be over, and one that it may not know.
+            Note::Asked(asked("4")),
+            over("4", 7),
+            Note::Asked(asked("5")),
+            over("5", 9),
         ] {
             ledger.write(&note);
         }
+        drop(ledger);
+        let Note::Over(Over { end, .. }) = over("5", 9) else {
+            unreachable!();
+        };
+        let ended = Asked {
+            end: Some(end),
+            ..asked("5")
+        };
         let held = Asked {
             held: true,
             ..asked("3")
         };
         let expected = Left {
-            asked: vec![asked("2"), held],
+            asked: vec![asked("2"), held, ended],
             question: Some(question),
             joined: vec![Joined {
                 cursor: 7,
                 lost,
                 ..joined
             }],
+            said: 9,
         };
         let (mut ledger, left) = Ledger::open(&path).unwrap();
         assert_eq!(left, expected);
         ledger.write(&Note::Sent("3".to_owned()));
         ledger.write(&Note::Answered);
+        drop(ledger);
         // Half a line.
         let mut file = OpenOptions::new().append(true).open(&path).unwrap();
         file.write_all(b"{\"done\":\"2").unwrap();
         let (mut ledger, left) = Ledger::open(&path).unwrap();
-        assert_eq!((left.asked.len(), left.question), (2, None));
+        assert_eq!((left.asked.len(), left.question), (3, None));
         assert!(!left.asked[1].held);
         ledger.compact(Left::default());
+        drop(ledger);
         assert_eq!(fs::metadata(&path).unwrap().len(), 0);
     }
 
@@ -373,7 +420,7 @@ mod tests {
 
         /// Writing what is left anew leaves the same.
         #[test]
-        fn notes_of_what_is_left_leave_it(steps in prop::collection::vec((0..5u8, 0..6u8), 0..60)) {
+        fn notes_of_what_is_left_leave_it(steps in prop::collection::vec((0..7u8, 0..6u8), 0..60)) {
             let mut lines = Vec::new();
             for (step, key) in steps {
                 let key = key.to_string();
@@ -381,6 +428,8 @@ mod tests {
                     0 | 1 => Note::Asked(asked(&key)),
                     2 => Note::Held(key),
                     3 => Note::Sent(key),
+                    4 => over(&key, 3),
+                    5 => Note::Said(key.parse().unwrap()),
                     _ => Note::Done(key),
                 };
                 lines.extend(serde_json::to_vec(&note).unwrap());
