@@ -80,7 +80,7 @@ impl DiskJournal {
                 return Some(Dropped {
                     seq,
                     label: entry.label(),
-                    is_oldest: self.segments.is_empty(),
+                    is_oldest: self.segments.is_empty() && self.in_flight.is_empty(),
                 });
             }
         }
