@@ -69,6 +69,20 @@ impl DiskJournal {
         }
     }
 
+    /// The next entry that is gone because no file can hold it.
+    pub(super) fn drop_unwritten(&mut self) -> Option<Dropped> {
+        loop {
+            let (seq, label) = self.unwritten.pop_front()?;
+            if seq > self.needs.useless_up_to() {
+                return Some(Dropped {
+                    seq,
+                    label,
+                    is_oldest: false,
+                });
+            }
+        }
+    }
+
     /// The next entry that goes because memory is full.
     pub(super) fn drop_from_memory(&mut self) -> Option<Dropped> {
         let bytes_max = self.bounds.memory_bytes_max;

@@ -28,7 +28,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 
 use super::tail::Tail;
-use super::{Batch, Dropped, Entry, Journal, Keeping, Needs, Read, Seq};
+use super::{Batch, Dropped, Entry, Journal, Keeping, Label, Needs, Read, Seq};
 use bring::Brought;
 pub use folder::About;
 use record::Unwritten;
@@ -113,6 +113,8 @@ pub struct DiskJournal {
     tail: Tail,
     in_flight: VecDeque<(Seq, Rc<Entry>)>,
     in_flight_bytes: usize,
+    /// What no file can hold, until it is told to be gone.
+    unwritten: VecDeque<(Seq, Label)>,
     /// What is in files, oldest first.
     segments: VecDeque<Segment>,
     /// This segment goes, entry by entry.
@@ -138,6 +140,7 @@ impl DiskJournal {
             tail: Tail::new(last, tail_bytes_max(bounds) / LARGE_SHARE),
             in_flight: VecDeque::new(),
             in_flight_bytes: 0,
+            unwritten: VecDeque::new(),
             segments,
             dropping: None,
             writer,
@@ -157,9 +160,18 @@ impl DiskJournal {
     /// What was in flight and has arrived.
     fn collect(&mut self) {
         for report in self.writer.reports() {
-            let Some(last) = report.records.last().map(|record| record.seq) else {
+            let mut written = report.records.iter().map(|record| record.seq).peekable();
+            while let Some((seq, entry)) =
+                self.in_flight.pop_front_if(|(seq, _)| *seq <= report.last)
+            {
+                self.in_flight_bytes -= entry.bytes();
+                if written.next_if_eq(&seq).is_none() {
+                    self.unwritten.push_back((seq, entry.label()));
+                }
+            }
+            if report.records.is_empty() {
                 continue;
-            };
+            }
             let newest = self.segments.back_mut();
             let segment = match newest.filter(|newest| newest.number == report.segment) {
                 Some(_) => self.segments.back_mut(),
@@ -174,9 +186,6 @@ impl DiskJournal {
                     .records
                     .into_iter()
                     .for_each(|record| segment.push(record));
-            }
-            while let Some((_, entry)) = self.in_flight.pop_front_if(|(seq, _)| *seq <= last) {
-                self.in_flight_bytes -= entry.bytes();
             }
         }
     }
@@ -292,7 +301,9 @@ impl Journal for DiskJournal {
     }
 
     fn drop_oldest(&mut self) -> Option<Dropped> {
-        self.drop_from_segment().or_else(|| self.drop_from_memory())
+        self.drop_unwritten()
+            .or_else(|| self.drop_from_segment())
+            .or_else(|| self.drop_from_memory())
     }
 
     fn bytes(&self) -> usize {

@@ -37,6 +37,17 @@ fn entry(text: &str, size: usize) -> Entry {
     Entry::new(Channel::Iopub, message, Route::Everyone, Mark::Plain)
 }
 
+fn answering(request: &str, size: usize) -> Entry {
+    let message = Message {
+        header: Bytes::from_static(br#"{"msg_type":"stream","msg_id":"2","session":"k"}"#),
+        parent_header: format!(r#"{{"msg_id":"{request}","session":"s"}}"#).into(),
+        metadata: "x".into(),
+        content: vec![b'x'; size].into(),
+        ..Message::empty()
+    };
+    Entry::new(Channel::Iopub, message, Route::Everyone, Mark::Plain)
+}
+
 fn away(after: Seq) -> Needs {
     Needs {
         after,
@@ -297,6 +308,44 @@ fn journals_of_one_user_keep_to_a_bound_together() {
     });
     assert!(journal.file_bytes() <= 500_000, "{}", journal.file_bytes());
     assert!(journal.file_bytes() > 350_000, "{}", journal.file_bytes());
+}
+
+#[tokio::test]
+async fn what_goes_from_memory_is_not_the_oldest_while_older_is_on_its_way_to_the_disk() {
+    let root = tempfile::tempdir().unwrap();
+    let mut journal = open(&root, BOUNDS, 0);
+    // As if it were full.
+    fs::remove_dir_all(root.path().join("k")).unwrap();
+    journal.release(away(0));
+    let mut gone = Vec::new();
+    for seq in 1..=3000u64 {
+        journal.append(entry(&seq.to_string(), 1000));
+        journal.keep();
+        gone.extend(std::iter::from_fn(|| journal.drop_oldest()));
+    }
+    let held = read(&mut journal, 0).await;
+    assert!(held.iter().any(|(seq, _)| *seq < gone[0].seq));
+    assert!(gone.iter().all(|gone| !gone.is_oldest));
+    assert_eq!(held.len() + gone.len(), 3000);
+}
+
+#[tokio::test]
+async fn what_no_file_can_hold_is_told_to_be_gone() {
+    let root = tempfile::tempdir().unwrap();
+    let mut journal = open(&root, BOUNDS, 0);
+    journal.release(away(0));
+    for _ in 0..2 {
+        journal.append(answering(&"i".repeat(70_000), 100));
+    }
+    saved(&mut journal);
+    assert_eq!(dropped(&mut journal), [1, 2]);
+    journal.append(entry("3", 100));
+    journal.append(answering(&"i".repeat(70_000), 100));
+    journal.append(entry("5", 100));
+    saved(&mut journal);
+    assert_eq!(dropped(&mut journal), [4]);
+    let expected = [3, 5].map(|seq| (seq, seq.to_string()));
+    assert_eq!(read(&mut journal, 0).await, expected);
 }
 
 proptest! {

@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
+use super::super::Seq;
 use super::folder::path;
 use super::record::{MAGIC, Seen, Unwritten};
 use super::share;
@@ -37,11 +38,12 @@ enum Command {
     Weigh(share::Question),
 }
 
-/// What is in a file from now on.
+/// What is in a file from now on. What was sent before the last of it and is not among the records is in none.
 #[derive(Debug)]
 pub(super) struct Report {
     pub(super) segment: u64,
     pub(super) records: Vec<Seen>,
+    pub(super) last: Seq,
 }
 
 /// What the writer tells.
@@ -156,16 +158,23 @@ struct Open {
 struct Encoded {
     pieces: Vec<Bytes>,
     records: Vec<Seen>,
+    /// The last that was to be encoded; not all can be.
+    last: Seq,
 }
 
 impl Encoded {
     fn of(entries: Vec<Unwritten>) -> Self {
+        let last = entries.last().map_or(0, |entry| entry.seq);
         let mut pieces = Vec::new();
         let records = entries
             .into_iter()
             .filter_map(|entry| entry.encode(&mut pieces))
             .collect();
-        Self { pieces, records }
+        Self {
+            pieces,
+            records,
+            last,
+        }
     }
 }
 
@@ -223,6 +232,7 @@ impl Thread {
                 Ok(segment) => state.reports.push(Report {
                     segment,
                     records: encoded.records,
+                    last: encoded.last,
                 }),
                 Err(error) => {
                     drop(state);
@@ -235,6 +245,9 @@ impl Thread {
 
     /// The segment that has it now.
     fn append(&mut self, pieces: &[Bytes]) -> io::Result<u64> {
+        if pieces.is_empty() {
+            return Ok(self.number);
+        }
         let bytes_max = self.segment_bytes_max;
         self.open.take_if(|open| open.bytes >= bytes_max);
         let open = match &mut self.open {
