@@ -15,7 +15,7 @@ use bytes::Bytes;
 use serde::Serialize;
 
 use super::catch_up::{CatchUp, Share};
-use super::journal::{Dropped, Needs, RequestKey, Seq};
+use super::journal::{Cause, Dropped, Needs, RequestKey, Seq};
 use care::Care;
 pub use care::Manner;
 pub use session::{Access, ConnectionId, Holder, Loss};
@@ -297,12 +297,14 @@ impl Sessions {
             seq,
             label,
             is_oldest,
+            cause,
         } = dropped;
         for session in self.sessions.values_mut() {
             if session.cursor < *seq && session.share.has_labelled(*seq, label) {
                 let loss = Loss {
                     messages: 1,
                     bytes: label.bytes as u64,
+                    damaged: u64::from(*cause == Cause::Damage),
                 };
                 if session.connection.is_some() && *seq <= session.sent {
                     session.gone.add(*seq, loss);

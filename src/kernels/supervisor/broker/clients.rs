@@ -15,7 +15,26 @@ use crate::kernels::contract::{RequestPhase, RequestState};
 use crate::kernels::supervisor::journal::{Entry, Read, Seq};
 use crate::kernels::supervisor::kept::is_request;
 use crate::kernels::supervisor::ledger::{self, Note};
-use crate::kernels::supervisor::sessions::{Access, ClientSession, ConnectionId, Holder, Joined};
+use crate::kernels::supervisor::sessions::{
+    Access, ClientSession, ConnectionId, Holder, Joined, Loss,
+};
+
+/// What a client is told of what it missed.
+fn loss_text(loss: Loss, damage: Option<String>) -> String {
+    let Loss {
+        messages,
+        bytes,
+        damaged,
+    } = loss;
+    let why = "the files of this kernel's journal do not have";
+    let damage = damage.map_or_else(String::new, |damage| format!(" ({damage})"));
+    let what = format!("[nb] {messages} messages ({bytes} bytes) were dropped:");
+    match damaged {
+        0 => format!("{what} the journal of this kernel was full\n"),
+        _ if damaged == messages => format!("{what} {why} them{damage}\n"),
+        _ => format!("{what} {why} {damaged} of them{damage}, and it was full\n"),
+    }
+}
 
 impl Broker {
     /// A connection for a client session. Replaces the one that the session had, whatever the kernel
@@ -202,10 +221,7 @@ impl Broker {
     ) -> Option<Rc<Entry>> {
         let mut state = self.state.borrow_mut();
         let loss = state.sessions.tell_loss(session, connection, after)?;
-        let text = format!(
-            "[nb] {} messages ({} bytes) were dropped: the journal of this kernel was full\n",
-            loss.messages, loss.bytes
-        );
+        let text = loss_text(loss, state.journal.damage());
         let parent = state.activity.running().map(|(_, header)| header.clone());
         let parent = parent.unwrap_or(Bytes::from_static(b"{}"));
         drop(state);

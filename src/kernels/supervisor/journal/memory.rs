@@ -1,7 +1,7 @@
 //! The journal that keeps everything in memory, up to a bound.
 
 use super::tail::Tail;
-use super::{Batch, Dropped, Entry, Journal, Needs, Read, Seq};
+use super::{Batch, Cause, Dropped, Entry, Journal, Needs, Read, Seq};
 
 /// An entry over this share of the bound is large.
 const LARGE_SHARE: usize = 2;
@@ -79,6 +79,7 @@ impl Journal for MemoryJournal {
                     seq,
                     label: entry.label(),
                     is_oldest: true,
+                    cause: Cause::Full,
                 });
             }
         }

@@ -75,6 +75,16 @@ pub struct Dropped {
     pub label: Label,
     /// None older is held.
     pub is_oldest: bool,
+    pub cause: Cause,
+}
+
+/// Why an entry had to go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cause {
+    /// A bound.
+    Full,
+    /// The files do not have it: they could not be written or read.
+    Damage,
 }
 
 /// Keeps entries until nobody needs them or a bound is reached.
@@ -95,6 +105,11 @@ pub trait Journal {
     /// An entry that is needed or belongs to a cell that is not done, if a bound demands that it goes. To be called
     /// after each append until there is none, so that each loss can be told to whom it concerns.
     fn drop_oldest(&mut self) -> Option<Dropped>;
+
+    /// Why the last that went by [`Cause::Damage`] did, for people.
+    fn damage(&self) -> Option<String> {
+        None
+    }
 
     /// How much is held, overhead included.
     fn bytes(&self) -> usize;

@@ -24,12 +24,16 @@ pub type ConnectionId = u64;
 pub struct Loss {
     pub messages: u64,
     pub bytes: u64,
+    /// So many of the messages because the journal's files do not have them.
+    #[serde(default)]
+    pub damaged: u64,
 }
 
 impl AddAssign for Loss {
     fn add_assign(&mut self, more: Self) {
         self.messages += more.messages;
         self.bytes += more.bytes;
+        self.damaged += more.damaged;
     }
 }
 

@@ -17,6 +17,7 @@ fn gone(seq: Seq, entry: &Entry) -> Dropped {
         seq,
         label: entry.label(),
         is_oldest: true,
+        cause: Cause::Full,
     }
 }
 
@@ -203,6 +204,7 @@ fn a_session_that_is_back_before_it_is_restored_keeps_its_connection() {
         let lost = Loss {
             messages: 2,
             bytes: 7,
+            ..Loss::default()
         };
         sessions.restore(id, &me, Share::new(id, 0, None), 0, lost, now);
     }

@@ -115,7 +115,8 @@ pub(super) fn piece(path: &Path, offset: u64, bytes: u64) -> io::Result<Vec<Reco
     let mut content = Bytes::from(content);
     let mut records = Vec::new();
     while !content.is_empty() {
-        records.push(record::decode(&mut content).map_err(io::Error::other)?);
+        let record = record::decode(&mut content);
+        records.push(record.map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?);
     }
     Ok(records)
 }

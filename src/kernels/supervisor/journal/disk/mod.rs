@@ -28,7 +28,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 
 use super::tail::Tail;
-use super::{Batch, Dropped, Entry, Journal, Keeping, Label, Needs, Read, Seq};
+use super::{Batch, Cause, Dropped, Entry, Journal, Keeping, Label, Needs, Read, Seq};
 use bring::Brought;
 pub use folder::About;
 use record::Unwritten;
@@ -117,8 +117,8 @@ pub struct DiskJournal {
     unwritten: VecDeque<(Seq, Label)>,
     /// What is in files, oldest first.
     segments: VecDeque<Segment>,
-    /// This segment goes, entry by entry.
-    dropping: Option<u64>,
+    /// This segment goes, entry by entry, and why.
+    dropping: Option<(u64, Cause)>,
     writer: Writer,
     brought: Rc<RefCell<Brought>>,
     needs: Needs,
@@ -166,6 +166,8 @@ impl DiskJournal {
             {
                 self.in_flight_bytes -= entry.bytes();
                 if written.next_if_eq(&seq).is_none() {
+                    let damage = "it is too large, or the id of its request is".to_owned();
+                    self.brought.borrow_mut().damaged(damage);
                     self.unwritten.push_back((seq, entry.label()));
                 }
             }
@@ -304,6 +306,10 @@ impl Journal for DiskJournal {
         self.drop_unwritten()
             .or_else(|| self.drop_from_segment())
             .or_else(|| self.drop_from_memory())
+    }
+
+    fn damage(&self) -> Option<String> {
+        self.brought.borrow().damage()
     }
 
     fn bytes(&self) -> usize {

@@ -90,6 +90,13 @@ fn saved(journal: &mut DiskJournal) {
     });
 }
 
+fn fill(journal: &mut DiskJournal, seqs: std::ops::RangeInclusive<Seq>) {
+    for seq in seqs {
+        assert_eq!(journal.append(entry(&seq.to_string(), 1000)), seq);
+    }
+    saved(journal);
+}
+
 fn dropped(journal: &mut DiskJournal) -> Vec<Seq> {
     std::iter::from_fn(|| Some(journal.drop_oldest()?.seq)).collect()
 }
@@ -231,7 +238,7 @@ async fn a_disk_that_takes_nothing_fills_memory_to_its_bound_and_no_further() {
     assert_eq!(read(&mut journal, 0).await, expected);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_file_that_is_gone_or_damaged_is_told_as_lost_and_passed_over() {
     let root = tempfile::tempdir().unwrap();
     let mut journal = open(&root, BOUNDS, 0);
@@ -346,6 +353,64 @@ async fn what_no_file_can_hold_is_told_to_be_gone() {
     assert_eq!(dropped(&mut journal), [4]);
     let expected = [3, 5].map(|seq| (seq, seq.to_string()));
     assert_eq!(read(&mut journal, 0).await, expected);
+}
+
+async fn attempt(journal: &mut DiskJournal, after: Seq) {
+    match journal.read(after, 1000) {
+        Read::Loading(loading) => loading.await,
+        Read::Ready(batch) => panic!("{} entries are at hand", batch.len()),
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_cannot_be_read_for_a_moment_stays_and_what_cannot_for_long_is_told_to_be_damaged() {
+    let root = tempfile::tempdir().unwrap();
+    let mut journal = open(&root, BOUNDS, 0);
+    journal.release(away(0));
+    fill(&mut journal, 1..=300);
+    let path = folder::path(&root.path().join("k"), 1);
+    let aside = root.path().join("aside");
+    // Longer ago than anybody has patience for.
+    for _ in 0..2 {
+        fs::rename(&path, &aside).unwrap();
+        attempt(&mut journal, 0).await;
+        fs::rename(&aside, &path).unwrap();
+        assert!(dropped(&mut journal).is_empty());
+        tokio::time::advance(Duration::from_secs(60)).await;
+    }
+    assert_eq!(read(&mut journal, 0).await, texts(1..=300));
+    let last = journal.segments[0].last().unwrap();
+    fs::remove_file(&path).unwrap();
+    assert_eq!(read(&mut journal, 0).await, texts(last + 1..=300));
+    let gone: Vec<_> = std::iter::from_fn(|| journal.drop_oldest()).collect();
+    assert!(gone.iter().all(|gone| gone.cause == Cause::Damage));
+    assert_eq!(gone.len() as Seq, last);
+    assert!(journal.damage().unwrap().contains("No such file"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_segment_that_cannot_be_read_is_told_also_after_one_went_that_somebody_was_about_to_read()
+{
+    let root = tempfile::tempdir().unwrap();
+    let mut journal = open(&root, BOUNDS, 0);
+    journal.release(away(0));
+    fill(&mut journal, 1..=300);
+    let (first, second) = (journal.segments[0].number, journal.segments[1].number);
+    let after = journal.segments[0].last().unwrap();
+    let folder = root.path().join("k");
+    let Read::Loading(loading) = journal.read(0, 1000) else {
+        panic!("it is at hand");
+    };
+    journal.delete(0);
+    until(|| !folder::path(&folder, first).exists());
+    // As if it had been the last attempt.
+    loading.await;
+    journal.brought.borrow_mut().lost(first, "it is gone");
+    fs::remove_file(folder::path(&folder, second)).unwrap();
+    let held = read(&mut journal, after).await;
+    let gone = dropped(&mut journal);
+    assert_eq!(gone.first(), Some(&(after + 1)));
+    assert_eq!((held.len() + gone.len()) as Seq, 300 - after);
 }
 
 proptest! {
