@@ -181,6 +181,15 @@ impl Sessions {
         moved.collect()
     }
 
+    /// The client is sent what goes up to `seq`; of what goes up to `unread` not all was there.
+    pub fn passes(&mut self, id: &str, connection: ConnectionId, unread: Seq, seq: Seq) {
+        if let Some(session) = self.sessions.get_mut(id)
+            && session.connection == Some(connection)
+        {
+            session.loss.more |= session.sent < unread && unread < seq;
+        }
+    }
+
     /// The client was sent everything up to `seq`.
     pub fn wrote(&mut self, id: &str, connection: ConnectionId, seq: Seq) {
         if let Some(session) = self.sessions.get_mut(id)
@@ -305,6 +314,7 @@ impl Sessions {
                     messages: 1,
                     bytes: label.bytes as u64,
                     damaged: u64::from(*cause == Cause::Damage),
+                    more: false,
                 };
                 if session.connection.is_some() && *seq <= session.sent {
                     session.gone.add(*seq, loss);

@@ -25,11 +25,23 @@ fn loss_text(loss: Loss, damage: Option<String>) -> String {
         messages,
         bytes,
         damaged,
+        more,
     } = loss;
     let why = "the files of this kernel's journal do not have";
     let damage = damage.map_or_else(String::new, |damage| format!(" ({damage})"));
-    let what = format!("[nb] {messages} messages ({bytes} bytes) were dropped:");
+    let messages_told = match (messages, more) {
+        (0, _) => {
+            "what was said before this kernel's supervisor was replaced may be lost".to_owned()
+        }
+        (_, true) => {
+            format!("{messages} messages ({bytes} bytes) were dropped, and more may be lost")
+        }
+        (_, false) => format!("{messages} messages ({bytes} bytes) were dropped"),
+    };
+    let what = format!("[nb] {messages_told}:");
     match damaged {
+        0 if messages == 0 => format!("{what} {why} all of it{damage}\n"),
+        0 if more => format!("{what} the journal was full, and {why} all{damage}\n"),
         0 => format!("{what} the journal of this kernel was full\n"),
         _ if damaged == messages => format!("{what} {why} them{damage}\n"),
         _ => format!("{what} {why} {damaged} of them{damage}, and it was full\n"),
@@ -148,6 +160,9 @@ impl Broker {
     /// The client was sent everything up to `seq`.
     pub fn wrote(&self, session: &str, connection: ConnectionId, seq: Seq) {
         let mut state = self.state.borrow_mut();
+        if let Some(unread) = state.journal.unread() {
+            state.sessions.passes(session, connection, unread, seq);
+        }
         state.sessions.wrote(session, connection, seq);
     }
 
@@ -199,6 +214,11 @@ impl Broker {
     /// What follows `after` in the journal, for all sessions.
     pub fn read(&self, after: Seq, bytes_max: usize) -> Read {
         self.state.borrow_mut().journal.read(after, bytes_max)
+    }
+
+    /// How many entries of the journal follow `after`.
+    pub fn count(&self, after: Seq) -> u64 {
+        self.state.borrow().journal.count(after)
     }
 
     /// Says of a request that it runs; not part of the journal.

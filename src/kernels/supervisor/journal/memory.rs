@@ -24,10 +24,15 @@ pub struct MemoryJournal {
 impl MemoryJournal {
     /// An empty journal that holds up to `bytes_max`.
     pub fn new(bytes_max: usize) -> Self {
+        Self::after(0, bytes_max)
+    }
+
+    /// As [`MemoryJournal::new`]; no entry gets a number up to `last`.
+    pub fn after(last: Seq, bytes_max: usize) -> Self {
         Self {
-            tail: Tail::new(0, bytes_max / LARGE_SHARE),
+            tail: Tail::new(last, bytes_max / LARGE_SHARE),
             bytes_max,
-            needs: Needs::nothing_up_to(0),
+            needs: Needs::nothing_up_to(last),
         }
     }
 
@@ -54,6 +59,10 @@ impl Journal for MemoryJournal {
 
     fn last(&self) -> Seq {
         self.tail.last()
+    }
+
+    fn count(&self, after: Seq) -> u64 {
+        self.tail.count(after)
     }
 
     fn release(&mut self, needs: Needs) {

@@ -44,6 +44,10 @@ impl Journal for Spied {
         self.journal.last()
     }
 
+    fn count(&self, after: Seq) -> u64 {
+        self.journal.count(after)
+    }
+
     fn release(&mut self, needs: Needs) {
         self.notes.needs(self.life, needs);
         self.journal.release(needs);

@@ -98,7 +98,9 @@ impl DiskJournal {
                 return Some(Dropped {
                     seq,
                     label: entry.label(),
-                    is_oldest: self.segments.is_empty() && self.in_flight.is_empty(),
+                    is_oldest: self.segments.is_empty()
+                        && self.in_flight.is_empty()
+                        && !self.is_unprepared(),
                     cause: Cause::Full,
                 });
             }

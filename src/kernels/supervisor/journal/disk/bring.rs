@@ -108,7 +108,7 @@ pub(super) async fn bring(
                 .borrow_mut()
                 .lost(segment, "it holds something else");
         }
-        Err(error) if is_damage(&error) => {
+        Err(error) if folder::is_damage(&error) => {
             return brought.borrow_mut().lost(segment, &error.to_string());
         }
         Err(error) => {
@@ -132,10 +132,4 @@ pub(super) async fn bring(
 fn is_all(records: &[Record], piece: Piece) -> bool {
     let last = records.last().map(|record| record.seen.seq);
     records.len() == piece.entries && last == Some(piece.last)
-}
-
-/// Whether the file was read and is not what it was: another attempt finds the same.
-fn is_damage(error: &io::Error) -> bool {
-    use io::ErrorKind::{InvalidData, UnexpectedEof};
-    matches!(error.kind(), InvalidData | UnexpectedEof)
 }
