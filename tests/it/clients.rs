@@ -112,17 +112,20 @@ async fn a_page_with_a_token_is_told_whether_it_is_connected() {
 }
 
 #[tokio::test]
-async fn the_companions_framings_are_those_of_jupyter_server() {
+async fn the_companions_framings_are_those_of_jupyter_server_and_it_acknowledges_what_it_was_asked()
+{
     let python = jupyter_server::python().await;
-    let test = Command::new(python)
-        .args(["-B", "tests/test_framing.py"])
-        .current_dir(project("extensions/nb-jupyter"))
-        .env("PYTHONPATH", ".")
-        .kill_on_drop(true)
-        .output();
-    let output = timeout(SUITE_LIMIT, test).await.unwrap().unwrap();
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{said}");
+    for test in ["tests/test_framing.py", "tests/test_acks.py"] {
+        let test = Command::new(&python)
+            .args(["-B", test])
+            .current_dir(project("extensions/nb-jupyter"))
+            .env("PYTHONPATH", ".")
+            .kill_on_drop(true)
+            .output();
+        let output = timeout(SUITE_LIMIT, test).await.unwrap().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{said}");
+    }
 }
 
 #[tokio::test]

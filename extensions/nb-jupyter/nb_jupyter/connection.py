@@ -222,15 +222,19 @@ class NbWebSocketConnection(GatewayWebSocketConnection):
     def _pinged(self, upstream: Upstream, data: bytes) -> None:
         """nb asks for an acknowledgement; everything before it has been written to the browser."""
         if upstream.is_nb and data.isdigit():
+            upstream.asked = data
             try:
                 self.websocket_handler.ping(data)
             except (WebSocketClosedError, StreamClosedError):
                 self.log.debug("nb_jupyter: the browser left before a ping")
 
     def _browser_has(self, data: bytes) -> None:
-        """The browser's pong; those of jupyter_server's own pings carry no number."""
+        """The browser's pong; those of jupyter_server's own pings carry no number.
+
+        It may answer what an earlier connection asked: of this one that would say what nobody knows.
+        """
         upstream = self._upstream
-        if not data.isdigit() or upstream is None or not upstream.is_nb:
+        if not data.isdigit() or upstream is None or not upstream.is_nb or data != upstream.asked:
             return
         try:
             sent = upstream.write_message('{"nb":{"ack":%d}}' % int(data))

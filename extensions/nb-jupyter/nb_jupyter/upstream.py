@@ -39,6 +39,8 @@ class Upstream(WebSocketClientConnection):
         self._take_message = on_message
         self._take_ping = on_ping
         self._unwanted = False
+        # nb's ping that is not yet answered, if there was one: it has one at a time.
+        self.asked: bytes | None = None
         super().__init__(
             _RequestProxy(request, HTTPRequest._DEFAULTS),
             max_message_size=MESSAGE_BYTES_MAX,

@@ -65,7 +65,9 @@ pub async fn run(folder: &Path) -> Result<(), Error> {
     let (ledger, left) = Ledger::open(&folder.join(file::REQUESTS))
         .inspect_err(|error| warn!(%error, "requests are not written down"))
         .unwrap_or_default();
-    let broker = Broker::new(storage::journal(&start, folder, &left).await);
+    let takeovers = found.as_ref().map_or(0, |found| found.takeovers.len());
+    let begin = storage::begin(&left, takeovers);
+    let broker = Broker::new(storage::journal(&start, folder, begin).await);
     if start.journal.mode == JournalMode::Off {
         broker.keep_nothing();
     }

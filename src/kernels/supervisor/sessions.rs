@@ -15,7 +15,7 @@ use bytes::Bytes;
 use serde::Serialize;
 
 use super::catch_up::{CatchUp, Share};
-use super::journal::{Dropped, Needs, RequestKey, Seq};
+use super::journal::{Cause, Dropped, Needs, RequestKey, Seq};
 use care::Care;
 pub use care::Manner;
 pub use session::{Access, ConnectionId, Holder, Loss};
@@ -181,6 +181,15 @@ impl Sessions {
         moved.collect()
     }
 
+    /// The client is sent what goes up to `seq`; of what goes up to `unread` not all was there.
+    pub fn passes(&mut self, id: &str, connection: ConnectionId, unread: Seq, seq: Seq) {
+        if let Some(session) = self.sessions.get_mut(id)
+            && session.connection == Some(connection)
+        {
+            session.loss.more |= session.sent < unread && unread < seq;
+        }
+    }
+
     /// The client was sent everything up to `seq`.
     pub fn wrote(&mut self, id: &str, connection: ConnectionId, seq: Seq) {
         if let Some(session) = self.sessions.get_mut(id)
@@ -297,12 +306,15 @@ impl Sessions {
             seq,
             label,
             is_oldest,
+            cause,
         } = dropped;
         for session in self.sessions.values_mut() {
             if session.cursor < *seq && session.share.has_labelled(*seq, label) {
                 let loss = Loss {
                     messages: 1,
                     bytes: label.bytes as u64,
+                    damaged: u64::from(*cause == Cause::Damage),
+                    more: false,
                 };
                 if session.connection.is_some() && *seq <= session.sent {
                     session.gone.add(*seq, loss);

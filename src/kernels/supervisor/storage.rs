@@ -1,4 +1,4 @@
-//! The kernel's journal as its start asks for it. A disk that does not answer keeps nothing from going on.
+//! The kernel's journal as its start asks for it. A disk that is full or does not answer keeps nothing from going on.
 
 use std::io;
 use std::path::Path;
@@ -8,21 +8,24 @@ use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 use tracing::warn;
 
-use super::journal::Journal;
-use super::journal::disk::{self, About, Bounds, DiskJournal, Prepared};
+use super::journal::disk::{About, Bounds, DiskJournal};
 use super::journal::memory::MemoryJournal;
+use super::journal::{Journal, Seq, far_after};
 use super::ledger::Left;
 use crate::kernels::contract::{JournalMode, JournalStart, Start};
 
-/// How long the disk may take to have a journal, or to have none any more.
-const WITHIN: Duration = Duration::from_secs(5);
+/// So long a kernel waits for what its journal has on the disk; then it goes on, and its clients wait.
+const READY_WITHIN: Duration = Duration::from_millis(300);
 
-/// The journal of the kernel whose folder this is, going on after what is `left`.
-pub(super) async fn journal(start: &Start, folder: &Path, left: &Left) -> Box<dyn Journal> {
+/// How long the disk may take to have no journal any more.
+const REMOVED_WITHIN: Duration = Duration::from_secs(5);
+
+/// The journal of the kernel whose folder this is, with numbers after `begin`.
+pub(super) async fn journal(start: &Start, folder: &Path, begin: Seq) -> Box<dyn Journal> {
     let bytes_max = usize::try_from(start.journal_bytes_max).unwrap_or(usize::MAX);
     let in_memory = usize::try_from(start.journal.memory_bytes_max).unwrap_or(usize::MAX);
     if start.journal.mode != JournalMode::Disk {
-        return Box::new(MemoryJournal::new(bytes_max));
+        return Box::new(MemoryJournal::after(begin, bytes_max));
     }
     let bounds = Bounds {
         bytes_max: start.journal_bytes_max,
@@ -30,25 +33,39 @@ pub(super) async fn journal(start: &Start, folder: &Path, left: &Left) -> Box<dy
         user_bytes_max: start.journal.user_bytes_max,
         retention: Duration::from_secs(start.journal.retention_s),
     };
-    let last = left.joined.iter().map(|session| session.cursor).max();
-    let prepared = prepare(start, folder).await;
-    match prepared.and_then(|prepared| DiskJournal::new(prepared, bounds, last.unwrap_or(0))) {
-        Ok(journal) => Box::new(journal),
-        Err(error) => {
-            warn!(%error, "the journal is kept in memory alone");
-            Box::new(MemoryJournal::new(in_memory))
-        }
-    }
-}
-
-async fn prepare(start: &Start, folder: &Path) -> io::Result<Prepared> {
     let about = About {
         owner: start.owner.clone(),
         kernel: folder.to_owned(),
     };
-    let journal = start.journal.folder.clone();
-    let prepared = spawn_blocking(move || disk::prepare(&journal, about));
-    timeout(WITHIN, prepared).await??
+    match DiskJournal::new(start.journal.folder.clone(), about, bounds, begin) {
+        Ok(journal) => {
+            if timeout(READY_WITHIN, journal.is_ready()).await.is_err() {
+                warn!("the disk does not give the journal: the kernel goes on meanwhile");
+            }
+            Box::new(journal)
+        }
+        Err(error) => {
+            warn!(%error, "without a thread, the journal is kept in memory alone");
+            Box::new(MemoryJournal::after(begin, in_memory))
+        }
+    }
+}
+
+/// After this number the journal begins of a supervisor that is the `takeovers`th to take over, from those that have
+/// `left` this.
+pub(super) fn begin(left: &Left, takeovers: usize) -> Seq {
+    let noted = left.joined.iter().flat_map(|joined| {
+        let until = joined.catches_up.as_ref().map(|on| on.until);
+        until.into_iter().chain([joined.cursor])
+    });
+    let noted = noted.chain([left.said]);
+    // Nobody has been told a number.
+    let is_first = takeovers == 0 && left.joined.is_empty();
+    if is_first {
+        0
+    } else {
+        far_after(noted, takeovers)
+    }
 }
 
 /// Removes what the kernel's journal has on the disk: it goes with the kernel.
@@ -58,7 +75,7 @@ pub(super) async fn remove(journal: &JournalStart) {
     }
     let folder = journal.folder.clone();
     let removed = spawn_blocking(move || std::fs::remove_dir_all(folder));
-    match timeout(WITHIN, removed).await {
+    match timeout(REMOVED_WITHIN, removed).await {
         Ok(Ok(Ok(()))) => {}
         Ok(Ok(Err(error))) if error.kind() == io::ErrorKind::NotFound => {}
         failed => warn!(?failed, "the journal's files were not removed"),

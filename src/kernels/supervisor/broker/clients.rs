@@ -15,7 +15,38 @@ use crate::kernels::contract::{RequestPhase, RequestState};
 use crate::kernels::supervisor::journal::{Entry, Read, Seq};
 use crate::kernels::supervisor::kept::is_request;
 use crate::kernels::supervisor::ledger::{self, Note};
-use crate::kernels::supervisor::sessions::{Access, ClientSession, ConnectionId, Holder, Joined};
+use crate::kernels::supervisor::sessions::{
+    Access, ClientSession, ConnectionId, Holder, Joined, Loss,
+};
+
+/// What a client is told of what it missed.
+fn loss_text(loss: Loss, damage: Option<String>) -> String {
+    let Loss {
+        messages,
+        bytes,
+        damaged,
+        more,
+    } = loss;
+    let why = "the files of this kernel's journal do not have";
+    let damage = damage.map_or_else(String::new, |damage| format!(" ({damage})"));
+    let messages_told = match (messages, more) {
+        (0, _) => {
+            "what was said before this kernel's supervisor was replaced may be lost".to_owned()
+        }
+        (_, true) => {
+            format!("{messages} messages ({bytes} bytes) were dropped, and more may be lost")
+        }
+        (_, false) => format!("{messages} messages ({bytes} bytes) were dropped"),
+    };
+    let what = format!("[nb] {messages_told}:");
+    match damaged {
+        0 if messages == 0 => format!("{what} {why} all of it{damage}\n"),
+        0 if more => format!("{what} the journal was full, and {why} all{damage}\n"),
+        0 => format!("{what} the journal of this kernel was full\n"),
+        _ if damaged == messages => format!("{what} {why} them{damage}\n"),
+        _ => format!("{what} {why} {damaged} of them{damage}, and it was full\n"),
+    }
+}
 
 impl Broker {
     /// A connection for a client session. Replaces the one that the session had, whatever the kernel
@@ -129,6 +160,9 @@ impl Broker {
     /// The client was sent everything up to `seq`.
     pub fn wrote(&self, session: &str, connection: ConnectionId, seq: Seq) {
         let mut state = self.state.borrow_mut();
+        if let Some(unread) = state.journal.unread() {
+            state.sessions.passes(session, connection, unread, seq);
+        }
         state.sessions.wrote(session, connection, seq);
     }
 
@@ -182,6 +216,11 @@ impl Broker {
         self.state.borrow_mut().journal.read(after, bytes_max)
     }
 
+    /// How many entries of the journal follow `after`.
+    pub fn count(&self, after: Seq) -> u64 {
+        self.state.borrow().journal.count(after)
+    }
+
     /// Says of a request that it runs; not part of the journal.
     pub fn busy_with(&self, header: Bytes) -> Rc<Entry> {
         let content = json!({"execution_state": "busy"});
@@ -202,10 +241,7 @@ impl Broker {
     ) -> Option<Rc<Entry>> {
         let mut state = self.state.borrow_mut();
         let loss = state.sessions.tell_loss(session, connection, after)?;
-        let text = format!(
-            "[nb] {} messages ({} bytes) were dropped: the journal of this kernel was full\n",
-            loss.messages, loss.bytes
-        );
+        let text = loss_text(loss, state.journal.damage());
         let parent = state.activity.running().map(|(_, header)| header.clone());
         let parent = parent.unwrap_or(Bytes::from_static(b"{}"));
         drop(state);

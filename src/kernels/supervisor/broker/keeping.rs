@@ -67,7 +67,8 @@ impl Broker {
     /// Keeps what is to be kept for as long as it is polled.
     pub async fn keep_journal(&self) {
         let unkept = self.state.borrow().unkept.clone();
-        let mut again = None;
+        // What an earlier supervisor left may have to be waited for.
+        let mut again = Some(Duration::ZERO);
         loop {
             match again {
                 // There is more, and whoever has waited meanwhile has a turn first.

@@ -68,7 +68,7 @@ impl Position {
             replay_until: ticket.replay_until,
             is_careful: ticket.manner != Manner::Plain,
             skips: ticket.manner == Manner::WithoutTheFirst,
-            is_long: ticket.replay_until.saturating_sub(ticket.after) > LONG,
+            is_long: shared.broker.count(ticket.after) > LONG,
             held: Vec::new(),
             late: late(shared, ticket),
         }

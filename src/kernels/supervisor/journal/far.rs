@@ -18,8 +18,12 @@ pub(crate) struct FarJournal {
 
 impl FarJournal {
     pub(crate) fn new(bytes_max: usize) -> Self {
+        Self::after(0, bytes_max)
+    }
+
+    pub(crate) fn after(last: Seq, bytes_max: usize) -> Self {
         Self {
-            entries: MemoryJournal::new(bytes_max),
+            entries: MemoryJournal::after(last, bytes_max),
             brought: Rc::default(),
         }
     }
@@ -43,6 +47,10 @@ impl Journal for FarJournal {
 
     fn last(&self) -> Seq {
         self.entries.last()
+    }
+
+    fn count(&self, after: Seq) -> u64 {
+        self.entries.count(after)
     }
 
     fn release(&mut self, needs: Needs) {

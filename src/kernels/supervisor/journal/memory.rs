@@ -1,7 +1,7 @@
 //! The journal that keeps everything in memory, up to a bound.
 
 use super::tail::Tail;
-use super::{Batch, Dropped, Entry, Journal, Needs, Read, Seq};
+use super::{Batch, Cause, Dropped, Entry, Journal, Needs, Read, Seq};
 
 /// An entry over this share of the bound is large.
 const LARGE_SHARE: usize = 2;
@@ -24,10 +24,15 @@ pub struct MemoryJournal {
 impl MemoryJournal {
     /// An empty journal that holds up to `bytes_max`.
     pub fn new(bytes_max: usize) -> Self {
+        Self::after(0, bytes_max)
+    }
+
+    /// As [`MemoryJournal::new`]; no entry gets a number up to `last`.
+    pub fn after(last: Seq, bytes_max: usize) -> Self {
         Self {
-            tail: Tail::new(0, bytes_max / LARGE_SHARE),
+            tail: Tail::new(last, bytes_max / LARGE_SHARE),
             bytes_max,
-            needs: Needs::nothing_up_to(0),
+            needs: Needs::nothing_up_to(last),
         }
     }
 
@@ -56,6 +61,10 @@ impl Journal for MemoryJournal {
         self.tail.last()
     }
 
+    fn count(&self, after: Seq) -> u64 {
+        self.tail.count(after)
+    }
+
     fn release(&mut self, needs: Needs) {
         self.needs = needs;
         while !self.tail.is_empty()
@@ -79,6 +88,7 @@ impl Journal for MemoryJournal {
                     seq,
                     label: entry.label(),
                     is_oldest: true,
+                    cause: Cause::Full,
                 });
             }
         }

@@ -21,6 +21,23 @@ pub use entry::{Entry, Kind, Label, Mark, RequestKey, Route, request_key};
 /// The number of an entry: the first is 1, so 0 stands for "nothing yet".
 pub type Seq = u64;
 
+/// Every number is below this: JavaScript has no larger whole ones.
+pub const SEQ_MAX: Seq = 1 << 53;
+
+/// So many numbers no supervisor gives out.
+const FAR: Seq = 1 << 32;
+
+/// The number after which a supervisor begins that takes over from others, this being the `takeovers`th time, which
+/// have `noted` how far clients were: whatever they gave out beyond is not given out again, so that nobody takes an
+/// entry for another.
+pub fn far_after(noted: impl Iterator<Item = Seq>, takeovers: usize) -> Seq {
+    let noted = noted.filter(|seq| *seq < SEQ_MAX).max();
+    let beyond = noted.map_or(0, |noted| noted.next_multiple_of(FAR) + FAR);
+    // Where they noted nothing: each begins at most so far after the one before.
+    let at_least = (takeovers as Seq).saturating_mul(2 * FAR);
+    beyond.max(at_least).min(SEQ_MAX - FAR)
+}
+
 /// Entries on their way to one reader, oldest first.
 pub type Batch = Vec<(Seq, Rc<Entry>)>;
 
@@ -75,6 +92,16 @@ pub struct Dropped {
     pub label: Label,
     /// None older is held.
     pub is_oldest: bool,
+    pub cause: Cause,
+}
+
+/// Why an entry had to go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cause {
+    /// A bound.
+    Full,
+    /// The files do not have it: they could not be written or read.
+    Damage,
 }
 
 /// Keeps entries until nobody needs them or a bound is reached.
@@ -90,9 +117,12 @@ pub trait Journal {
     fn last(&self) -> Seq;
 
     /// The newest entry that an earlier supervisor left in files.
-    fn recovered(&self) -> Option<Seq> {
+    fn recovered(&mut self) -> Option<Seq> {
         None
     }
+
+    /// How many entries follow `after`: numbers do not tell, which those of several supervisors are far apart.
+    fn count(&self, after: Seq) -> u64;
 
     /// Clients have come so far. What nobody needs may be held for a while all the same.
     fn release(&mut self, needs: Needs);
@@ -100,6 +130,16 @@ pub trait Journal {
     /// An entry that is needed or belongs to a cell that is not done, if a bound demands that it goes. To be called
     /// after each append until there is none, so that each loss can be told to whom it concerns.
     fn drop_oldest(&mut self) -> Option<Dropped>;
+
+    /// Why the last that went by [`Cause::Damage`] did, for people.
+    fn damage(&self) -> Option<String> {
+        None
+    }
+
+    /// What was there up to this entry cannot be read in time, or not all of it: whoever reads on passes over it.
+    fn unread(&self) -> Option<Seq> {
+        None
+    }
 
     /// How much is held, overhead included.
     fn bytes(&self) -> usize;
@@ -117,4 +157,32 @@ pub struct Keeping {
     pub again: Option<Duration>,
     /// Why nothing can be written, if so, for people.
     pub fault: Option<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        /// Whatever was noted of what was given out, down to nothing.
+        #[test]
+        fn no_number_is_given_out_twice(lives in prop::collection::vec((0..FAR, 0..=FAR), 1..50)) {
+            let mut given_out = 0;
+            let mut begin = 0;
+            for (takeovers, (given, unnoted)) in (1..).zip(lives) {
+                prop_assert!(begin >= given_out);
+                given_out = begin + given;
+                let noted = (begin + given).checked_sub(unnoted);
+                begin = far_after(noted.into_iter(), takeovers);
+                prop_assert!(begin > given_out && begin < SEQ_MAX);
+            }
+        }
+    }
+
+    #[test]
+    fn a_number_that_is_none_changes_nothing() {
+        assert_eq!(far_after([3, Seq::MAX].into_iter(), 1), 2 * FAR);
+        assert_eq!(far_after([SEQ_MAX - 1].into_iter(), 1), SEQ_MAX - FAR);
+    }
 }

@@ -70,6 +70,12 @@ impl Tail {
         self.last
     }
 
+    /// How many entries follow `after`.
+    pub(super) fn count(&self, after: Seq) -> u64 {
+        let following = self.last.saturating_sub(after);
+        following.min(self.entries.len() as u64)
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.entries.is_empty()
     }

@@ -345,6 +345,7 @@ mod tests {
         let lost = Loss {
             messages: 2,
             bytes: 9,
+            ..Loss::default()
         };
         let gone = Joined {
             session: "b".to_owned(),

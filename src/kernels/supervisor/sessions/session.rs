@@ -24,12 +24,20 @@ pub type ConnectionId = u64;
 pub struct Loss {
     pub messages: u64,
     pub bytes: u64,
+    /// So many of the messages because the journal's files do not have them.
+    #[serde(default)]
+    pub damaged: u64,
+    /// It may have missed more, of which nothing is known.
+    #[serde(default)]
+    pub more: bool,
 }
 
 impl AddAssign for Loss {
     fn add_assign(&mut self, more: Self) {
         self.messages += more.messages;
         self.bytes += more.bytes;
+        self.damaged += more.damaged;
+        self.more |= more.more;
     }
 }
 
@@ -165,7 +173,7 @@ impl Session {
     /// What is not yet told, which is told now after the entry `after`.
     pub(super) fn tell(&mut self, after: Seq) -> Option<Loss> {
         let loss = mem::take(&mut self.loss);
-        if loss.messages == 0 {
+        if loss == Loss::default() {
             return None;
         }
         self.told.add(after, loss);

@@ -17,6 +17,7 @@ fn gone(seq: Seq, entry: &Entry) -> Dropped {
         seq,
         label: entry.label(),
         is_oldest: true,
+        cause: Cause::Full,
     }
 }
 
@@ -203,6 +204,7 @@ fn a_session_that_is_back_before_it_is_restored_keeps_its_connection() {
         let lost = Loss {
             messages: 2,
             bytes: 7,
+            ..Loss::default()
         };
         sessions.restore(id, &me, Share::new(id, 0, None), 0, lost, now);
     }
@@ -351,4 +353,36 @@ fn a_cell_of_a_lossy_session_stays_whole_until_its_end_is_acknowledged() {
     sessions.dropped(&gone(32, &entry));
     assert!(sessions.make_whole("a").is_none());
     assert_eq!(sessions.tell_loss("a", 1, 40), None);
+}
+
+#[test]
+fn whoever_passes_over_what_cannot_be_read_is_told_that_it_may_have_missed_something() {
+    let (mut sessions, now) = (Sessions::default(), Instant::now());
+    let me = holder("me", "1");
+    for (session, cursor) in [("behind", 3), ("away", 3), ("there", 100)] {
+        let share = Share::new(&session.into(), 0, None);
+        sessions.restore(&session.into(), &me, share, cursor, Loss::default(), now);
+    }
+    for (connection, session) in [(1, "behind"), (2, "there")] {
+        sessions.join(&session.into(), &me, connection, 101, None, now);
+        sessions.passes(session, connection, 100, 100);
+        sessions.wrote(session, connection, 100);
+        assert_eq!(sessions.tell_loss(session, connection, 100), None);
+    }
+    sessions.join(&"behind".into(), &me, 3, 101, None, now);
+    for (connection, session) in [(3, "behind"), (2, "there")] {
+        sessions.passes(session, connection, 100, 101);
+        sessions.wrote(session, connection, 101);
+    }
+    let more = Loss {
+        more: true,
+        ..Loss::default()
+    };
+    assert_eq!(sessions.tell_loss("behind", 3, 101), Some(more));
+    assert_eq!(sessions.tell_loss("behind", 3, 101), None);
+    assert_eq!(sessions.tell_loss("there", 2, 101), None);
+    assert_eq!(sessions.untold("away"), Loss::default());
+    // Until it is known to have heard of it.
+    sessions.leave("behind", 3, now);
+    assert_eq!(sessions.untold("behind"), more);
 }

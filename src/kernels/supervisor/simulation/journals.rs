@@ -11,11 +11,10 @@ use futures_util::FutureExt;
 use tokio::task::coop::unconstrained;
 use tokio::task::yield_now;
 
-use crate::kernels::supervisor::journal::disk::{About, Bounds, DiskJournal, prepare};
+use crate::kernels::supervisor::journal::disk::{About, Bounds, DiskJournal};
 use crate::kernels::supervisor::journal::far::FarJournal;
 use crate::kernels::supervisor::journal::memory::MemoryJournal;
 use crate::kernels::supervisor::journal::{Dropped, Entry, Journal, Keeping, Needs, Read, Seq};
-use crate::kernels::supervisor::ledger::Left;
 
 /// More than any schedule has.
 const MUCH: u64 = 1 << 30;
@@ -23,8 +22,8 @@ const MUCH: u64 = 1 << 30;
 /// Makes the journal of each supervisor.
 #[derive(Clone, Copy)]
 pub(super) struct Journals {
-    /// In this folder, with so many bytes in memory, going on after what is left.
-    pub(super) make: fn(&Path, usize, &Left) -> Box<dyn Journal>,
+    /// In this folder, with so many bytes in memory, and numbers after this one.
+    pub(super) make: fn(&Path, usize, Seq) -> Box<dyn Journal>,
     /// What is needed is there after a supervisor's death.
     pub(super) survive: bool,
 }
@@ -32,21 +31,21 @@ pub(super) struct Journals {
 impl Journals {
     pub(super) fn in_memory() -> Self {
         Self {
-            make: |_, bytes_max, _| Box::new(MemoryJournal::new(bytes_max)),
+            make: |_, bytes_max, begin| Box::new(MemoryJournal::after(begin, bytes_max)),
             survive: false,
         }
     }
 
     pub(super) fn far() -> Self {
         Self {
-            make: |_, bytes_max, _| Box::new(FarJournal::new(bytes_max)),
+            make: |_, bytes_max, begin| Box::new(FarJournal::after(begin, bytes_max)),
             survive: false,
         }
     }
 
     pub(super) fn on_disk() -> Self {
         Self {
-            make: |folder, bytes_max, left| Box::new(Prompt::open(folder, bytes_max, left)),
+            make: |folder, bytes_max, begin| Box::new(Prompt::open(folder, bytes_max, begin)),
             survive: true,
         }
     }
@@ -55,7 +54,7 @@ impl Journals {
 struct Prompt(DiskJournal);
 
 impl Prompt {
-    fn open(folder: &Path, memory_bytes_max: usize, left: &Left) -> Self {
+    fn open(folder: &Path, memory_bytes_max: usize, begin: Seq) -> Self {
         let about = About {
             owner: "me".to_owned(),
             kernel: folder.to_owned(),
@@ -66,9 +65,11 @@ impl Prompt {
             user_bytes_max: MUCH,
             retention: Duration::from_secs(3600),
         };
-        let last = left.joined.iter().map(|session| session.cursor).max();
-        let prepared = prepare(&folder.join("journal"), about).unwrap();
-        Self(DiskJournal::new(prepared, bounds, last.unwrap_or(0)).unwrap())
+        let journal = DiskJournal::new(folder.join("journal"), about, bounds, begin).unwrap();
+        while journal.is_ready().now_or_never().is_none() {
+            thread::yield_now();
+        }
+        Self(journal)
     }
 
     fn wait(&mut self) {
@@ -102,8 +103,12 @@ impl Journal for Prompt {
         self.0.last()
     }
 
-    fn recovered(&self) -> Option<Seq> {
+    fn recovered(&mut self) -> Option<Seq> {
         self.0.recovered()
+    }
+
+    fn count(&self, after: Seq) -> u64 {
+        self.0.count(after)
     }
 
     fn release(&mut self, needs: Needs) {

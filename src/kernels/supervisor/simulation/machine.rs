@@ -104,6 +104,11 @@ impl Machine {
         self.is_ready.set(false);
     }
 
+    /// How often another supervisor has taken over.
+    pub(super) fn takeovers(&self) -> usize {
+        self.takeovers.borrow().len()
+    }
+
     /// What there is for the next supervisor. A process that was not ready is ended.
     pub(super) fn found(&self, left: Left) -> Found {
         let now = Instant::now();

@@ -44,8 +44,12 @@ impl Journal for Spied {
         self.journal.last()
     }
 
-    fn recovered(&self) -> Option<Seq> {
+    fn recovered(&mut self) -> Option<Seq> {
         self.journal.recovered()
+    }
+
+    fn count(&self, after: Seq) -> u64 {
+        self.journal.count(after)
     }
 
     fn release(&mut self, needs: Needs) {

@@ -27,6 +27,7 @@ use crate::kernels::supervisor::connection::{Client, Common, serve};
 use crate::kernels::supervisor::ledger::Ledger;
 use crate::kernels::supervisor::restarts::Restarts;
 use crate::kernels::supervisor::sessions::ClientSession;
+use crate::kernels::supervisor::storage;
 use crate::magics::Registry;
 use crate::protocol::websocket::Decoder;
 
@@ -106,7 +107,9 @@ impl World {
     pub(super) fn supervise(&self, found: bool) {
         self.trace(|| "a supervisor begins".to_owned());
         let (ledger, left) = Ledger::open(&self.folder.join("requests")).unwrap();
-        let journal = (self.journals.make)(&self.folder, self.journal_bytes, &left);
+        let takeovers = self.machine.takeovers() + usize::from(found);
+        let begin = storage::begin(&left, takeovers);
+        let journal = (self.journals.make)(&self.folder, self.journal_bytes, begin);
         let life = self.notes.life_begins(journal.last());
         let broker = Broker::new(Box::new(Spied {
             journal,

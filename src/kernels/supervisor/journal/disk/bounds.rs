@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use super::super::Dropped;
+use super::super::{Cause, Dropped};
 use super::segment::Segment;
 use super::{DiskJournal, now, segment_bytes_max};
 
@@ -20,24 +20,25 @@ impl DiskJournal {
         large.map_or(0, |segment| segment.bytes)
     }
 
-    /// The segment that has to go, if one has.
-    fn to_drop(&self) -> Option<u64> {
-        let broken = self.brought.borrow().broken();
-        if let Some(broken) = broken.filter(|number| self.position(*number).is_some()) {
-            return Some(broken);
+    /// The segment that has to go, if one has, and why.
+    fn to_drop(&self) -> Option<(u64, Cause)> {
+        let brought = self.brought.borrow();
+        let mut numbers = self.segments.iter().map(|segment| segment.number);
+        if let Some(broken) = numbers.find(|number| brought.is_broken(*number)) {
+            return Some((broken, Cause::Damage));
         }
         let oldest = self.segments.front()?;
         let bytes_max = self.bounds.bytes_max.min(self.writer.share());
         let is_whole = self.segments.len() > 1;
         let bytes = self.file_bytes() - self.large_bytes();
-        (is_whole && bytes > bytes_max).then_some(oldest.number)
+        (is_whole && bytes > bytes_max).then_some((oldest.number, Cause::Full))
     }
 
     fn position(&self, number: u64) -> Option<usize> {
         self.segments.iter().position(|s| s.number == number)
     }
 
-    fn delete(&mut self, position: usize) {
+    pub(super) fn delete(&mut self, position: usize) {
         if let Some(segment) = self.segments.remove(position) {
             self.brought.borrow_mut().forget(segment.number);
             self.writer.delete(segment.number);
@@ -48,9 +49,10 @@ impl DiskJournal {
     pub(super) fn drop_from_segment(&mut self) -> Option<Dropped> {
         loop {
             self.dropping = self.dropping.or_else(|| self.to_drop());
-            let Some(position) = self.dropping.and_then(|number| self.position(number)) else {
+            let (number, cause) = self.dropping?;
+            let Some(position) = self.position(number) else {
                 self.dropping = None;
-                return None;
+                continue;
             };
             match self.segments[position].pop() {
                 Some((seq, label)) if seq > self.needs.useless_up_to() => {
@@ -58,6 +60,7 @@ impl DiskJournal {
                         seq,
                         label,
                         is_oldest: position == 0,
+                        cause,
                     });
                 }
                 Some(_) => {}
@@ -65,6 +68,21 @@ impl DiskJournal {
                     self.delete(position);
                     self.dropping = None;
                 }
+            }
+        }
+    }
+
+    /// The next entry that is gone because no file can hold it.
+    pub(super) fn drop_unwritten(&mut self) -> Option<Dropped> {
+        loop {
+            let (seq, label) = self.unwritten.pop_front()?;
+            if seq > self.needs.useless_up_to() {
+                return Some(Dropped {
+                    seq,
+                    label,
+                    is_oldest: false,
+                    cause: Cause::Damage,
+                });
             }
         }
     }
@@ -80,7 +98,10 @@ impl DiskJournal {
                 return Some(Dropped {
                     seq,
                     label: entry.label(),
-                    is_oldest: self.segments.is_empty(),
+                    is_oldest: self.segments.is_empty()
+                        && self.in_flight.is_empty()
+                        && !self.is_unprepared(),
+                    cause: Cause::Full,
                 });
             }
         }

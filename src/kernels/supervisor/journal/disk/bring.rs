@@ -1,19 +1,31 @@
 //! Entries on their way from a file to a reader.
 
 use std::cell::RefCell;
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::io;
 use std::path::PathBuf;
 use std::rc::Rc;
+use std::time::{Duration, Instant};
 
 use tokio::task::spawn_blocking;
+use tokio::time::sleep;
 
 use super::super::{Batch, Seq};
 use super::folder;
+use super::now;
 use super::record::Record;
 use super::segment::Piece;
 
 /// Batches that are not fetched go, oldest first.
 const BATCHES_MAX: usize = 8;
+
+/// What could not be read is tried again after this time.
+const AGAIN: Duration = Duration::from_millis(250);
+
+/// A segment that could not be read for so long is given up. An attempt counts as one more of the same trouble within
+/// the second time.
+const GIVEN_UP_AFTER: Duration = Duration::from_secs(10);
+const TROUBLE_ENDS_AFTER: Duration = Duration::from_secs(5);
 
 /// What has been read and waits for whoever wanted it.
 #[derive(Debug, Default)]
@@ -21,6 +33,9 @@ pub(super) struct Brought {
     batches: VecDeque<(Seq, Batch)>,
     /// Segments that cannot be read.
     broken: BTreeSet<u64>,
+    /// Segments that could not be read just now: since when, and when last.
+    failing: BTreeMap<u64, (Instant, Instant)>,
+    damage: Option<String>,
 }
 
 impl Brought {
@@ -30,17 +45,47 @@ impl Brought {
         Some(self.batches.remove(at)?.1)
     }
 
-    /// The oldest segment that cannot be read.
-    pub(super) fn broken(&self) -> Option<u64> {
-        self.broken.first().copied()
-    }
-
     pub(super) fn is_broken(&self, segment: u64) -> bool {
         self.broken.contains(&segment)
     }
 
+    /// The segment is gone. A reader that is on its way to it may yet find that it cannot be read.
     pub(super) fn forget(&mut self, segment: u64) {
         self.broken.remove(&segment);
+        self.failing.remove(&segment);
+    }
+
+    /// Why something is lost.
+    pub(super) fn damaged(&mut self, reason: String) {
+        self.damage = Some(reason);
+    }
+
+    pub(super) fn damage(&self) -> Option<String> {
+        self.damage.clone()
+    }
+
+    /// The segment could not be read; whether it is to be tried again.
+    fn failed(&mut self, segment: u64, reason: &str) -> bool {
+        let now = now();
+        let (since, last) = self.failing.entry(segment).or_insert((now, now));
+        if now.duration_since(*last) > TROUBLE_ENDS_AFTER {
+            *since = now;
+        }
+        *last = now;
+        let is_over = now.duration_since(*since) >= GIVEN_UP_AFTER;
+        if is_over {
+            self.lost(segment, reason);
+        } else {
+            tracing::warn!(segment, reason, "a part of the journal is not read");
+        }
+        !is_over
+    }
+
+    pub(super) fn lost(&mut self, segment: u64, reason: &str) {
+        tracing::error!(segment, reason, "a part of the journal is lost");
+        self.failing.remove(&segment);
+        self.broken.insert(segment);
+        self.damaged(reason.to_owned());
     }
 }
 
@@ -53,16 +98,31 @@ pub(super) async fn bring(
     after: Seq,
 ) {
     let read = spawn_blocking(move || folder::piece(&path, piece.offset, piece.bytes));
-    let records = match read.await {
-        Ok(Ok(records)) if is_all(&records, piece) => records,
-        Ok(Ok(_)) => return lost(&brought, segment, "it holds something else"),
-        Ok(Err(error)) => return lost(&brought, segment, &error.to_string()),
-        Err(error) => return lost(&brought, segment, &error.to_string()),
+    let read = read
+        .await
+        .unwrap_or_else(|error| Err(io::Error::other(error)));
+    let records = match read {
+        Ok(records) if is_all(&records, piece) => records,
+        Ok(_) => {
+            return brought
+                .borrow_mut()
+                .lost(segment, "it holds something else");
+        }
+        Err(error) if folder::is_damage(&error) => {
+            return brought.borrow_mut().lost(segment, &error.to_string());
+        }
+        Err(error) => {
+            if brought.borrow_mut().failed(segment, &error.to_string()) {
+                sleep(AGAIN).await;
+            }
+            return;
+        }
     };
     let entries = records
         .into_iter()
         .map(|record| (record.seen.seq, Rc::new(record.into_entry())));
     let mut brought = brought.borrow_mut();
+    brought.failing.remove(&segment);
     brought.batches.push_back((after, entries.collect()));
     if brought.batches.len() > BATCHES_MAX {
         brought.batches.pop_front();
@@ -72,9 +132,4 @@ pub(super) async fn bring(
 fn is_all(records: &[Record], piece: Piece) -> bool {
     let last = records.last().map(|record| record.seen.seq);
     records.len() == piece.entries && last == Some(piece.last)
-}
-
-fn lost(brought: &RefCell<Brought>, segment: u64, reason: &str) {
-    tracing::error!(segment, reason, "a part of the journal is lost");
-    brought.borrow_mut().broken.insert(segment);
 }

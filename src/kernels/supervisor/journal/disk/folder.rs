@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use bytes::{Buf, Bytes};
 use serde::{Deserialize, Serialize};
 
+use super::super::SEQ_MAX;
 use super::record::{self, MAGIC, Record};
 use super::segment::Segment;
 use crate::kernels::supervisor::bring_up::write_private;
@@ -18,8 +19,8 @@ const ABOUT: &str = "about.json";
 /// A longer one is not read.
 const ABOUT_BYTES_MAX: u64 = 64 * 1024;
 
-/// A larger segment is none.
-const SEGMENT_BYTES_MAX: u64 = 1 << 30;
+/// More of a file is not read.
+const READ_BYTES_MAX: u64 = 1 << 30;
 
 /// Whose a journal is.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -38,8 +39,12 @@ impl About {
         serde_json::from_slice(&content).ok()
     }
 
-    /// Makes the folder, if it is not there, and says whose it is.
+    /// Makes the folder, if it is not there, and says whose it is. Where it is there, nothing is written: the disk may
+    /// be full.
     pub(super) fn write(&self, folder: &Path) -> io::Result<()> {
+        if Self::read(folder).as_ref() == Some(self) {
+            return Ok(());
+        }
         let made = DirBuilder::new().mode(0o700).create(folder);
         match made {
             Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
@@ -54,34 +59,65 @@ pub(super) fn path(folder: &Path, segment: u64) -> PathBuf {
     folder.join(format!("{segment:08}.segment"))
 }
 
-/// The segments that are there, oldest first. What is torn or damaged ends a segment; a file that is none is passed
-/// over. With the highest number of any.
-pub(super) fn segments(folder: &Path) -> io::Result<(Vec<Segment>, u64)> {
-    let mut numbers: Vec<u64> = fs::read_dir(folder)?
-        .flatten()
-        .filter_map(|file| {
-            let name = file.file_name();
-            name.to_str()?.strip_suffix(".segment")?.parse().ok()
-        })
-        .collect();
-    numbers.sort_unstable();
-    let last = numbers.last().copied().unwrap_or(0);
-    let mut segments: Vec<Segment> = Vec::new();
-    for number in numbers {
-        let segment = read(folder, number, segments.last().and_then(Segment::last));
-        match segment {
-            Ok(segment) => segments.push(segment),
-            Err(error) => tracing::warn!(number, %error, "a part of the journal is not readable"),
-        }
-    }
-    Ok((segments, last))
+/// What an earlier supervisor has left.
+#[derive(Debug)]
+pub(super) struct Found {
+    /// Oldest first.
+    pub(super) segments: Vec<Segment>,
+    /// Files have numbers up to this one.
+    pub(super) number: u64,
+    /// Nothing is missing, but what was being written when it died.
+    pub(super) is_whole: bool,
 }
 
-fn read(folder: &Path, number: u64, after: Option<u64>) -> io::Result<Segment> {
+/// Makes the folder ready, and reads what is there. What is torn or damaged ends a segment; a file that is none is
+/// passed over, and so is one that cannot be read, if that `is_enough`.
+pub(super) fn prepare(folder: &Path, about: &About, is_enough: bool) -> io::Result<Found> {
+    about.write(folder)?;
+    let mut numbers = Vec::new();
+    for file in fs::read_dir(folder)? {
+        let name = file?.file_name();
+        let number = name.to_str().and_then(|name| name.strip_suffix(".segment"));
+        numbers.extend(number.and_then(|number| number.parse::<u64>().ok()));
+    }
+    numbers.sort_unstable();
+    let mut found = Found {
+        segments: Vec::new(),
+        number: numbers.last().copied().unwrap_or(0),
+        is_whole: true,
+    };
+    for number in numbers {
+        let after = found.segments.last().and_then(Segment::last);
+        match read(folder, number, after) {
+            Ok((segment, ends_well)) => {
+                // The newest ends where its writer did.
+                found.is_whole &= ends_well || number == found.number;
+                found
+                    .segments
+                    .extend(Some(segment).filter(|segment| segment.last().is_some()));
+            }
+            Err(error) if is_enough || is_damage(&error) => {
+                tracing::warn!(number, %error, "a part of the journal is not readable");
+                found.is_whole = false;
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(found)
+}
+
+/// Whether the file was read and is not what it was: another attempt finds the same.
+pub(super) fn is_damage(error: &io::Error) -> bool {
+    use io::ErrorKind::{InvalidData, UnexpectedEof};
+    matches!(error.kind(), InvalidData | UnexpectedEof)
+}
+
+/// The index of a file, and whether that is all of it.
+fn read(folder: &Path, number: u64, after: Option<u64>) -> io::Result<(Segment, bool)> {
     let path = path(folder, number);
     let mut content = Vec::new();
     let file = File::open(path)?;
-    file.take(SEGMENT_BYTES_MAX).read_to_end(&mut content)?;
+    file.take(READ_BYTES_MAX).read_to_end(&mut content)?;
     let mut content = Bytes::from(content);
     if !content.starts_with(MAGIC) {
         return Err(io::Error::new(io::ErrorKind::InvalidData, "another format"));
@@ -89,21 +125,26 @@ fn read(folder: &Path, number: u64, after: Option<u64>) -> io::Result<Segment> {
     content.advance(MAGIC.len());
     let mut segment = Segment::new(number);
     let mut last = after.unwrap_or(0);
+    let mut ends_well = true;
     while !content.is_empty() {
         match record::decode(&mut content) {
-            Ok(record) if record.seen.seq > last => {
+            Ok(record) if record.seen.seq > last && record.seen.seq < SEQ_MAX => {
                 last = record.seen.seq;
                 segment.push(record.seen);
             }
-            Ok(_) => break,
+            Ok(_) => {
+                ends_well = false;
+                break;
+            }
             Err(error) => {
                 tracing::warn!(number, %error, "the journal ends here");
+                ends_well = false;
                 break;
             }
         }
     }
     segment.seal();
-    Ok(segment)
+    Ok((segment, ends_well))
 }
 
 /// A piece of a segment, as records.
@@ -115,7 +156,8 @@ pub(super) fn piece(path: &Path, offset: u64, bytes: u64) -> io::Result<Vec<Reco
     let mut content = Bytes::from(content);
     let mut records = Vec::new();
     while !content.is_empty() {
-        records.push(record::decode(&mut content).map_err(io::Error::other)?);
+        let record = record::decode(&mut content);
+        records.push(record.map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?);
     }
     Ok(records)
 }

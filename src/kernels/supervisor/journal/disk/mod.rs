@@ -21,14 +21,15 @@ mod writer;
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use tokio::time::timeout_at;
 
 use super::tail::Tail;
-use super::{Batch, Dropped, Entry, Journal, Keeping, Needs, Read, Seq};
+use super::{Batch, Cause, Dropped, Entry, Journal, Keeping, Label, Needs, Read, Seq, far_after};
 use bring::Brought;
 pub use folder::About;
 use record::Unwritten;
@@ -60,6 +61,9 @@ const SEGMENT_BYTES_MAX: u64 = 16 * 1024 * 1024;
 /// How often it is looked whether what is on its way has arrived.
 const SAVE_EVERY: Duration = Duration::from_millis(250);
 
+/// Readers wait so long for what earlier supervisors have left, then they go on without it.
+const FOUND_WITHIN: Duration = Duration::from_secs(5);
+
 /// How often it is looked how much others of the user have.
 const WEIGH_EVERY: Duration = Duration::from_secs(2);
 
@@ -76,32 +80,22 @@ pub struct Bounds {
     pub retention: Duration,
 }
 
-/// What lies in a kernel's folder of journals from an earlier supervisor, made ready to go on.
-#[derive(Debug)]
-pub struct Prepared {
-    folder: PathBuf,
-    about: About,
-    segments: Vec<Segment>,
-    /// Files up to this number are there.
-    number: u64,
-}
-
-/// Makes `folder` ready, and reads what is there. Blocks on the disk.
-pub fn prepare(folder: &Path, about: About) -> io::Result<Prepared> {
-    about.write(folder)?;
-    let (segments, number) = folder::segments(folder)?;
-    Ok(Prepared {
-        folder: folder.to_owned(),
-        about,
-        segments,
-        number,
-    })
-}
-
 /// The entry that a record of a segment holds; for whoever has one from elsewhere.
 pub fn decode(mut record: Bytes) -> Option<(Seq, Entry)> {
     let record = record::decode(&mut record).ok()?;
     Some((record.seen.seq, record.into_entry()))
+}
+
+/// Whether all is known that earlier supervisors have left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Found {
+    /// Until then readers wait for it.
+    NotYet {
+        waits_until: Instant,
+    },
+    Whole,
+    /// Some of it is missing.
+    NotAll,
 }
 
 /// Entries in memory and in files; the oldest go first.
@@ -113,41 +107,49 @@ pub struct DiskJournal {
     tail: Tail,
     in_flight: VecDeque<(Seq, Rc<Entry>)>,
     in_flight_bytes: usize,
+    /// What no file can hold, until it is told to be gone.
+    unwritten: VecDeque<(Seq, Label)>,
     /// What is in files, oldest first.
     segments: VecDeque<Segment>,
-    /// This segment goes, entry by entry.
-    dropping: Option<u64>,
+    found: Found,
+    /// No entry has a number up to this one, but those of earlier supervisors.
+    begin: Seq,
+    /// This segment goes, entry by entry, and why.
+    dropping: Option<(u64, Cause)>,
     writer: Writer,
     brought: Rc<RefCell<Brought>>,
     needs: Needs,
     weighed: Option<Instant>,
-    recovered: Option<Seq>,
 }
 
 impl DiskJournal {
-    /// Goes on with what is there. No entry gets a number up to `last`.
-    pub fn new(prepared: Prepared, bounds: Bounds, last: Seq) -> io::Result<Self> {
-        let segment_bytes_max = segment_bytes_max(bounds);
-        let writer = Writer::start(&prepared.folder, prepared.number, segment_bytes_max)?;
-        let mut segments = VecDeque::from(prepared.segments);
-        segments.retain(|segment| segment.last().is_some());
-        let recovered = segments.back().and_then(Segment::last);
-        let last = last.max(recovered.unwrap_or(0));
+    /// Goes on with what is in the folder, as soon as the disk gives it. No entry gets a number up to `last`.
+    pub fn new(folder: PathBuf, about: About, bounds: Bounds, last: Seq) -> io::Result<Self> {
+        let writer = Writer::start(&folder, about.clone(), segment_bytes_max(bounds))?;
         Ok(Self {
-            folder: prepared.folder,
-            about: prepared.about,
+            folder,
+            about,
             bounds,
+            found: Found::NotYet {
+                waits_until: now() + FOUND_WITHIN,
+            },
+            begin: last,
             tail: Tail::new(last, tail_bytes_max(bounds) / LARGE_SHARE),
             in_flight: VecDeque::new(),
             in_flight_bytes: 0,
-            segments,
+            unwritten: VecDeque::new(),
+            segments: VecDeque::new(),
             dropping: None,
             writer,
             brought: Rc::default(),
             needs: Needs::nothing_up_to(0),
             weighed: None,
-            recovered,
         })
+    }
+
+    /// Ends when it is known what earlier supervisors have left.
+    pub fn is_ready(&self) -> impl Future<Output = ()> + use<> {
+        self.writer.is_ready()
     }
 
     /// Whether something is on its way to the disk.
@@ -157,12 +159,46 @@ impl DiskJournal {
         !self.in_flight.is_empty()
     }
 
-    /// What was in flight and has arrived.
+    /// What earlier supervisors have left goes before all else.
+    fn take_in(&mut self, found: folder::Found) {
+        self.found = match found.is_whole {
+            true => Found::Whole,
+            false => Found::NotAll,
+        };
+        let newest = found.segments.last().and_then(Segment::last).unwrap_or(0);
+        let is_fresh = self.tail.last() == self.begin && self.in_flight.is_empty();
+        if newest > self.begin && is_fresh {
+            self.begin = far_after([newest].into_iter(), 0);
+            self.tail = Tail::new(self.begin, tail_bytes_max(self.bounds) / LARGE_SHARE);
+        }
+        self.segments = found.segments.into();
+        while (self.segments.back()).is_some_and(|newest| newest.last() > Some(self.begin)) {
+            tracing::error!("a part of the journal has numbers that were given out again");
+            self.found = Found::NotAll;
+            self.segments.pop_back();
+        }
+    }
+
+    /// What was there has been found, and what was in flight and has arrived.
     fn collect(&mut self) {
+        if let Some(found) = self.writer.found() {
+            self.take_in(found);
+        }
         for report in self.writer.reports() {
-            let Some(last) = report.records.last().map(|record| record.seq) else {
+            let mut written = report.records.iter().map(|record| record.seq).peekable();
+            while let Some((seq, entry)) =
+                self.in_flight.pop_front_if(|(seq, _)| *seq <= report.last)
+            {
+                self.in_flight_bytes -= entry.bytes();
+                if written.next_if_eq(&seq).is_none() {
+                    let damage = "it is too large, or the id of its request is".to_owned();
+                    self.brought.borrow_mut().damaged(damage);
+                    self.unwritten.push_back((seq, entry.label()));
+                }
+            }
+            if report.records.is_empty() {
                 continue;
-            };
+            }
             let newest = self.segments.back_mut();
             let segment = match newest.filter(|newest| newest.number == report.segment) {
                 Some(_) => self.segments.back_mut(),
@@ -177,9 +213,6 @@ impl DiskJournal {
                     .records
                     .into_iter()
                     .for_each(|record| segment.push(record));
-            }
-            while let Some((_, entry)) = self.in_flight.pop_front_if(|(seq, _)| *seq <= last) {
-                self.in_flight_bytes -= entry.bytes();
             }
         }
     }
@@ -222,6 +255,10 @@ impl DiskJournal {
         IN_FLIGHT_BYTES.min(self.bounds.memory_bytes_max / IN_FLIGHT_SHARE)
     }
 
+    fn is_unprepared(&self) -> bool {
+        matches!(self.found, Found::NotYet { .. })
+    }
+
     fn weigh(&mut self) {
         let is_due = |weighed: Instant| now().duration_since(weighed) >= WEIGH_EVERY;
         if self.segments.is_empty() || !self.weighed.is_none_or(is_due) {
@@ -253,6 +290,16 @@ impl Journal for DiskJournal {
             return Read::Ready(batch);
         }
         self.collect();
+        if let Found::NotYet { waits_until } = self.found
+            && after < self.begin
+            && now() < waits_until
+        {
+            let is_ready = self.writer.is_ready();
+            return Read::Loading(Box::pin(async move {
+                let waited = timeout_at(waits_until.into(), is_ready).await;
+                tracing::debug!(?waited, "waited for what earlier supervisors have left");
+            }));
+        }
         for segment in &self.segments {
             if segment.last().is_none_or(|last| last <= after)
                 || self.brought.borrow().is_broken(segment.number)
@@ -284,8 +331,17 @@ impl Journal for DiskJournal {
         self.tail.last()
     }
 
-    fn recovered(&self) -> Option<Seq> {
-        self.recovered
+    fn recovered(&mut self) -> Option<Seq> {
+        self.collect();
+        let of_before = self.segments.iter().filter_map(Segment::last);
+        of_before.filter(|last| *last <= self.begin).max()
+    }
+
+    fn count(&self, after: Seq) -> u64 {
+        let in_files = self.segments.iter().map(|segment| segment.count(after));
+        let in_flight = self.in_flight.partition_point(|(seq, _)| *seq <= after);
+        let in_flight = self.in_flight.len() - in_flight;
+        (in_files.sum::<usize>() + in_flight) as u64 + self.tail.count(after)
     }
 
     fn release(&mut self, needs: Needs) {
@@ -299,7 +355,18 @@ impl Journal for DiskJournal {
     }
 
     fn drop_oldest(&mut self) -> Option<Dropped> {
-        self.drop_from_segment().or_else(|| self.drop_from_memory())
+        self.drop_unwritten()
+            .or_else(|| self.drop_from_segment())
+            .or_else(|| self.drop_from_memory())
+    }
+
+    fn damage(&self) -> Option<String> {
+        let damage = self.brought.borrow().damage();
+        damage.or_else(|| self.writer.fault())
+    }
+
+    fn unread(&self) -> Option<Seq> {
+        (self.found != Found::Whole).then_some(self.begin)
     }
 
     fn bytes(&self) -> usize {
@@ -322,7 +389,7 @@ impl Journal for DiskJournal {
         let has_more = self.tail_bytes(spares_large) > tail_bytes;
         let again = if has_more && self.in_flight_bytes < self.in_flight_bytes_max() {
             Some(Duration::ZERO)
-        } else if has_more || !self.in_flight.is_empty() {
+        } else if has_more || !self.in_flight.is_empty() || self.is_unprepared() {
             Some(SAVE_EVERY)
         } else {
             (!self.segments.is_empty()).then_some(WEIGH_EVERY)

@@ -91,7 +91,8 @@ impl Unwritten {
         }
     }
 
-    /// Adds its record to `pieces`, to be written one after the other; `None` for one too large for it.
+    /// Adds its record to `pieces`, to be written one after the other; `None` for one that is too large for it,
+    /// or whose ids are.
     pub(super) fn encode(self, pieces: &mut Vec<Bytes>) -> Option<Seen> {
         let (kind, request) = self.body.peek();
         // A mark names the request that the entry answers.

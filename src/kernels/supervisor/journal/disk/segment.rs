@@ -117,6 +117,12 @@ impl Segment {
         })
     }
 
+    /// How many entries follow `after`.
+    pub(super) fn count(&self, after: Seq) -> usize {
+        let from = self.index_after(after).max(self.dropped);
+        self.entries.len().saturating_sub(from)
+    }
+
     /// Drops the oldest entry.
     pub(super) fn pop(&mut self) -> Option<(Seq, Label)> {
         let index = self.dropped;
@@ -220,6 +226,7 @@ mod tests {
                 Piece { offset, bytes, entries, last }
             });
             prop_assert_eq!(segment.piece(after, bytes_max), expected);
+            prop_assert_eq!(segment.count(after), list.iter().filter(|entry| entry.0 > after).count());
         }
     }
 }

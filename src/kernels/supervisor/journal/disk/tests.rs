@@ -1,10 +1,12 @@
 //! Against a plain list, with real files and the real writer.
 
-use super::super::{Kind, Mark, Route};
+use super::super::{Kind, Mark, Route, SEQ_MAX};
 use super::*;
 use crate::protocol::message::{Channel, Message};
 use proptest::prelude::*;
 use std::fs;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::Path;
 use std::thread;
 use tempfile::TempDir;
 
@@ -23,14 +25,29 @@ fn about() -> About {
 }
 
 fn open(root: &TempDir, bounds: Bounds, last: Seq) -> DiskJournal {
-    let prepared = prepare(&root.path().join("k"), about()).unwrap();
-    DiskJournal::new(prepared, bounds, last).unwrap()
+    let mut journal = DiskJournal::new(root.path().join("k"), about(), bounds, last).unwrap();
+    until(|| {
+        journal.collect();
+        !journal.is_unprepared()
+    });
+    journal
 }
 
 fn entry(text: &str, size: usize) -> Entry {
     let message = Message {
         header: Bytes::from_static(br#"{"msg_type":"stream","msg_id":"2","session":"k"}"#),
         metadata: text.to_owned().into(),
+        content: vec![b'x'; size].into(),
+        ..Message::empty()
+    };
+    Entry::new(Channel::Iopub, message, Route::Everyone, Mark::Plain)
+}
+
+fn answering(request: &str, size: usize) -> Entry {
+    let message = Message {
+        header: Bytes::from_static(br#"{"msg_type":"stream","msg_id":"2","session":"k"}"#),
+        parent_header: format!(r#"{{"msg_id":"{request}","session":"s"}}"#).into(),
+        metadata: "x".into(),
         content: vec![b'x'; size].into(),
         ..Message::empty()
     };
@@ -77,6 +94,13 @@ fn saved(journal: &mut DiskJournal) {
         journal.keep();
         journal.tail.is_empty() && journal.in_flight.is_empty()
     });
+}
+
+fn fill(journal: &mut DiskJournal, seqs: std::ops::RangeInclusive<Seq>) {
+    for seq in seqs {
+        assert_eq!(journal.append(entry(&seq.to_string(), 1000)), seq);
+    }
+    saved(journal);
 }
 
 fn dropped(journal: &mut DiskJournal) -> Vec<Seq> {
@@ -220,7 +244,7 @@ async fn a_disk_that_takes_nothing_fills_memory_to_its_bound_and_no_further() {
     assert_eq!(read(&mut journal, 0).await, expected);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_file_that_is_gone_or_damaged_is_told_as_lost_and_passed_over() {
     let root = tempfile::tempdir().unwrap();
     let mut journal = open(&root, BOUNDS, 0);
@@ -299,6 +323,181 @@ fn journals_of_one_user_keep_to_a_bound_together() {
     assert!(journal.file_bytes() > 350_000, "{}", journal.file_bytes());
 }
 
+#[tokio::test]
+async fn what_goes_from_memory_is_not_the_oldest_while_older_is_on_its_way_to_the_disk() {
+    let root = tempfile::tempdir().unwrap();
+    let mut journal = open(&root, BOUNDS, 0);
+    // As if it were full.
+    fs::remove_dir_all(root.path().join("k")).unwrap();
+    journal.release(away(0));
+    let mut gone = Vec::new();
+    for seq in 1..=3000u64 {
+        journal.append(entry(&seq.to_string(), 1000));
+        journal.keep();
+        gone.extend(std::iter::from_fn(|| journal.drop_oldest()));
+    }
+    let held = read(&mut journal, 0).await;
+    assert!(held.iter().any(|(seq, _)| *seq < gone[0].seq));
+    assert!(gone.iter().all(|gone| !gone.is_oldest));
+    assert_eq!(held.len() + gone.len(), 3000);
+}
+
+#[tokio::test]
+async fn what_no_file_can_hold_is_told_to_be_gone() {
+    let root = tempfile::tempdir().unwrap();
+    let mut journal = open(&root, BOUNDS, 0);
+    journal.release(away(0));
+    for _ in 0..2 {
+        journal.append(answering(&"i".repeat(70_000), 100));
+    }
+    saved(&mut journal);
+    assert_eq!(dropped(&mut journal), [1, 2]);
+    journal.append(entry("3", 100));
+    journal.append(answering(&"i".repeat(70_000), 100));
+    journal.append(entry("5", 100));
+    saved(&mut journal);
+    assert_eq!(dropped(&mut journal), [4]);
+    let expected = [3, 5].map(|seq| (seq, seq.to_string()));
+    assert_eq!(read(&mut journal, 0).await, expected);
+}
+
+fn start(root: &Path, last: Seq) -> DiskJournal {
+    let bounds = Bounds {
+        memory_bytes_max: 1 << 16,
+        ..BOUNDS
+    };
+    DiskJournal::new(root.join("k"), about(), bounds, last).unwrap()
+}
+
+/// As a takeover on a disk that is full, then gone, then there again.
+#[tokio::test(start_paused = true)]
+async fn what_there_was_is_read_once_the_disk_gives_it_and_whoever_does_not_wait_is_told() {
+    let root = tempfile::tempdir().unwrap();
+    let mut journal = open(&root, BOUNDS, 0);
+    journal.release(away(0));
+    fill(&mut journal, 1..=100);
+    drop(journal);
+    let (folder, aside) = (root.path().join("k"), root.path().join("aside"));
+    // What is right is not written again: it could not be.
+    let about_file = folder.join("about.json");
+    let read_only = fs::Permissions::from_mode(0o400);
+    fs::set_permissions(&about_file, read_only).unwrap();
+    let written = fs::metadata(&about_file).unwrap().ino();
+    drop(open(&root, BOUNDS, 100));
+    assert_eq!(fs::metadata(&about_file).unwrap().ino(), written);
+    // A file where the folder was.
+    fs::rename(&folder, &aside).unwrap();
+    fs::write(&folder, "").unwrap();
+    let mut journal = start(root.path(), 1000);
+    journal.release(away(0));
+    until(|| journal.keep().fault.is_some());
+    assert_eq!(journal.append(entry("1001", 1000)), 1001);
+    assert_eq!(journal.unread(), Some(1000));
+    let begun = now();
+    assert_eq!(read(&mut journal, 50).await, texts(1001..=1001));
+    assert_eq!(now() - begun, FOUND_WITHIN);
+    let mut gone = Vec::new();
+    for seq in 1002..=1100 {
+        journal.append(entry(&seq.to_string(), 1000));
+        gone.extend(std::iter::from_fn(|| journal.drop_oldest()));
+    }
+    // There may be older ones.
+    assert!(!gone.is_empty() && gone.iter().all(|gone| !gone.is_oldest));
+    fs::remove_file(&folder).unwrap();
+    fs::rename(&aside, &folder).unwrap();
+    saved(&mut journal);
+    assert_eq!((journal.unread(), journal.keep().fault), (None, None));
+    let mut expected = texts(51..=100);
+    expected.extend(texts(1001..=1100));
+    expected.retain(|(seq, _)| gone.iter().all(|gone| gone.seq != *seq));
+    assert_eq!(read(&mut journal, 50).await, expected);
+    assert!(dropped(&mut journal).is_empty());
+}
+
+/// What a file does not have is not known; that it lacks something is.
+#[tokio::test]
+async fn numbers_go_on_beyond_all_that_are_there_and_damage_of_earlier_files_is_known() {
+    let root = tempfile::tempdir().unwrap();
+    let mut journal = open(&root, BOUNDS, 0);
+    journal.release(away(0));
+    fill(&mut journal, 1..=200);
+    drop(journal);
+    let mut journal = open(&root, BOUNDS, 0);
+    assert_eq!(journal.unread(), None);
+    assert!(journal.append(entry("x", 10)) > 1 << 32);
+    drop(journal);
+    let first = folder::path(&root.path().join("k"), 1);
+    let mut bytes = fs::read(&first).unwrap();
+    bytes[30_000] ^= 1;
+    fs::write(&first, &bytes).unwrap();
+    assert_eq!(open(&root, BOUNDS, 500).unread(), Some(500));
+    // No number follows this one.
+    let mut pieces = vec![Bytes::from_static(record::MAGIC)];
+    let highest = Unwritten::of(u64::MAX, &entry("x", 10));
+    highest.encode(&mut pieces).unwrap();
+    fs::write(&first, pieces.concat()).unwrap();
+    let last = open(&root, BOUNDS, 0).append(entry("x", 10));
+    assert!(last < SEQ_MAX, "{last}");
+}
+
+async fn attempt(journal: &mut DiskJournal, after: Seq) {
+    match journal.read(after, 1000) {
+        Read::Loading(loading) => loading.await,
+        Read::Ready(batch) => panic!("{} entries are at hand", batch.len()),
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_cannot_be_read_for_a_moment_stays_and_what_cannot_for_long_is_told_to_be_damaged() {
+    let root = tempfile::tempdir().unwrap();
+    let mut journal = open(&root, BOUNDS, 0);
+    journal.release(away(0));
+    fill(&mut journal, 1..=300);
+    let path = folder::path(&root.path().join("k"), 1);
+    let aside = root.path().join("aside");
+    // Longer ago than anybody has patience for.
+    for _ in 0..2 {
+        fs::rename(&path, &aside).unwrap();
+        attempt(&mut journal, 0).await;
+        fs::rename(&aside, &path).unwrap();
+        assert!(dropped(&mut journal).is_empty());
+        tokio::time::advance(Duration::from_secs(60)).await;
+    }
+    assert_eq!(read(&mut journal, 0).await, texts(1..=300));
+    let last = journal.segments[0].last().unwrap();
+    fs::remove_file(&path).unwrap();
+    assert_eq!(read(&mut journal, 0).await, texts(last + 1..=300));
+    let gone: Vec<_> = std::iter::from_fn(|| journal.drop_oldest()).collect();
+    assert!(gone.iter().all(|gone| gone.cause == Cause::Damage));
+    assert_eq!(gone.len() as Seq, last);
+    assert!(journal.damage().unwrap().contains("No such file"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_segment_that_cannot_be_read_is_told_also_after_one_went_that_somebody_was_about_to_read()
+{
+    let root = tempfile::tempdir().unwrap();
+    let mut journal = open(&root, BOUNDS, 0);
+    journal.release(away(0));
+    fill(&mut journal, 1..=300);
+    let (first, second) = (journal.segments[0].number, journal.segments[1].number);
+    let after = journal.segments[0].last().unwrap();
+    let folder = root.path().join("k");
+    let Read::Loading(loading) = journal.read(0, 1000) else {
+        panic!("it is at hand");
+    };
+    journal.delete(0);
+    until(|| !folder::path(&folder, first).exists());
+    // As if it had been the last attempt.
+    loading.await;
+    journal.brought.borrow_mut().lost(first, "it is gone");
+    fs::remove_file(folder::path(&folder, second)).unwrap();
+    let held = read(&mut journal, after).await;
+    let gone = dropped(&mut journal);
+    assert_eq!(gone.first(), Some(&(after + 1)));
+    assert_eq!((held.len() + gone.len()) as Seq, 300 - after);
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(40))]
 
@@ -331,6 +530,7 @@ proptest! {
                     let got = runtime.block_on(read(&mut journal, after));
                     there.retain(|(seq, _)| *seq > after);
                     prop_assert_eq!(&got, &there);
+                    prop_assert_eq!(journal.count(after), there.len() as u64);
                 }
             }
             for gone in std::iter::from_fn(|| journal.drop_oldest()) {

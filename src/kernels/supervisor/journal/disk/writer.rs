@@ -1,6 +1,7 @@
 //! The thread that writes. A disk that is slow, full or gone stops it and nobody else.
 //!
-//! Owns the files of one kernel's journal, but for reading. Knows nothing of what it writes.
+//! Owns the files of one kernel's journal, but for reading back: it finds what is there, and writes and deletes from
+//! then on. Knows nothing of who needs what.
 
 use std::collections::VecDeque;
 use std::fs::{self, File, OpenOptions};
@@ -14,13 +15,18 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use tokio::sync::watch;
 
-use super::folder::path;
+use super::super::Seq;
+use super::folder::{self, About, Found, path};
 use super::record::{MAGIC, Seen, Unwritten};
 use super::share;
 
 /// What could not be written is tried again after this time.
 const AGAIN: Duration = Duration::from_secs(1);
+
+/// With files that cannot be read after so many attempts it goes on without them.
+const ATTEMPTS_MAX: u32 = 10;
 
 /// A disk that has not taken something for so long is said to be stalled.
 const STALLED_AFTER: Duration = Duration::from_secs(5);
@@ -37,22 +43,27 @@ enum Command {
     Weigh(share::Question),
 }
 
-/// What is in a file from now on.
+/// What is in a file from now on. What was sent before the last of it and is not among the records is in none.
 #[derive(Debug)]
 pub(super) struct Report {
     pub(super) segment: u64,
     pub(super) records: Vec<Seen>,
+    pub(super) last: Seq,
 }
 
 /// What the writer tells.
 #[derive(Debug)]
 struct Progress {
     share: AtomicU64,
+    /// What was there has been found.
+    is_ready: watch::Sender<bool>,
     state: Mutex<State>,
 }
 
 #[derive(Debug, Default)]
 struct State {
+    /// What was there, until it is fetched.
+    found: Option<Found>,
     reports: Vec<Report>,
     /// Since when it has been at what it does.
     busy_since: Option<Instant>,
@@ -67,17 +78,20 @@ pub(super) struct Writer {
 }
 
 impl Writer {
-    /// Writes into this folder from now on: files of about `segment_bytes_max`, with numbers after `number`.
-    pub(super) fn start(folder: &Path, number: u64, segment_bytes_max: u64) -> io::Result<Self> {
+    /// Finds what is in this folder, and writes into it from then on: files of about `segment_bytes_max`.
+    pub(super) fn start(folder: &Path, about: About, segment_bytes_max: u64) -> io::Result<Self> {
         let (commands, told) = channel();
         let progress = Arc::new(Progress {
             share: AtomicU64::new(u64::MAX),
+            is_ready: watch::Sender::new(false),
             state: Mutex::default(),
         });
         let thread = Thread {
             folder: folder.to_owned(),
+            about: Some(about),
+            attempts: 0,
             progress: Arc::clone(&progress),
-            number,
+            number: 0,
             segment_bytes_max,
             open: None,
             encoded: None,
@@ -104,6 +118,21 @@ impl Writer {
     fn tell(&self, command: Command) {
         if self.commands.send(command).is_err() {
             tracing::error!("the journal's writer is gone");
+        }
+    }
+
+    /// What was there, once.
+    pub(super) fn found(&self) -> Option<Found> {
+        self.progress.state().found.take()
+    }
+
+    /// Ends when it is known what was there.
+    pub(super) fn is_ready(&self) -> impl Future<Output = ()> + use<> {
+        let mut is_ready = self.progress.is_ready.subscribe();
+        async move {
+            if is_ready.wait_for(|is_ready| *is_ready).await.is_err() {
+                tracing::error!("the journal's writer is gone");
+            }
         }
     }
 
@@ -135,6 +164,10 @@ impl Progress {
 
 struct Thread {
     folder: PathBuf,
+    /// Whose the folder is, until that is there.
+    about: Option<About>,
+    /// So often it was tried in vain to find what is there.
+    attempts: u32,
     progress: Arc<Progress>,
     /// The last file that was begun.
     number: u64,
@@ -156,25 +189,33 @@ struct Open {
 struct Encoded {
     pieces: Vec<Bytes>,
     records: Vec<Seen>,
+    /// The last that was to be encoded; not all can be.
+    last: Seq,
 }
 
 impl Encoded {
     fn of(entries: Vec<Unwritten>) -> Self {
+        let last = entries.last().map_or(0, |entry| entry.seq);
         let mut pieces = Vec::new();
         let records = entries
             .into_iter()
             .filter_map(|entry| entry.encode(&mut pieces))
             .collect();
-        Self { pieces, records }
+        Self {
+            pieces,
+            records,
+            last,
+        }
     }
 }
 
 impl Thread {
     fn run(mut self, told: &Receiver<Command>) {
+        self.prepare();
         loop {
-            let command = match self.encoded {
-                None => told.recv().map_err(|_| RecvTimeoutError::Disconnected),
-                Some(_) => told.recv_timeout(AGAIN),
+            let command = match (&self.about, &self.encoded) {
+                (None, None) => told.recv().map_err(|_| RecvTimeoutError::Disconnected),
+                _ => told.recv_timeout(AGAIN),
             };
             match command {
                 Ok(command) => self.obey(command),
@@ -183,7 +224,38 @@ impl Thread {
             }
             // Files to be deleted make room.
             told.try_iter().for_each(|command| self.obey(command));
-            self.flush();
+            if self.prepare() {
+                self.flush();
+            }
+        }
+    }
+
+    /// Finds what is there, if that has not been done; whether it is done.
+    fn prepare(&mut self) -> bool {
+        let Some(about) = &self.about else {
+            return true;
+        };
+        let is_enough = self.attempts >= ATTEMPTS_MAX;
+        self.progress.state().busy_since = Some(Instant::now());
+        let found = folder::prepare(&self.folder, about, is_enough);
+        let mut state = self.progress.state();
+        state.busy_since = None;
+        state.fault = found.as_ref().err().map(ToString::to_string);
+        match found {
+            Ok(found) => {
+                self.number = found.number;
+                state.found = Some(found);
+                drop(state);
+                self.about = None;
+                self.progress.is_ready.send_replace(true);
+                true
+            }
+            Err(error) => {
+                drop(state);
+                self.attempts += 1;
+                tracing::warn!(%error, "the journal is not there");
+                false
+            }
         }
     }
 
@@ -223,6 +295,7 @@ impl Thread {
                 Ok(segment) => state.reports.push(Report {
                     segment,
                     records: encoded.records,
+                    last: encoded.last,
                 }),
                 Err(error) => {
                     drop(state);
@@ -235,6 +308,9 @@ impl Thread {
 
     /// The segment that has it now.
     fn append(&mut self, pieces: &[Bytes]) -> io::Result<u64> {
+        if pieces.is_empty() {
+            return Ok(self.number);
+        }
         let bytes_max = self.segment_bytes_max;
         self.open.take_if(|open| open.bytes >= bytes_max);
         let open = match &mut self.open {
@@ -320,14 +396,20 @@ mod tests {
     #[test]
     fn what_cannot_be_written_is_written_once_it_can_be_and_files_are_bounded() {
         let root = tempfile::tempdir().unwrap();
-        let folder = root.path().join("not yet there");
-        let writer = Writer::start(&folder, 7, 3000).unwrap();
+        let parent = root.path().join("not yet there");
+        let folder = parent.join("k");
+        let about = About {
+            owner: "ada".to_owned(),
+            kernel: PathBuf::from("/nowhere"),
+        };
+        let writer = Writer::start(&folder, about, 3000).unwrap();
         for first in [1, 4, 7] {
             writer.write(entries(first..first + 3));
         }
         until(|| writer.fault().is_some());
         assert!(writer.reports().is_empty());
-        fs::create_dir(&folder).unwrap();
+        assert!(writer.found().is_none());
+        fs::create_dir(&parent).unwrap();
         let mut reports = Vec::new();
         until(|| {
             reports.extend(writer.reports());
@@ -335,7 +417,8 @@ mod tests {
         });
         assert_eq!(writer.fault(), None);
         let segments: Vec<_> = reports.iter().map(|report| report.segment).collect();
-        assert_eq!(segments, [8, 9, 10]);
+        assert_eq!(segments, [1, 2, 3]);
+        assert!(writer.found().is_some());
         let seqs = reports.iter().flat_map(|report| &report.records);
         assert!(seqs.map(|record| record.seq).eq(1..10));
         for report in &reports {
@@ -343,13 +426,13 @@ mod tests {
             let records = report.records.iter().map(|record| u64::from(record.bytes));
             assert_eq!(length, MAGIC.len() as u64 + records.sum::<u64>());
         }
-        writer.delete(10);
+        writer.delete(3);
         writer.write(entries(10..11));
         until(|| {
             reports.extend(writer.reports());
             reports.len() == 4
         });
-        assert_eq!(reports[3].segment, 11);
-        assert!(!path(&folder, 10).exists());
+        assert_eq!(reports[3].segment, 4);
+        assert!(!path(&folder, 3).exists());
     }
 }
