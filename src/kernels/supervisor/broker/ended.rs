@@ -90,6 +90,8 @@ impl State {
             status: status.to_owned(),
             execution_count: None,
         };
+        // Of what is answered at once, nothing was written down.
+        self.ledger.write(&Note::Asked(asked.clone()));
         self.is_over(asked, end);
     }
 
