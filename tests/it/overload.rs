@@ -104,6 +104,57 @@ async fn a_gigabyte_arrives_whole_while_others_are_served() {
     assert_bounds(&gateway, &loud).await;
 }
 
+/// Who comes back reads on only when the other has been answered once more: at each tenth of what was missed, the rest
+/// of it waits.
+#[tokio::test]
+async fn a_long_replay_from_the_disk_keeps_no_other_client_waiting() {
+    const MEGABYTES: usize = 100;
+    const PARTS: usize = 10;
+    let mut gateway = Gateway::start("auto").await;
+    gateway.put_peer_spec("instant");
+    gateway
+        .replace_set("journal.memory_bytes_max = 8_000_000")
+        .await;
+    let kernel = gateway.kernel(KERNEL).await;
+    let mut away = gateway.connect(&kernel, "away").await;
+    away.arrived().await;
+    drop(away);
+    let mut client = gateway.connect(&kernel, "a").await;
+    let cell = client.submit(&format!("burst {MEGABYTES} 1000000")).await;
+    let missed = client.outcome(&cell, "").await.text.len();
+    assert_eq!(missed, MEGABYTES * 1_000_000);
+    let journal = gateway.root().join("state/journals").join(&kernel);
+    wait_for("the journal on the disk", || {
+        let files = fs::read_dir(&journal).unwrap().flatten();
+        let bytes = files.map(|file| file.metadata().map_or(0, |file| file.len()));
+        (bytes.sum::<u64>() > (MEGABYTES as u64 - 10) * 1_000_000).then_some(())
+    })
+    .await;
+
+    let mut away = gateway.connect(&kernel, "away").await;
+    let (mut bytes, mut is_over) = (0, false);
+    for part in 1..=PARTS {
+        while bytes < missed * part / PARTS {
+            let said = away.next().await.unwrap();
+            assert!(!is_over, "the cell is over before all of it has come");
+            if said.parent == cell {
+                bytes += said.content["text"].as_str().map_or(0, str::len);
+                is_over = said.content["execution_state"] == "idle";
+            }
+        }
+        if part < PARTS {
+            assert_eq!(client.run("here").await.text, "here");
+        }
+    }
+    assert_eq!((bytes, is_over), (missed, false));
+    // What was said meanwhile comes in its turn.
+    let mut heard = 0;
+    while heard < PARTS - 1 {
+        let said = away.next().await.unwrap();
+        heard += usize::from(said.content["text"] == "here");
+    }
+}
+
 #[tokio::test]
 async fn two_hundred_clients_of_one_kernel_get_all_of_it() {
     const CLIENTS: usize = 200;
