@@ -111,8 +111,14 @@ async fn fails(client: &mut Client, code: &str) -> String {
     assert_eq!(reply(&all)["status"], "error", "{all:?}");
     let error = all.iter().find(is_error).unwrap();
     // R aborts what it hears right after an error.
-    while replied(client, "1").await["status"] != "ok" {}
+    runs_again(client).await;
     error.content["evalue"].as_str().unwrap().to_owned()
+}
+
+/// Waits until a kernel aborts no more.
+async fn runs_again(client: &mut Client) {
+    let aborts = async { while replied(client, "1").await["status"] != "ok" {} };
+    timeout(LIMIT, aborts).await.expect("it aborts for ever");
 }
 
 /// The reply to a cell, whatever else is said of it.
@@ -240,7 +246,7 @@ async fn r_is_interrupted_by_a_signal() {
         let ended = interrupted(&gateway, &kernel, &mut client, &running).await;
         assert_eq!(ended["status"], "abort", "{code}: {ended}");
         // What R hears right after an interrupt it aborts, and says no idle of it.
-        while replied(&mut client, "1").await["status"] != "ok" {}
+        runs_again(&mut client).await;
         gateway.wait_for_state(&kernel, "idle").await;
     }
     assert_eq!(gateway.model(&kernel).await["nb"]["restarts"], 0);

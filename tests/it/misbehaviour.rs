@@ -6,7 +6,9 @@ use std::path::Path;
 use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 use serde_json::json;
 
-use crate::gateway::{self, Gateway, wait_for};
+use tokio::time::timeout;
+
+use crate::gateway::{self, Gateway, LIMIT, wait_for};
 
 /// The journal's default bound and what a supervisor needs besides it.
 const SUPERVISOR_KIB_MAX: u64 = (128 + 64) * 1024;
@@ -112,12 +114,17 @@ async fn a_kernel_that_dies_in_a_reply_is_reported_until_it_is_given_up() {
         "{died}"
     );
     let path = format!("/api/kernels/{kernel}");
-    while gateway.rest("GET", &path, "").await.1["execution_state"] != "dead" {
-        client.submit("die again").await;
-        if client.close_or_reply().await == Some(1000) {
-            break;
+    let given_up = async {
+        while gateway.rest("GET", &path, "").await.1["execution_state"] != "dead" {
+            client.submit("die again").await;
+            if client.close_or_reply().await == Some(1000) {
+                break;
+            }
         }
-    }
+    };
+    timeout(LIMIT, given_up)
+        .await
+        .expect("it is started for ever");
     let (_, model) = gateway.rest("GET", &path, "").await;
     assert_eq!(model["execution_state"], "dead", "{model}");
     delete(&gateway, &kernel).await;
@@ -140,9 +147,9 @@ async fn a_frame_too_large_hurts_its_own_kernel_only() {
     let model = gateway.wait_for_state(&kernel, "dead").await;
     let reason = model["nb"]["reason"].as_str().unwrap();
     assert!(reason.contains("died too often"), "{model}");
-    while Path::new(&format!("/proc/{pid}/exe")).exists() {
-        tokio::task::yield_now().await;
-    }
+    let exe = format!("/proc/{pid}/exe");
+    let has_ended = || (!Path::new(&exe).exists()).then_some(());
+    wait_for("the end of the kernel", has_ended).await;
 }
 
 #[tokio::test]
