@@ -3,22 +3,14 @@
 use std::fs;
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Signal;
 use serde_json::{Value, json};
 use tokio::time::sleep;
 
 use crate::client::Client;
+use crate::counting;
 use crate::gateway::{Gateway, LIMIT, wait_for};
-
-const LINES: &str =
-    "import time\nfor i in range(40):\n    print(i, flush=True)\n    time.sleep(0.05)";
-
-fn pid(model: &Value, key: &str) -> Pid {
-    let pid = model["nb"][key]
-        .as_i64()
-        .unwrap_or_else(|| panic!("{model}"));
-    Pid::from_raw(pid.try_into().unwrap()).unwrap()
-}
+use crate::processes::{pid_of, signal};
 
 /// What was last written down of the kernel.
 fn state(gateway: &Gateway, kernel: &str) -> Value {
@@ -31,18 +23,18 @@ fn state(gateway: &Gateway, kernel: &str) -> Value {
 }
 
 /// `kill -9`.
-fn kill_supervisor(gateway: &Gateway, kernel: &str) -> Pid {
-    let supervisor = pid(&state(gateway, kernel), "supervisor_pid");
-    kill_process(supervisor, Signal::KILL).unwrap();
+fn kill_supervisor(gateway: &Gateway, kernel: &str) -> u32 {
+    let supervisor = pid_of(&state(gateway, kernel), "supervisor_pid");
+    signal(supervisor, Signal::KILL);
     supervisor
 }
 
 /// Waits for the supervisor after `before`.
-async fn taken_over(gateway: &Gateway, kernel: &str, before: Pid) -> Value {
+async fn taken_over(gateway: &Gateway, kernel: &str, before: u32) -> Value {
     let deadline = Instant::now() + LIMIT;
     loop {
         let model = gateway.model(kernel).await;
-        if model["nb"]["stale"].is_null() && pid(&model, "supervisor_pid") != before {
+        if model["nb"]["stale"].is_null() && pid_of(&model, "supervisor_pid") != before {
             return model;
         }
         assert!(Instant::now() < deadline, "nobody took it over: {model}");
@@ -76,9 +68,8 @@ async fn rest(client: &mut Client, request: &str) -> (String, Value) {
 )]
 async fn an_idle_kernel_keeps_its_variables_clients_and_notebook_sessions() {
     let gateway = Gateway::start("auto").await;
-    let body = r#"{"path":"a.ipynb","type":"notebook","name":"","kernel":{"name":"python3"}}"#;
-    let (_, session) = gateway.rest("POST", "/api/sessions", body).await;
-    let kernel = session["kernel"]["id"].as_str().unwrap().to_owned();
+    let kernel = gateway.kernel("{}").await;
+    let session = gateway.notebook_session(&kernel).await;
     let mut client = gateway.connect(&kernel, "a").await;
     client.run("x = 41").await;
     let before = gateway.model(&kernel).await;
@@ -94,8 +85,7 @@ async fn an_idle_kernel_keeps_its_variables_clients_and_notebook_sessions() {
         assert_eq!(after["nb"][key], before["nb"][key], "{key}");
     }
     assert_eq!(after["execution_state"], "idle");
-    let (_, sessions) = gateway.rest("GET", "/api/sessions", "").await;
-    assert_eq!(sessions[0]["id"], session["id"], "{sessions}");
+    gateway.assert_only_session(&session).await;
     // Its magics, an interrupt, a restart: nothing is different.
     assert!(
         client
@@ -126,7 +116,7 @@ async fn a_busy_kernel_goes_on_and_its_cell_is_shown_as_running() {
     let gateway = Gateway::start("auto").await;
     let kernel = gateway.kernel("{}").await;
     let mut client = gateway.connect(&kernel, "a").await;
-    let cell = client.submit(LINES).await;
+    let cell = client.submit(counting::CELL).await;
     client.wait_for(&cell, "3").await;
     kill_supervisor(&gateway, &kernel);
     client.gone().await;
@@ -311,9 +301,9 @@ async fn a_kernel_that_died_with_its_supervisor_is_started_again() {
         .submit("import time\nprint('on')\ntime.sleep(600)")
         .await;
     client.wait_for(&cell, "on").await;
-    let process = pid(&gateway.model(&kernel).await, "kernel_pid");
+    let process = pid_of(&gateway.model(&kernel).await, "kernel_pid");
     let supervisor = kill_supervisor(&gateway, &kernel);
-    kill_process(process, Signal::KILL).unwrap();
+    signal(process, Signal::KILL);
     taken_over(&gateway, &kernel, supervisor).await;
     let mut client = gateway.connect(&kernel, "a").await;
     let (_, reply) = rest(&mut client, &cell).await;

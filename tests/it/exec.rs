@@ -5,13 +5,14 @@ use std::fs;
 use std::path::Path;
 use std::process::Stdio;
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Signal;
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::process::{Child, ChildStdout, Command};
 use tokio::time::{Instant, timeout};
 
 use crate::gateway::{Gateway, LIMIT, TOKEN, peer, project};
+use crate::processes::signal;
 
 fn nb(gateway: &Gateway, arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_nb"));
@@ -186,8 +187,7 @@ async fn ctrl_c_interrupts_the_kernel_which_lives_on() {
     let id = gateway.kernel(r#"{"name":"python3"}"#).await;
     let code = "import time\nx = 1\nprint('begun', flush=True)\ntime.sleep(600)";
     let (child, _stdout) = begun(&gateway, &id, code).await;
-    let pid = Pid::from_raw(child.id().unwrap().try_into().unwrap()).unwrap();
-    kill_process(pid, Signal::INT).unwrap();
+    signal(child.id().unwrap(), Signal::INT);
     let (code, _, stderr) = ended(child).await;
     assert_eq!(code, 130, "{stderr}");
     assert!(stderr.contains("KeyboardInterrupt"), "{stderr}");

@@ -2,7 +2,6 @@
 //! Deno from npm, which knows only TCP and says so nowhere.
 
 use std::process::Stdio;
-use std::time::Duration;
 
 use serde_json::{Value, json};
 use tokio::process::Command;
@@ -11,6 +10,7 @@ use tokio::time::timeout;
 use nb::protocol::message::Channel;
 
 use crate::client::{Client, Said};
+use crate::driver::runs;
 use crate::front::Home;
 use crate::gateway::{Gateway, LIMIT, project};
 use crate::interrupts::interrupted;
@@ -270,23 +270,16 @@ async fn a_kernel_that_a_signal_ends_is_started_again_and_says_so() {
 /// What is generic in jupyter_kernel_test, before `nb launch`.
 #[tokio::test]
 async fn jupyter_kernel_test_passes_with_other_languages() {
-    const SUITE_LIMIT: Duration = Duration::from_secs(150);
     let home = Home::bare().await;
     install_deno(&home.gateway).await;
     for spec in ["ir", "deno"] {
         home.install_spec(spec).await;
     }
-    let suite = home
-        .python()
+    let mut suite = home.python();
+    suite
         .args(["-m", "unittest", "-v", "kernel_tests_languages"])
         .env("PYTHONPATH", project("tests/python"))
-        .env("PYTHONDONTWRITEBYTECODE", "1")
-        .output();
-    let done = timeout(SUITE_LIMIT, suite)
-        .await
-        .expect("it hangs")
-        .unwrap();
-    let said = String::from_utf8_lossy(&done.stderr);
-    assert!(done.status.success(), "{said}");
+        .env("PYTHONDONTWRITEBYTECODE", "1");
+    runs(suite).await;
     assert!(home.kernels().await.is_empty());
 }
