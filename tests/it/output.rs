@@ -6,7 +6,6 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
-use tokio::net::TcpStream;
 
 use crate::gateway::{Gateway, TOKEN, page};
 use crate::jupyter_server::{JupyterServer, OWN_TOKEN};
@@ -244,13 +243,6 @@ async fn a_page_asks_its_own_server() {
     let request = client.submit("here").await;
     client.outcome(&request, "execute_reply").await;
     let server = JupyterServer::start_with_companion("jupyter_server", gateway.port).await;
-    // It says where it listens before it does.
-    while TcpStream::connect(("127.0.0.1", server.port))
-        .await
-        .is_err()
-    {
-        tokio::task::yield_now().await;
-    }
     let ask = async |kernel: &str, token: &str, query: &str| {
         let path = format!("/nb/kernels/{kernel}/journal?{query}");
         page(server.port, token, "GET", &path, "").await

@@ -50,8 +50,9 @@ async function begin(window, session, code) {
 }
 
 // What `restoreConnection` does in a window that was loaded anew. `isKnown`: it has an answer to kernel_info in its
-// memory, else it waits five seconds for one. Resolves with what the cell then shows and how it ended.
-async function resume(window, { id, kernelId }, isKnown) {
+// memory, else it waits five seconds for one. `onFirst` is called once it has heard of the cell. Resolves with what the
+// cell then shows and how it ended.
+async function resume(window, { id, kernelId }, isKnown, onFirst) {
   await window.sessions.refreshRunning();
   const model = [...window.sessions.running()].find(model => model.kernel.id === kernelId);
   const session = window.sessions.connectTo({ model });
@@ -75,6 +76,7 @@ async function resume(window, { id, kernelId }, isKnown) {
     };
     kernel.anyMessage.connect(first);
   });
+  onFirst();
   await sleep(50);
   const shown = [];
   let gotIdle = false, gotReply = false, timer;
@@ -176,8 +178,7 @@ const reload = (name, isKnown, isOver) => async () => {
     while (await state() !== 'idle') await sleep(50);
   }
   const again = new Window(baseUrl, token);
-  const resumed = resume(again, running, isKnown);
-  if (!isOver) setTimeout(letGo, 9000);
+  const resumed = resume(again, running, isKnown, isOver ? () => {} : letGo);
   const { shown, how, session } = await within(resumed, 'the end of the cell');
   equal([shown, how], [['after\n', '42'], 'completed'], name);
   await session.shutdown();
