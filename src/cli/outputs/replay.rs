@@ -26,6 +26,18 @@ pub(super) struct Replay {
     pub(super) messages: usize,
 }
 
+impl Replay {
+    /// Of a request of which nothing is known.
+    pub(super) fn unknown() -> Self {
+        Self {
+            state: RequestPhase::Unknown,
+            outputs: CellOutputs::default(),
+            whole: false,
+            messages: 0,
+        }
+    }
+}
+
 /// Asks for all that the cell has said until now; nothing when there is no such kernel.
 pub(super) async fn replay(
     gateway: &Gateway,
