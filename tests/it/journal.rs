@@ -344,7 +344,10 @@ async fn a_full_disk_stops_no_kernel_and_is_told() {
     let kernel = gateway.kernel("{}").await;
     let mut client = gateway.connect(&kernel, "a").await;
     let text = client.run("print('here')").await.text;
-    assert!(text.contains("cannot be written") && text.ends_with("here\n"), "{text}");
+    assert!(
+        text.contains("cannot be written") && text.ends_with("here\n"),
+        "{text}"
+    );
     gateway.delete(&kernel).await;
 }
 

@@ -206,6 +206,11 @@ impl Broker {
         }
     }
 
+    /// How many connections there are.
+    pub fn connections(&self) -> usize {
+        self.state.borrow().lines.len()
+    }
+
     /// The number of the newest entry of the journal.
     pub fn last(&self) -> Seq {
         self.state.borrow().journal.last()
