@@ -62,6 +62,8 @@ pub struct Sessions {
     sessions: BTreeMap<Rc<str>, Session>,
     /// All that sessions missed for good, for `%nb status`.
     lost: Loss,
+    /// Forgotten, until somebody has taken note.
+    parted: Vec<Rc<str>>,
 }
 
 impl Sessions {
@@ -163,10 +165,21 @@ impl Sessions {
         self.expire(now);
     }
 
-    /// Nobody comes back for the session `id`, unless somebody is there; whether it was forgotten.
-    pub fn forget(&mut self, id: &str) -> bool {
+    /// Nobody comes back for the session `id`, unless somebody is there.
+    pub fn forget(&mut self, id: &str) {
         let is_away = |session: &Session| session.connection.is_none();
-        self.sessions.get(id).is_some_and(is_away) && self.sessions.remove(id).is_some()
+        if self.sessions.get(id).is_some_and(is_away)
+            && let Some((id, _)) = self.sessions.remove_entry(id)
+        {
+            self.parted.push(id);
+        }
+    }
+
+    /// The sessions that were forgotten since this was last asked.
+    pub fn take_parted(&mut self) -> Vec<Rc<str>> {
+        let mut parted = std::mem::take(&mut self.parted);
+        parted.retain(|id| !self.sessions.contains_key(id));
+        parted
     }
 
     /// The sessions that have come further, or missed something, since this was last asked: how far, and what they
@@ -342,23 +355,23 @@ impl Sessions {
         session.tell(after)
     }
 
-    /// Forgets sessions that have been away too long or are too many.
-    pub fn expire(&mut self, now: Instant) {
-        self.sessions.retain(|_, session| {
-            session.connection.is_some()
-                || now.saturating_duration_since(session.since) < EXPIRES_AFTER
-        });
-        let away = |session: &Session| session.connection.is_none();
-        while self.sessions.values().filter(|s| away(s)).count() > AWAY_MAX {
-            let oldest = self.sessions.iter().filter(|(_, s)| away(s));
-            let Some(oldest) = oldest
-                .min_by_key(|(_, s)| s.since)
-                .map(|(id, _)| Rc::clone(id))
-            else {
-                return;
-            };
-            self.sessions.remove(&oldest);
+    /// Forgets sessions that have been away too long or are too many; when to look again.
+    pub fn expire(&mut self, now: Instant) -> Option<Instant> {
+        let expires = |session: &Session| {
+            let is_away = session.connection.is_none();
+            is_away.then(|| session.since + EXPIRES_AFTER)
+        };
+        let mut away: Vec<_> = (self.sessions.iter())
+            .filter_map(|(id, session)| Some((expires(session)?, Rc::clone(id))))
+            .collect();
+        away.sort_unstable();
+        let many = away.len().saturating_sub(AWAY_MAX);
+        let old = away.partition_point(|(expires, _)| *expires <= now);
+        for (_, id) in away.drain(..many.max(old)) {
+            self.sessions.remove(&id);
+            self.parted.push(id);
         }
+        away.first().map(|(expires, _)| *expires)
     }
 
     /// Whether there is none.
@@ -435,12 +448,14 @@ impl Sessions {
 
     /// Forgets sessions whose access has ended and returns the connections that they had.
     pub fn end_access(&mut self, access: Access<'_>) -> Vec<ConnectionId> {
-        let mut connections = Vec::new();
-        self.sessions.retain(|_, session| {
+        let (mut connections, mut parted) = (Vec::new(), Vec::new());
+        self.sessions.retain(|id, session| {
             let ends = access.is_of(&session.holder);
             connections.extend(session.connection.filter(|_| ends));
+            parted.extend(ends.then(|| Rc::clone(id)));
             !ends
         });
+        self.parted.append(&mut parted);
         connections
     }
 

@@ -280,6 +280,7 @@ impl Broker {
                 line.close((4401, "access has ended"));
             }
         }
+        state.note_parted();
         state.release();
         connections.len()
     }

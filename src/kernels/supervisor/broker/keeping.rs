@@ -89,6 +89,8 @@ impl Broker {
 
 impl State {
     fn keep(&mut self) -> Option<Duration> {
+        let expires = self.sessions.expire(now());
+        self.note_parted();
         self.release();
         let keeping = self.journal.keep();
         self.settle();
@@ -113,14 +115,12 @@ impl State {
         if let Some(text) = self.journal_fault.becomes(keeping.fault, now()) {
             self.tell_cell(text);
         }
-        let again = keeping.again.or(has_failed.then_some(NOTE_AGAIN));
-        again.map(|again| {
-            if has_failed {
-                again.min(NOTE_AGAIN)
-            } else {
-                again
-            }
-        })
+        let expires = expires.map(|at| at.saturating_duration_since(now()));
+        let retries = has_failed.then_some(NOTE_AGAIN);
+        [keeping.again, retries, expires]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     /// A word on stderr of the cell that runs, else of the next one.

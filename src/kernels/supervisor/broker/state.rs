@@ -132,8 +132,14 @@ impl State {
 
     /// Nobody comes back for this session, unless somebody is there.
     pub(super) fn forget_session(&mut self, session: &str) {
-        if self.sessions.forget(session) {
-            self.ledger.write(&Note::Parted(session.to_owned()));
+        self.sessions.forget(session);
+        self.note_parted();
+    }
+
+    /// Writes down whose sessions are forgotten.
+    pub(super) fn note_parted(&mut self) {
+        for session in self.sessions.take_parted() {
+            self.ledger.write(&Note::Parted(session.to_string()));
         }
     }
 

@@ -225,10 +225,12 @@ fn who_comes_back_within_a_day_goes_on_and_then_is_new() {
     sessions.acknowledge("a", 1, 5);
     sessions.leave("a", 1, now);
     let minute = Duration::from_secs(60);
-    sessions.expire(now + EXPIRES_AFTER - minute);
+    let again = sessions.expire(now + EXPIRES_AFTER - minute);
+    assert_eq!(again, Some(now + EXPIRES_AFTER));
     assert_eq!(sessions.cursor("a"), Some(5));
-    sessions.expire(now + EXPIRES_AFTER + minute);
+    assert_eq!(sessions.expire(now + EXPIRES_AFTER), None);
     assert_eq!(sessions.cursor("a"), None);
+    assert_eq!(sessions.take_parted(), [Rc::from("a")]);
     assert_eq!(sessions.join(&a, &me, 2, 9, None, now).after, 9);
 }
 
