@@ -13,6 +13,7 @@
 mod bounds;
 mod bring;
 mod folder;
+mod reading;
 mod record;
 mod segment;
 mod share;
@@ -32,6 +33,7 @@ use super::tail::Tail;
 use super::{Batch, Cause, Dropped, Entry, Journal, Keeping, Label, Needs, Read, Seq, far_after};
 use bring::Brought;
 pub use folder::About;
+use reading::Readings;
 use record::Unwritten;
 use segment::Segment;
 use writer::Writer;
@@ -50,7 +52,7 @@ const IN_FLIGHT_SHARE: usize = 2;
 /// About how much is sent to the writer at once: a kernel that is not listened to meanwhile drops what it says.
 const BATCH_BYTES: usize = 64 * 1024;
 
-/// A larger entry is not written: it is beyond every bound of memory.
+/// A larger entry is not written, nor what follows it until it has gone from memory.
 const ENTRY_BYTES_MAX: usize = 256 * 1024 * 1024;
 
 /// Of the bound, a segment is this share, within these limits.
@@ -118,6 +120,7 @@ pub struct DiskJournal {
     dropping: Option<(u64, Cause)>,
     writer: Writer,
     brought: Rc<RefCell<Brought>>,
+    readings: Rc<Readings>,
     needs: Needs,
     weighed: Option<Instant>,
 }
@@ -142,6 +145,7 @@ impl DiskJournal {
             dropping: None,
             writer,
             brought: Rc::default(),
+            readings: Rc::new(Readings::new(bounds.memory_bytes_max)),
             needs: Needs::nothing_up_to(0),
             weighed: None,
         })
@@ -218,16 +222,17 @@ impl DiskJournal {
     }
 
     /// Sends the oldest of the tail to the writer: a batch, unless the tail has `tail_bytes` or too much is on its way
-    /// before.
-    fn save(&mut self, tail_bytes: usize, spares_large: bool) {
+    /// before. Whether there is more that could be sent at once.
+    fn save(&mut self, tail_bytes: usize, spares_large: bool) -> bool {
         self.collect();
         let mut batch = Vec::new();
         let mut bytes = 0;
-        while self.tail_bytes(spares_large) > tail_bytes
-            && self.in_flight_bytes < self.in_flight_bytes_max()
-            && bytes < BATCH_BYTES
-            && self.tail.first_bytes() <= ENTRY_BYTES_MAX
-        {
+        let has_more = |journal: &Self| {
+            journal.tail_bytes(spares_large) > tail_bytes
+                && journal.in_flight_bytes < journal.in_flight_bytes_max()
+                && journal.tail.first_bytes() <= ENTRY_BYTES_MAX
+        };
+        while bytes < BATCH_BYTES && has_more(self) {
             let Some((seq, entry)) = self.tail.pop() else {
                 break;
             };
@@ -241,6 +246,7 @@ impl DiskJournal {
         if !batch.is_empty() {
             self.writer.write(batch);
         }
+        has_more(self)
     }
 
     fn tail_bytes(&self, spares_large: bool) -> usize {
@@ -280,7 +286,7 @@ impl Journal for DiskJournal {
         let seq = self.tail.push(entry);
         let bytes_max = tail_bytes_max(self.bounds);
         if self.tail.bytes_beside_large() > bytes_max {
-            self.save(bytes_max.saturating_sub(BATCH_BYTES), true);
+            let _more = self.save(bytes_max.saturating_sub(BATCH_BYTES), true);
         }
         seq
     }
@@ -309,8 +315,9 @@ impl Journal for DiskJournal {
             if let Some(piece) = segment.piece(after, bytes_max as u64) {
                 let path = folder::path(&self.folder, segment.number);
                 let brought = Rc::clone(&self.brought);
-                let number = segment.number;
-                return Read::Loading(Box::pin(bring::bring(brought, path, number, piece, after)));
+                let (readings, number) = (Rc::clone(&self.readings), segment.number);
+                let bring = bring::bring(brought, readings, path, number, piece, after);
+                return Read::Loading(Box::pin(bring));
             }
         }
         let mut bytes = 0;
@@ -377,13 +384,13 @@ impl Journal for DiskJournal {
         };
         // Clients that are there get it from memory; nobody else waits for it.
         let spares_large = !is_away && self.tail.large().is_some_and(|large| large > after);
-        self.save(tail_bytes, spares_large);
+        let can_go_on = self.save(tail_bytes, spares_large);
         self.retire();
         self.weigh();
-        let has_more = self.tail_bytes(spares_large) > tail_bytes;
-        let again = if has_more && self.in_flight_bytes < self.in_flight_bytes_max() {
+        let has_brought = self.brought.borrow_mut().waits();
+        let again = if can_go_on {
             Some(Duration::ZERO)
-        } else if has_more || !self.in_flight.is_empty() || self.is_unprepared() {
+        } else if has_brought || !self.in_flight.is_empty() || self.is_unprepared() {
             Some(SAVE_EVERY)
         } else {
             (!self.segments.is_empty()).then_some(WEIGH_EVERY)

@@ -8,7 +8,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, IoSlice, Seek, SeekFrom, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
@@ -55,6 +55,8 @@ pub(super) struct Report {
 #[derive(Debug)]
 struct Progress {
     share: AtomicU64,
+    /// It is asked for the share.
+    weighs: AtomicBool,
     /// What was there has been found.
     is_ready: watch::Sender<bool>,
     state: Mutex<State>,
@@ -83,6 +85,7 @@ impl Writer {
         let (commands, told) = channel();
         let progress = Arc::new(Progress {
             share: AtomicU64::new(u64::MAX),
+            weighs: AtomicBool::new(false),
             is_ready: watch::Sender::new(false),
             state: Mutex::default(),
         });
@@ -111,8 +114,11 @@ impl Writer {
         self.tell(Command::Delete(segment));
     }
 
+    /// One question at a time: a disk that does not answer is not asked more.
     pub(super) fn weigh(&self, question: share::Question) {
-        self.tell(Command::Weigh(question));
+        if !self.progress.weighs.swap(true, Ordering::AcqRel) {
+            self.tell(Command::Weigh(question));
+        }
     }
 
     fn tell(&self, command: Command) {
@@ -275,6 +281,7 @@ impl Thread {
             Command::Weigh(question) => {
                 let share = question.answer();
                 self.progress.share.store(share, Ordering::Release);
+                self.progress.weighs.store(false, Ordering::Release);
             }
         }
         self.progress.state().busy_since = None;
