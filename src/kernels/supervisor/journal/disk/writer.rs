@@ -379,6 +379,7 @@ mod tests {
     use super::super::super::{Entry, Mark, Route};
     use super::*;
     use crate::protocol::message::{Channel, Message};
+    use rustix::fs::{CWD, FileType, Mode, mknodat};
 
     fn until(mut what: impl FnMut() -> bool) {
         let begun = Instant::now();
@@ -398,6 +399,34 @@ mod tests {
             Unwritten::of(seq, &entry)
         };
         seqs.map(entry).collect()
+    }
+
+    #[test]
+    fn while_the_disk_does_not_answer_it_is_asked_for_the_share_once() {
+        let root = tempfile::tempdir().unwrap();
+        let (folder, other) = (root.path().join("k"), root.path().join("other"));
+        let about = About {
+            owner: "ada".to_owned(),
+            kernel: PathBuf::from("/nowhere"),
+        };
+        fs::create_dir(&other).unwrap();
+        fs::write(path(&other, 1), [0; 1000]).unwrap();
+        let writer = Writer::start(&folder, about.clone(), 3000).unwrap();
+        until(|| writer.found().is_some());
+        let pipe = other.join("about.json");
+        mknodat(CWD, &pipe, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
+        for bytes_max in [500, u64::MAX, u64::MAX] {
+            writer.weigh(share::Question {
+                journals: root.path().to_owned(),
+                owner: about.owner.clone(),
+                bytes_max,
+            });
+        }
+        assert_eq!(writer.share(), u64::MAX);
+        fs::write(pipe, serde_json::to_vec(&about).unwrap()).unwrap();
+        until(|| writer.share() <= 500);
+        until(|| !writer.progress.weighs.load(Ordering::Acquire));
+        assert!(writer.share() <= 500);
     }
 
     #[test]
