@@ -13,9 +13,9 @@ use serde_json::{Map, Value, json};
 use tracing::warn;
 
 use super::adoption::Found;
-use super::bring_up::write_private;
 use super::broker::Broker;
 use super::compose::timestamp;
+use super::private_file;
 use super::vitals::Vitals;
 use crate::kernels::contract::{
     API, KERNEL_PROCESS, Kernel, NotebookSession, SUPERVISOR_PROCESS, Start, file,
@@ -186,7 +186,7 @@ impl Record {
         let mut state = json!(self.kernel());
         state["format"] = json!(API);
         let path = self.folder.join(file::STATE);
-        if let Err(error) = write_private(&path, state.to_string().as_bytes()) {
+        if let Err(error) = private_file::write(&path, state.to_string().as_bytes()) {
             warn!(%error, "state.json could not be written");
         }
     }

@@ -12,10 +12,10 @@ use tokio::time::sleep;
 
 use super::super::{Batch, Seq};
 use super::folder;
-use super::now;
 use super::reading::Readings;
 use super::record;
 use super::segment::Piece;
+use crate::kernels::supervisor::clock::now;
 
 /// Batches that are not fetched go, oldest first, and in any case after this time: who wanted it is gone.
 const BATCHES_MAX: usize = 64;

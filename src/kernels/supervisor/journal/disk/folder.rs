@@ -11,13 +11,16 @@ use serde::{Deserialize, Serialize};
 use super::super::SEQ_MAX;
 use super::record::{self, MAGIC, RecordError};
 use super::segment::{Piece, Segment};
-use crate::kernels::supervisor::bring_up::write_private;
+use crate::kernels::supervisor::private_file;
 
 /// The file that says whose the folder is.
 const ABOUT: &str = "about.json";
 
 /// A longer one is not read.
 const ABOUT_BYTES_MAX: u64 = 64 * 1024;
+
+/// A file with a higher number is none of ours.
+const FILES_MAX: u64 = 1 << 53;
 
 /// More of a file is not read.
 const READ_BYTES_MAX: u64 = 1 << 30;
@@ -50,7 +53,7 @@ impl About {
             Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
             Ok(()) | Err(_) => {}
         }
-        write_private(&folder.join(ABOUT), &serde_json::to_vec(self)?)
+        private_file::write(&folder.join(ABOUT), &serde_json::to_vec(self)?)
     }
 }
 
@@ -78,7 +81,8 @@ pub(super) fn prepare(folder: &Path, about: &About, is_enough: bool) -> io::Resu
     for file in fs::read_dir(folder)? {
         let name = file?.file_name();
         let number = name.to_str().and_then(|name| name.strip_suffix(".segment"));
-        numbers.extend(number.and_then(|number| number.parse::<u64>().ok()));
+        let number = number.and_then(|number| number.parse::<u64>().ok());
+        numbers.extend(number.filter(|number| *number < FILES_MAX));
     }
     numbers.sort_unstable();
     let mut found = Found {

@@ -1,14 +1,15 @@
 //! The journal whose newest entries are in memory and whose older ones, as far as somebody needs them, in files.
 //!
 //! ```text
-//! append --> tail --save--> in flight --written--> segments        bring <-- read
+//! append --> tail --save--> in flight --written--> segments --reading--> bring --> read
 //!            (memory)       (memory, and the        (files; an index
 //!                            writer's)               is in memory)
 //! ```
 //!
-//! Whatever a client that is away needs goes to the writer the next time that [`Journal::keep`] is called; with
-//! clients that are there, only what does not fit into the tail does. The writer is a thread of its own: when the disk
-//! stalls, memory fills up to its bound, then the oldest in memory go. Files go by whole segments, oldest first.
+//! Whatever a client that is away needs goes to the writer, a batch each time that [`Journal::keep`] is called; with
+//! clients that are there, only what does not fit into the tail does. The writer is a thread of its own, which first
+//! finds what earlier supervisors have left: when the disk stalls, memory fills up to its bound, then the oldest in the
+//! tail go. Files go by whole segments: the oldest, beyond a bound, and whichever cannot be read.
 
 mod bounds;
 mod bring;
@@ -37,6 +38,8 @@ use reading::Readings;
 use record::Unwritten;
 use segment::Segment;
 use writer::Writer;
+
+use crate::kernels::supervisor::clock::now;
 
 /// So much, and at most this share of what may be there, stays in memory of what need not be written.
 const TAIL_BYTES: usize = 4 * 1024 * 1024;
@@ -411,11 +414,6 @@ fn tail_bytes_max(bounds: Bounds) -> usize {
 fn segment_bytes_max(bounds: Bounds) -> u64 {
     let bytes = bounds.bytes_max / SEGMENT_SHARE;
     bytes.clamp(SEGMENT_BYTES_MIN, SEGMENT_BYTES_MAX)
-}
-
-/// By the runtime's clock, which tests can move.
-fn now() -> Instant {
-    tokio::time::Instant::now().into_std()
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::super::{Kind, Label, Route, Seq};
-use super::record::{MAGIC, RECORD_BYTES_MAX, Seen};
+use super::record::{self, MAGIC, RECORD_BYTES_MAX, Seen};
 
 const LENGTH: u32 = RECORD_BYTES_MAX;
 const ROUTED: u32 = 1 << 31;
@@ -77,11 +77,7 @@ impl Segment {
         if known.is_none_or(|(_, known)| *known != request) {
             self.requests.push((index, request));
         }
-        let kind = match kind {
-            Kind::Shown => 0,
-            Kind::Other => 1,
-            Kind::AskersOnly => 2,
-        };
+        let kind = u32::from(record::code(kind));
         let routed = if session.is_some() { ROUTED } else { 0 };
         self.entries
             .push(bytes.min(LENGTH) | kind << KIND_SHIFT | routed);
@@ -133,11 +129,8 @@ impl Segment {
         let index = self.dropped;
         let entry = *self.entries.get(index)?;
         self.dropped += 1;
-        let kind = match (entry & !ROUTED) >> KIND_SHIFT {
-            0 => Kind::Shown,
-            1 => Kind::Other,
-            _ => Kind::AskersOnly,
-        };
+        let code = (entry & !ROUTED) >> KIND_SHIFT;
+        let kind = u8::try_from(code).ok().and_then(record::kind);
         let session = match entry & ROUTED {
             0 => None,
             _ => self.routed.binary_search_by_key(&index, |(at, _)| *at).ok(),
@@ -151,7 +144,8 @@ impl Segment {
         let request = request.and_then(|(_, request)| request.as_deref());
         let label = Label {
             route,
-            kind,
+            // It was made of one.
+            kind: kind.unwrap_or(Kind::Other),
             request: request.map(Into::into),
             bytes: usize::try_from(length(entry)).unwrap_or(usize::MAX),
         };

@@ -436,8 +436,13 @@ async fn numbers_go_on_beyond_all_that_are_there_and_damage_of_earlier_files_is_
     let highest = Unwritten::of(u64::MAX, &entry("x", 10));
     highest.encode(&mut pieces).unwrap();
     fs::write(&first, pieces.concat()).unwrap();
-    let last = open(&root, BOUNDS, 0).append(entry("x", 10));
+    let number = u64::MAX;
+    fs::copy(&first, folder::path(&root.path().join("k"), number)).unwrap();
+    let mut journal = open(&root, BOUNDS, 0);
+    journal.release(away(0));
+    let last = journal.append(entry("x", 10));
     assert!(last < SEQ_MAX, "{last}");
+    saved(&mut journal);
 }
 
 #[tokio::test]
