@@ -3,9 +3,7 @@
 //! Knows nothing of restarts; a start that is dropped half-way leaves no process.
 
 use std::collections::BTreeMap;
-use std::fs::OpenOptions;
-use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::io;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -19,6 +17,7 @@ use super::adoption::Ready;
 use super::broker::{Broker, Outbox};
 use super::endpoints::Endpoints;
 use super::link::{self, LinkError, LinkReceiver, LinkSender};
+use super::private_file;
 use super::process::{KernelProcess, Launch};
 use super::vitals::Vitals;
 use super::wakes::Wakes;
@@ -179,7 +178,7 @@ async fn attempt(
     vitals: &Vitals,
 ) -> Result<(Running, Outbox), Failed> {
     let path = folder.join(file::CONNECTION);
-    write_private(&path, connection.encode().as_bytes()).map_err(|error| internal(&error))?;
+    private_file::write(&path, connection.encode().as_bytes()).map_err(|error| internal(&error))?;
     let argv = fill_in(&start.argv, &path, &start.resource_dir);
     let mut process = KernelProcess::start(&Launch {
         argv: &argv,
@@ -271,15 +270,6 @@ fn not_run(start: &Start, argv: &[String], error: &io::Error) -> String {
         _ => format!("{program} could not be run: {error}"),
     };
     format!("the kernel {} did not start: {what}", start.spec)
-}
-
-/// Writes a file of ours, 0600, whole: nobody sees half of it.
-pub(super) fn write_private(path: &Path, content: &[u8]) -> io::Result<()> {
-    let fresh = path.with_extension("new");
-    let mut options = OpenOptions::new();
-    options.create(true).truncate(true).write(true).mode(0o600);
-    options.open(&fresh)?.write_all(content)?;
-    std::fs::rename(fresh, path)
 }
 
 fn fill_in(argv: &[String], connection_file: &Path, resource_dir: &Path) -> Vec<String> {

@@ -15,9 +15,9 @@ use tokio::task::spawn_blocking;
 use tracing::warn;
 
 use super::adoption::Found;
-use super::bring_up::write_private;
 use super::broker::Broker;
 use super::compose::timestamp;
+use super::private_file;
 use super::vitals::Vitals;
 use crate::kernels::contract::{
     API, KERNEL_PROCESS, Kernel, NotebookSession, SUPERVISOR_PROCESS, Start, file,
@@ -252,7 +252,7 @@ fn next(saving: &Mutex<Saving>) -> Option<Vec<u8>> {
 
 /// A failure is logged.
 fn write(path: &Path, state: &[u8]) {
-    if let Err(error) = write_private(path, state) {
+    if let Err(error) = private_file::write(path, state) {
         warn!(%error, "state.json could not be written");
     }
 }

@@ -101,6 +101,7 @@ pub async fn run(folder: &Path) -> Result<(), Error> {
         record: Rc::clone(&record),
         commands: commands.clone(),
         clients: clients.clone(),
+        answers: http::journal::Answers::default(),
     });
     let (runner, ours) = mpsc::unbounded_channel();
     let takeover = ForKernel {

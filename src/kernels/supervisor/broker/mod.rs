@@ -34,6 +34,7 @@ use jiff::Timestamp;
 use tokio::sync::{Notify, mpsc};
 
 use super::activity::Activity;
+use super::clock::now;
 use super::compose::Composer;
 use super::journal::{Journal, RequestKey, Seq};
 use super::kept::Kept;
@@ -192,11 +193,6 @@ impl Broker {
             },
         }
     }
-}
-
-/// By the runtime's clock, which tests can move.
-fn now() -> Instant {
-    tokio::time::Instant::now().into_std()
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@
 use std::io;
 use std::time::Duration;
 
+use futures_util::future::LocalBoxFuture;
 use tokio::io::{AsyncWrite, AsyncWriteExt};
 use tokio::task::yield_now;
 use tokio::time::timeout;
@@ -54,7 +55,7 @@ pub(super) async fn write<W: AsyncWrite + Unpin>(
                     .write_to(writer, || shared.progressed.set(true))
                     .await?;
                 shared.stalled.set(false);
-                loading.await;
+                brought(shared, &mut position, loading, &mut output, writer).await?;
                 continue;
             }
         };
@@ -96,6 +97,34 @@ pub(super) async fn write<W: AsyncWrite + Unpin>(
     }
     output.write_to(writer, || {}).await?;
     writer.shutdown().await
+}
+
+/// Waits for what is on its way, as long as the connection is to stay: a disk may take long, and the client is pinged
+/// and answered meanwhile.
+async fn brought<W: AsyncWrite + Unpin>(
+    shared: &Shared,
+    position: &mut Position,
+    mut loading: LocalBoxFuture<'static, ()>,
+    output: &mut Output,
+    writer: &mut W,
+) -> io::Result<()> {
+    loop {
+        tokio::select! {
+            biased;
+            () = &mut loading => return Ok(()),
+            () = shared.line.wake.notified() => {}
+        }
+        if let Some((code, _)) = shared.line.closing()
+            && code != super::KERNEL_GONE
+        {
+            return Ok(());
+        }
+        position.control_frames(shared, output);
+        shared.stalled.set(true);
+        let progressed = || shared.progressed.set(true);
+        output.write_to(writer, progressed).await?;
+        shared.stalled.set(false);
+    }
 }
 
 /// Answers a client's close frame with its code, as RFC 6455 wants it: one that hears nothing takes the

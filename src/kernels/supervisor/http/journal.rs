@@ -1,9 +1,16 @@
 //! `GET /v1/journal?after=&msg_id=&limit=`: what the journal holds, by number and by request.
+//!
+//! A message may be as large as all the memory that a kernel's journal has, so a few large answers are held at a time.
+
+use std::sync::Arc;
+use std::time::Duration;
 
 use hyper::StatusCode;
 use serde_json::value::RawValue;
+use tokio::sync::Semaphore;
+use tokio::time::timeout;
 
-use super::respond::{Response, error, json};
+use super::respond::{Response, error, held, json};
 use super::{Api, parameter};
 use crate::kernels::contract::{JournalEntry, JournalPage, RequestPhase};
 use crate::kernels::supervisor::journal::{Entry, Read, Route, Seq};
@@ -15,6 +22,25 @@ const LIMIT_MAX: usize = 1000;
 
 /// About how much is read and answered at once.
 const BYTES_MAX: usize = 1024 * 1024;
+
+/// Answers to more than [`BYTES_MAX`] have so much together.
+const LARGE_KIB_MAX: u32 = 64 * 1024;
+
+/// An answer costs so many times what it is about, while it is made.
+const COSTS: usize = 2;
+
+/// How long the journal may take, and how long others may take to fetch their answers.
+const WITHIN: Duration = Duration::from_secs(10);
+
+/// Room for large answers, in KiB.
+#[derive(Debug)]
+pub(in crate::kernels::supervisor) struct Answers(Arc<Semaphore>);
+
+impl Default for Answers {
+    fn default() -> Self {
+        Self(Arc::new(Semaphore::new(LARGE_KIB_MAX as usize)))
+    }
+}
 
 pub(super) async fn answer(api: &Api, query: &str) -> Response {
     let number = |name| parameter(query, name).map(str::parse::<u64>).transpose();
@@ -36,10 +62,29 @@ pub(super) async fn answer(api: &Api, query: &str) -> Response {
         request,
         ..JournalPage::default()
     };
-    let batch = loop {
-        match api.broker.read(page.after, BYTES_MAX) {
-            Read::Ready(batch) => break batch,
-            Read::Loading(loading) => loading.await,
+    let read = async {
+        loop {
+            match api.broker.read(page.after, BYTES_MAX) {
+                Read::Ready(batch) => break batch,
+                Read::Loading(loading) => loading.await,
+            }
+        }
+    };
+    let Ok(batch) = timeout(WITHIN, read).await else {
+        let message = "what the journal has cannot be read now: the disk does not answer, or many read large messages";
+        return error(StatusCode::SERVICE_UNAVAILABLE, "JournalSlow", message);
+    };
+    let bytes: usize = batch.iter().map(|(_, entry)| entry.bytes()).sum();
+    let room = match bytes > 2 * BYTES_MAX {
+        false => None,
+        true => {
+            let kib = u32::try_from(bytes.saturating_mul(COSTS) / 1024).unwrap_or(u32::MAX);
+            let room = Arc::clone(&api.answers.0).acquire_many_owned(kib.min(LARGE_KIB_MAX));
+            let Ok(Ok(room)) = timeout(WITHIN, room).await else {
+                let message = "many read large messages of this journal and have not fetched their answers yet";
+                return error(StatusCode::SERVICE_UNAVAILABLE, "JournalBusy", message);
+            };
+            Some(room)
         }
     };
     page.last = api.broker.last();
@@ -61,7 +106,10 @@ pub(super) async fn answer(api: &Api, query: &str) -> Response {
         page.after = seq;
         page.entries.extend(shown(seq, &entry, msg_id));
     }
-    json(StatusCode::OK, &page)
+    match room {
+        None => json(StatusCode::OK, &page),
+        Some(room) => held(StatusCode::OK, &page, room),
+    }
 }
 
 fn shown(seq: Seq, entry: &Entry, msg_id: Option<&str>) -> Option<JournalEntry> {

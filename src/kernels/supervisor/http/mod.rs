@@ -3,7 +3,7 @@
 //! Takes requests in and gives answers out; what they do is done by the lifecycle, the broker and the
 //! record of notebook sessions. Only our own user (and root) gets past the accept.
 
-mod journal;
+pub(super) mod journal;
 mod logs;
 mod respond;
 
@@ -52,6 +52,7 @@ pub(super) struct Api {
     pub cells: Rc<Cells>,
     pub commands: mpsc::Sender<Command>,
     pub clients: TaskTracker,
+    pub answers: journal::Answers,
 }
 
 /// Accepts connections for as long as it is polled.

@@ -1,6 +1,8 @@
 //! Bodies in and out: JSON with caps and deadlines, errors in one shape.
 
 use std::convert::Infallible;
+use std::mem;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -8,12 +10,12 @@ use futures_util::stream;
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full, Limited, StreamBody};
 use hyper::body::{Frame, Incoming};
-use hyper::header::{CONTENT_TYPE, HeaderValue};
+use hyper::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderValue};
 use hyper::{Request, StatusCode};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use tokio::sync::mpsc;
-use tokio::time::timeout;
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio::time::{sleep, timeout};
 
 use crate::kernels::contract::ErrorBody;
 
@@ -22,6 +24,12 @@ const BODY_BYTES_MAX: usize = 1024 * 1024;
 
 /// How long a body may take to come.
 const BODY_WITHIN: Duration = Duration::from_secs(10);
+
+/// A large answer of which nothing is fetched for so long is given up.
+const FETCHED_WITHIN: Duration = Duration::from_secs(30);
+
+/// A large answer goes in pieces.
+const PIECE_BYTES: usize = 64 * 1024;
 
 /// An answer.
 pub(super) type Response = hyper::Response<UnsyncBoxBody<Bytes, Infallible>>;
@@ -36,6 +44,66 @@ pub(super) fn json(status: StatusCode, body: &impl Serialize) -> Response {
     // Our own bodies have string keys only, so they are always JSON.
     let body = serde_json::to_vec(body).unwrap_or_default();
     with_body(status, body, "application/json")
+}
+
+/// A large answer: the room is taken for as long as it is held, which ends when nobody fetches it.
+pub(super) fn held(
+    status: StatusCode,
+    body: &impl Serialize,
+    room: OwnedSemaphorePermit,
+) -> Response {
+    let content = Bytes::from(serde_json::to_vec(body).unwrap_or_default());
+    let bytes = content.len();
+    let held = Arc::new(Mutex::new(Some(Held {
+        content,
+        is_fetched: true,
+        _room: room,
+    })));
+    // Not for longer than the connection does.
+    let watched = Arc::downgrade(&held);
+    tokio::spawn(async move {
+        loop {
+            sleep(FETCHED_WITHIN).await;
+            let Some(watched) = watched.upgrade() else {
+                return;
+            };
+            let mut held = watched.lock().unwrap_or_else(PoisonError::into_inner);
+            let is_fetched = |held: &mut Held| mem::take(&mut held.is_fetched);
+            if !held.as_mut().is_some_and(is_fetched) {
+                // A body that ends early ends its connection.
+                *held = None;
+                return;
+            }
+        }
+    });
+    let pieces = stream::unfold(held, |held| async {
+        let piece = {
+            let mut held = held.lock().unwrap_or_else(PoisonError::into_inner);
+            let of = held.as_mut()?;
+            of.is_fetched = true;
+            let length = of.content.len().min(PIECE_BYTES);
+            // A part of it would hold all of it.
+            let piece = Bytes::copy_from_slice(&of.content.split_to(length));
+            if of.content.is_empty() {
+                *held = None;
+            }
+            piece
+        };
+        Some((Ok(Frame::data(piece)), held))
+    });
+    let mut response = Response::new(StreamBody::new(pieces).boxed_unsync());
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers.insert(CONTENT_LENGTH, bytes.into());
+    response
+}
+
+struct Held {
+    content: Bytes,
+    /// Some of it, since this was last asked.
+    is_fetched: bool,
+    _room: OwnedSemaphorePermit,
 }
 
 pub(super) fn text(body: String) -> Response {
@@ -92,4 +160,42 @@ pub(super) async fn read_json<T: DeserializeOwned>(
         .map_err(|_| refused("the body did not come in time".to_owned()))?
         .map_err(|error| refused(error.to_string()))?;
     serde_json::from_slice(&body.to_bytes()).map_err(|error| refused(error.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::sync::Semaphore;
+    use tokio::time::advance;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_large_answer_holds_its_room_until_it_is_fetched_or_given_up() {
+        let text = "x".repeat(5 * PIECE_BYTES);
+        let room = Arc::new(Semaphore::new(1));
+        let take = || Arc::clone(&room).try_acquire_owned();
+        let mut response = held(StatusCode::OK, &text, take().unwrap());
+        let length = response.headers()[CONTENT_LENGTH]
+            .to_str()
+            .unwrap()
+            .to_owned();
+        let first = response.body_mut().frame().await.unwrap().unwrap();
+        assert!(take().is_err());
+        let rest = response.into_body().collect().await.unwrap().to_bytes();
+        let whole = [first.into_data().unwrap(), rest].concat();
+        assert_eq!(whole, serde_json::to_vec(&text).unwrap());
+        assert_eq!(length, whole.len().to_string());
+        let mut slow = held(StatusCode::OK, &text, take().unwrap());
+        for _ in 0..4 {
+            slow.body_mut().frame().await.unwrap().unwrap();
+            advance(FETCHED_WITHIN * 2 / 3).await;
+            assert!(take().is_err());
+        }
+        sleep(FETCHED_WITHIN * 3).await;
+        assert!(take().is_ok());
+        assert!(slow.body_mut().frame().await.is_none());
+        let left = held(StatusCode::OK, &text, take().unwrap());
+        assert!(take().is_err());
+        drop(left);
+        assert!(take().is_ok());
+    }
 }

@@ -3,6 +3,7 @@
 //! Shows that nobody who reads a journal depends on its entries being at hand.
 
 use std::cell::Cell;
+use std::future;
 use std::rc::Rc;
 
 use super::memory::MemoryJournal;
@@ -14,6 +15,8 @@ pub(crate) struct FarJournal {
     entries: MemoryJournal,
     /// What follows this entry has been brought, and can be read once.
     brought: Rc<Cell<Option<Seq>>>,
+    /// Nothing is ever brought.
+    is_stuck: bool,
 }
 
 impl FarJournal {
@@ -25,6 +28,15 @@ impl FarJournal {
         Self {
             entries: MemoryJournal::after(last, bytes_max),
             brought: Rc::default(),
+            is_stuck: false,
+        }
+    }
+
+    /// As of a disk that does not answer.
+    pub(crate) fn stuck(bytes_max: usize) -> Self {
+        Self {
+            is_stuck: true,
+            ..Self::new(bytes_max)
         }
     }
 }
@@ -37,6 +49,9 @@ impl Journal for FarJournal {
     fn read(&mut self, after: Seq, _bytes_max: usize) -> Read {
         if after >= self.last() || self.brought.take() == Some(after) {
             return self.entries.read(after, 1);
+        }
+        if self.is_stuck {
+            return Read::Loading(Box::pin(future::pending()));
         }
         let brought = Rc::clone(&self.brought);
         Read::Loading(Box::pin(async move {

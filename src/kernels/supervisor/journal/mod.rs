@@ -90,7 +90,7 @@ impl Needs {
 pub struct Dropped {
     pub seq: Seq,
     pub label: Label,
-    /// None older is held.
+    /// None older is held, nor may be.
     pub is_oldest: bool,
     pub cause: Cause,
 }

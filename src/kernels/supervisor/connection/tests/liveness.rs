@@ -39,6 +39,24 @@ fn a_silent_client_is_pinged_within_25_seconds_for_as_long_as_it_answers() {
 }
 
 #[test]
+fn a_client_that_waits_for_the_disk_is_pinged_and_can_be_replaced() {
+    run_paused(async {
+        let broker = running_with(Box::new(FarJournal::stuck(1 << 20)));
+        let mut client = connect(&broker, "a");
+        assert_eq!(told(&mut client).await, "idle");
+        publish(&broker, "never brought");
+        for _ in 0..10 {
+            let since = Instant::now();
+            let payload = ping(&mut client).await;
+            assert!(since.elapsed() <= Duration::from_secs(25), "{since:?}");
+            send(&mut client, 0xa, &payload).await;
+        }
+        let _newer = connect(&broker, "a");
+        assert_eq!(close_code(&mut client).await, 4000);
+    });
+}
+
+#[test]
 fn a_client_that_answers_no_ping_is_given_up_and_its_session_kept() {
     run_paused(async {
         let broker = running();

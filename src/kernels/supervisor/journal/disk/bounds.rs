@@ -4,7 +4,8 @@ use std::time::Instant;
 
 use super::super::{Cause, Dropped};
 use super::segment::Segment;
-use super::{DiskJournal, now, segment_bytes_max};
+use super::{DiskJournal, segment_bytes_max};
+use crate::kernels::supervisor::clock::now;
 
 impl DiskJournal {
     /// What all files have.

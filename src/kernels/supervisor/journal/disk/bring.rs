@@ -7,17 +7,19 @@ use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use tokio::task::spawn_blocking;
+use bytes::Bytes;
 use tokio::time::sleep;
 
 use super::super::{Batch, Seq};
 use super::folder;
-use super::now;
-use super::record::Record;
+use super::reading::Readings;
+use super::record;
 use super::segment::Piece;
+use crate::kernels::supervisor::clock::now;
 
-/// Batches that are not fetched go, oldest first.
-const BATCHES_MAX: usize = 8;
+/// Batches that are not fetched go, oldest first, and in any case after this time: who wanted it is gone.
+const BATCHES_MAX: usize = 64;
+const FETCHED_WITHIN: Duration = Duration::from_secs(1);
 
 /// What could not be read is tried again after this time.
 const AGAIN: Duration = Duration::from_millis(250);
@@ -30,7 +32,7 @@ const TROUBLE_ENDS_AFTER: Duration = Duration::from_secs(5);
 /// What has been read and waits for whoever wanted it.
 #[derive(Debug, Default)]
 pub(super) struct Brought {
-    batches: VecDeque<(Seq, Batch)>,
+    batches: VecDeque<(Seq, Instant, Batch)>,
     /// Segments that cannot be read.
     broken: BTreeSet<u64>,
     /// Segments that could not be read just now: since when, and when last.
@@ -41,8 +43,15 @@ pub(super) struct Brought {
 impl Brought {
     /// What follows the entry `after`, once.
     pub(super) fn take(&mut self, after: Seq) -> Option<Batch> {
-        let at = self.batches.iter().position(|(of, _)| *of == after)?;
-        Some(self.batches.remove(at)?.1)
+        let at = self.batches.iter().position(|(of, ..)| *of == after)?;
+        Some(self.batches.remove(at)?.2)
+    }
+
+    /// Whether there is any; what is not fetched is let go.
+    pub(super) fn waits(&mut self) -> bool {
+        let is_late = |brought: Instant| now().duration_since(brought) > FETCHED_WITHIN;
+        self.batches.retain(|(_, brought, _)| !is_late(*brought));
+        !self.batches.is_empty()
     }
 
     pub(super) fn is_broken(&self, segment: u64) -> bool {
@@ -92,44 +101,39 @@ impl Brought {
 /// Reads a piece of a segment for whoever reads on after the entry `after`.
 pub(super) async fn bring(
     brought: Rc<RefCell<Brought>>,
+    readings: Rc<Readings>,
     path: PathBuf,
     segment: u64,
     piece: Piece,
     after: Seq,
 ) {
-    let read = spawn_blocking(move || folder::piece(&path, piece.offset, piece.bytes));
-    let read = read
-        .await
-        .unwrap_or_else(|error| Err(io::Error::other(error)));
-    let records = match read {
-        Ok(records) if is_all(&records, piece) => records,
-        Ok(_) => {
-            return brought
-                .borrow_mut()
-                .lost(segment, "it holds something else");
+    let read = readings.read(path, segment, piece).await;
+    match read.and_then(batch) {
+        Ok(batch) => {
+            let mut brought = brought.borrow_mut();
+            brought.failing.remove(&segment);
+            brought.batches.push_back((after, now(), batch));
+            if brought.batches.len() > BATCHES_MAX {
+                brought.batches.pop_front();
+            }
         }
         Err(error) if folder::is_damage(&error) => {
-            return brought.borrow_mut().lost(segment, &error.to_string());
+            brought.borrow_mut().lost(segment, &error.to_string());
         }
         Err(error) => {
             if brought.borrow_mut().failed(segment, &error.to_string()) {
                 sleep(AGAIN).await;
             }
-            return;
         }
-    };
-    let entries = records
-        .into_iter()
-        .map(|record| (record.seen.seq, Rc::new(record.into_entry())));
-    let mut brought = brought.borrow_mut();
-    brought.failing.remove(&segment);
-    brought.batches.push_back((after, entries.collect()));
-    if brought.batches.len() > BATCHES_MAX {
-        brought.batches.pop_front();
     }
 }
 
-fn is_all(records: &[Record], piece: Piece) -> bool {
-    let last = records.last().map(|record| record.seen.seq);
-    records.len() == piece.entries && last == Some(piece.last)
+/// The entries that a piece holds.
+fn batch(mut content: Bytes) -> io::Result<Batch> {
+    let mut batch = Batch::new();
+    while !content.is_empty() {
+        let record = record::decode_again(&mut content).map_err(io::Error::other)?;
+        batch.push((record.seen.seq, Rc::new(record.into_entry())));
+    }
+    Ok(batch)
 }

@@ -9,15 +9,18 @@ use bytes::{Buf, Bytes};
 use serde::{Deserialize, Serialize};
 
 use super::super::SEQ_MAX;
-use super::record::{self, MAGIC, Record};
-use super::segment::Segment;
-use crate::kernels::supervisor::bring_up::write_private;
+use super::record::{self, MAGIC, RecordError};
+use super::segment::{Piece, Segment};
+use crate::kernels::supervisor::private_file;
 
 /// The file that says whose the folder is.
 const ABOUT: &str = "about.json";
 
 /// A longer one is not read.
 const ABOUT_BYTES_MAX: u64 = 64 * 1024;
+
+/// A file with a higher number is none of ours.
+const FILES_MAX: u64 = 1 << 53;
 
 /// More of a file is not read.
 const READ_BYTES_MAX: u64 = 1 << 30;
@@ -50,7 +53,7 @@ impl About {
             Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
             Ok(()) | Err(_) => {}
         }
-        write_private(&folder.join(ABOUT), &serde_json::to_vec(self)?)
+        private_file::write(&folder.join(ABOUT), &serde_json::to_vec(self)?)
     }
 }
 
@@ -78,7 +81,8 @@ pub(super) fn prepare(folder: &Path, about: &About, is_enough: bool) -> io::Resu
     for file in fs::read_dir(folder)? {
         let name = file?.file_name();
         let number = name.to_str().and_then(|name| name.strip_suffix(".segment"));
-        numbers.extend(number.and_then(|number| number.parse::<u64>().ok()));
+        let number = number.and_then(|number| number.parse::<u64>().ok());
+        numbers.extend(number.filter(|number| *number < FILES_MAX));
     }
     numbers.sort_unstable();
     let mut found = Found {
@@ -90,8 +94,7 @@ pub(super) fn prepare(folder: &Path, about: &About, is_enough: bool) -> io::Resu
         let after = found.segments.last().and_then(Segment::last);
         match read(folder, number, after) {
             Ok((segment, ends_well)) => {
-                // The newest ends where its writer did.
-                found.is_whole &= ends_well || number == found.number;
+                found.is_whole &= ends_well;
                 found
                     .segments
                     .extend(Some(segment).filter(|segment| segment.last().is_some()));
@@ -119,6 +122,10 @@ fn read(folder: &Path, number: u64, after: Option<u64>) -> io::Result<(Segment, 
     let file = File::open(path)?;
     file.take(READ_BYTES_MAX).read_to_end(&mut content)?;
     let mut content = Bytes::from(content);
+    if MAGIC.starts_with(&content) {
+        // Nothing was written, or not even that.
+        return Ok((Segment::new(number), true));
+    }
     if !content.starts_with(MAGIC) {
         return Err(io::Error::new(io::ErrorKind::InvalidData, "another format"));
     }
@@ -138,7 +145,8 @@ fn read(folder: &Path, number: u64, after: Option<u64>) -> io::Result<(Segment, 
             }
             Err(error) => {
                 tracing::warn!(number, %error, "the journal ends here");
-                ends_well = false;
+                // A writer that died leaves half a record.
+                ends_well = error == RecordError::Torn;
                 break;
             }
         }
@@ -147,17 +155,22 @@ fn read(folder: &Path, number: u64, after: Option<u64>) -> io::Result<(Segment, 
     Ok((segment, ends_well))
 }
 
-/// A piece of a segment, as records.
-pub(super) fn piece(path: &Path, offset: u64, bytes: u64) -> io::Result<Vec<Record>> {
+/// A piece of a segment, if it is what was written.
+pub(super) fn piece(path: &Path, piece: Piece) -> io::Result<Bytes> {
     use std::os::unix::fs::FileExt;
-    let length = usize::try_from(bytes).map_err(io::Error::other)?;
+    let length = usize::try_from(piece.bytes).map_err(io::Error::other)?;
     let mut content = vec![0; length];
-    File::open(path)?.read_exact_at(&mut content, offset)?;
-    let mut content = Bytes::from(content);
-    let mut records = Vec::new();
-    while !content.is_empty() {
-        let record = record::decode(&mut content);
-        records.push(record.map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?);
+    File::open(path)?.read_exact_at(&mut content, piece.offset)?;
+    let content = Bytes::from(content);
+    let damaged = |why: String| io::Error::new(io::ErrorKind::InvalidData, why);
+    let (mut rest, mut entries, mut last) = (content.clone(), 0, None);
+    while !rest.is_empty() {
+        let record = record::decode(&mut rest).map_err(|error| damaged(error.to_string()))?;
+        entries += 1;
+        last = Some(record.seen.seq);
     }
-    Ok(records)
+    if entries != piece.entries || last != Some(piece.last) {
+        return Err(damaged("it holds something else".to_owned()));
+    }
+    Ok(content)
 }

@@ -1,18 +1,20 @@
 //! The journal whose newest entries are in memory and whose older ones, as far as somebody needs them, in files.
 //!
 //! ```text
-//! append --> tail --save--> in flight --written--> segments        bring <-- read
+//! append --> tail --save--> in flight --written--> segments --reading--> bring --> read
 //!            (memory)       (memory, and the        (files; an index
 //!                            writer's)               is in memory)
 //! ```
 //!
-//! Whatever a client that is away needs goes to the writer the next time that [`Journal::keep`] is called; with
-//! clients that are there, only what does not fit into the tail does. The writer is a thread of its own: when the disk
-//! stalls, memory fills up to its bound, then the oldest in memory go. Files go by whole segments, oldest first.
+//! Whatever a client that is away needs goes to the writer, a batch each time that [`Journal::keep`] is called; with
+//! clients that are there, only what does not fit into the tail does. The writer is a thread of its own, which first
+//! finds what earlier supervisors have left: when the disk stalls, memory fills up to its bound, then the oldest in the
+//! tail go. Files go by whole segments: the oldest, beyond a bound, and whichever cannot be read.
 
 mod bounds;
 mod bring;
 mod folder;
+mod reading;
 mod record;
 mod segment;
 mod share;
@@ -32,9 +34,12 @@ use super::tail::Tail;
 use super::{Batch, Cause, Dropped, Entry, Journal, Keeping, Label, Needs, Read, Seq, far_after};
 use bring::Brought;
 pub use folder::About;
+use reading::Readings;
 use record::Unwritten;
 use segment::Segment;
 use writer::Writer;
+
+use crate::kernels::supervisor::clock::now;
 
 /// So much, and at most this share of what may be there, stays in memory of what need not be written.
 const TAIL_BYTES: usize = 4 * 1024 * 1024;
@@ -50,7 +55,7 @@ const IN_FLIGHT_SHARE: usize = 2;
 /// About how much is sent to the writer at once: a kernel that is not listened to meanwhile drops what it says.
 const BATCH_BYTES: usize = 64 * 1024;
 
-/// A larger entry is not written: it is beyond every bound of memory.
+/// A larger entry is not written, nor what follows it until it has gone from memory.
 const ENTRY_BYTES_MAX: usize = 256 * 1024 * 1024;
 
 /// Of the bound, a segment is this share, within these limits.
@@ -118,6 +123,7 @@ pub struct DiskJournal {
     dropping: Option<(u64, Cause)>,
     writer: Writer,
     brought: Rc<RefCell<Brought>>,
+    readings: Rc<Readings>,
     needs: Needs,
     weighed: Option<Instant>,
 }
@@ -142,6 +148,7 @@ impl DiskJournal {
             dropping: None,
             writer,
             brought: Rc::default(),
+            readings: Rc::new(Readings::new(bounds.memory_bytes_max)),
             needs: Needs::nothing_up_to(0),
             weighed: None,
         })
@@ -218,16 +225,17 @@ impl DiskJournal {
     }
 
     /// Sends the oldest of the tail to the writer: a batch, unless the tail has `tail_bytes` or too much is on its way
-    /// before.
-    fn save(&mut self, tail_bytes: usize, spares_large: bool) {
+    /// before. Whether there is more that could be sent at once.
+    fn save(&mut self, tail_bytes: usize, spares_large: bool) -> bool {
         self.collect();
         let mut batch = Vec::new();
         let mut bytes = 0;
-        while self.tail_bytes(spares_large) > tail_bytes
-            && self.in_flight_bytes < self.in_flight_bytes_max()
-            && bytes < BATCH_BYTES
-            && self.tail.first_bytes() <= ENTRY_BYTES_MAX
-        {
+        let has_more = |journal: &Self| {
+            journal.tail_bytes(spares_large) > tail_bytes
+                && journal.in_flight_bytes < journal.in_flight_bytes_max()
+                && journal.tail.first_bytes() <= ENTRY_BYTES_MAX
+        };
+        while bytes < BATCH_BYTES && has_more(self) {
             let Some((seq, entry)) = self.tail.pop() else {
                 break;
             };
@@ -241,6 +249,7 @@ impl DiskJournal {
         if !batch.is_empty() {
             self.writer.write(batch);
         }
+        has_more(self)
     }
 
     fn tail_bytes(&self, spares_large: bool) -> usize {
@@ -280,7 +289,7 @@ impl Journal for DiskJournal {
         let seq = self.tail.push(entry);
         let bytes_max = tail_bytes_max(self.bounds);
         if self.tail.bytes_beside_large() > bytes_max {
-            self.save(bytes_max.saturating_sub(BATCH_BYTES), true);
+            let _more = self.save(bytes_max.saturating_sub(BATCH_BYTES), true);
         }
         seq
     }
@@ -309,8 +318,9 @@ impl Journal for DiskJournal {
             if let Some(piece) = segment.piece(after, bytes_max as u64) {
                 let path = folder::path(&self.folder, segment.number);
                 let brought = Rc::clone(&self.brought);
-                let number = segment.number;
-                return Read::Loading(Box::pin(bring::bring(brought, path, number, piece, after)));
+                let (readings, number) = (Rc::clone(&self.readings), segment.number);
+                let bring = bring::bring(brought, readings, path, number, piece, after);
+                return Read::Loading(Box::pin(bring));
             }
         }
         let mut bytes = 0;
@@ -383,13 +393,13 @@ impl Journal for DiskJournal {
         };
         // Clients that are there get it from memory; nobody else waits for it.
         let spares_large = !is_away && self.tail.large().is_some_and(|large| large > after);
-        self.save(tail_bytes, spares_large);
+        let can_go_on = self.save(tail_bytes, spares_large);
         self.retire();
         self.weigh();
-        let has_more = self.tail_bytes(spares_large) > tail_bytes;
-        let again = if has_more && self.in_flight_bytes < self.in_flight_bytes_max() {
+        let has_brought = self.brought.borrow_mut().waits();
+        let again = if can_go_on {
             Some(Duration::ZERO)
-        } else if has_more || !self.in_flight.is_empty() || self.is_unprepared() {
+        } else if has_brought || !self.in_flight.is_empty() || self.is_unprepared() {
             Some(SAVE_EVERY)
         } else {
             (!self.segments.is_empty()).then_some(WEIGH_EVERY)
@@ -410,11 +420,6 @@ fn tail_bytes_max(bounds: Bounds) -> usize {
 fn segment_bytes_max(bounds: Bounds) -> u64 {
     let bytes = bounds.bytes_max / SEGMENT_SHARE;
     bytes.clamp(SEGMENT_BYTES_MIN, SEGMENT_BYTES_MAX)
-}
-
-/// By the runtime's clock, which tests can move.
-fn now() -> Instant {
-    tokio::time::Instant::now().into_std()
 }
 
 #[cfg(test)]

@@ -30,6 +30,21 @@ const KIND: u8 = 0b0000_1100;
 const HAS_SESSION: u8 = 0b0001_0000;
 const HAS_REQUEST: u8 = 0b0010_0000;
 
+/// A kind in two bits.
+pub(super) fn code(kind: Kind) -> u8 {
+    match kind {
+        Kind::Shown => 0,
+        Kind::Other => 1,
+        Kind::AskersOnly => 2,
+    }
+}
+
+/// The kind with this code.
+pub(super) fn kind(code: u8) -> Option<Kind> {
+    let kinds = [Kind::Shown, Kind::Other, Kind::AskersOnly];
+    kinds.into_iter().find(|kind| self::code(*kind) == code)
+}
+
 /// Why bytes are no record.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum RecordError {
@@ -97,12 +112,7 @@ impl Unwritten {
         let (kind, request) = self.body.peek();
         // A mark names the request that the entry answers.
         let request = self.marked.or_else(|| request.map(Into::into));
-        let bits = match kind {
-            Kind::Shown => 0,
-            Kind::Other => 1,
-            Kind::AskersOnly => 2,
-        };
-        let mut flags = self.mark | bits << KIND_SHIFT;
+        let mut flags = self.mark | code(kind) << KIND_SHIFT;
         let mut body = BytesMut::with_capacity(192);
         body.put_slice(&[0; HEAD_BYTES]);
         body.put_u64_le(self.seq);
@@ -139,6 +149,15 @@ impl Unwritten {
 
 /// Takes the next record off the front.
 pub(super) fn decode(input: &mut Bytes) -> Result<Record, RecordError> {
+    take(input, true)
+}
+
+/// As [`decode`], of what has been decoded before.
+pub(super) fn decode_again(input: &mut Bytes) -> Result<Record, RecordError> {
+    take(input, false)
+}
+
+fn take(input: &mut Bytes, checks: bool) -> Result<Record, RecordError> {
     if input.len() < HEAD_BYTES {
         return Err(RecordError::Torn);
     }
@@ -149,7 +168,7 @@ pub(super) fn decode(input: &mut Bytes) -> Result<Record, RecordError> {
         return Err(RecordError::Torn);
     }
     let mut body = input.split_to(body_bytes);
-    if crc32fast::hash(&body) != crc {
+    if checks && crc32fast::hash(&body) != crc {
         return Err(RecordError::Damaged);
     }
     let seq = body.try_get_u64_le().map_err(|_| RecordError::Damaged)?;
@@ -172,12 +191,7 @@ pub(super) fn decode(input: &mut Bytes) -> Result<Record, RecordError> {
     if request.is_none() && matches!(mark, EARLY_REPLY | IDLE) {
         return Err(RecordError::Damaged);
     }
-    let kind = match (flags & KIND) >> KIND_SHIFT {
-        0 => Kind::Shown,
-        1 => Kind::Other,
-        2 => Kind::AskersOnly,
-        _ => return Err(RecordError::Damaged),
-    };
+    let kind = kind((flags & KIND) >> KIND_SHIFT).ok_or(RecordError::Damaged)?;
     let seen = Seen {
         seq,
         kind,

@@ -4,11 +4,14 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::super::{Kind, Label, Route, Seq};
-use super::record::{MAGIC, RECORD_BYTES_MAX, Seen};
+use super::record::{self, MAGIC, RECORD_BYTES_MAX, Seen};
 
 const LENGTH: u32 = RECORD_BYTES_MAX;
 const ROUTED: u32 = 1 << 31;
 const KIND_SHIFT: u32 = 29;
+
+/// An entry of more is large.
+pub(super) const LARGE_BYTES: u64 = 256 * 1024;
 
 /// The index of one file.
 #[derive(Debug)]
@@ -74,11 +77,7 @@ impl Segment {
         if known.is_none_or(|(_, known)| *known != request) {
             self.requests.push((index, request));
         }
-        let kind = match kind {
-            Kind::Shown => 0,
-            Kind::Other => 1,
-            Kind::AskersOnly => 2,
-        };
+        let kind = u32::from(record::code(kind));
         let routed = if session.is_some() { ROUTED } else { 0 };
         self.entries
             .push(bytes.min(LENGTH) | kind << KIND_SHIFT | routed);
@@ -103,7 +102,9 @@ impl Segment {
         let before: u64 = self.entries.iter().take(from).map(|e| length(*e)).sum();
         let (mut bytes, mut entries) = (0, 0);
         for entry in self.entries.get(from..).unwrap_or_default() {
-            if bytes >= bytes_max {
+            // A large one is a piece of its own, which those who are about to get it have in common.
+            let is_apart = entries > 0 && bytes.max(length(*entry)) > LARGE_BYTES;
+            if bytes >= bytes_max || is_apart {
                 break;
             }
             bytes += length(*entry);
@@ -128,11 +129,8 @@ impl Segment {
         let index = self.dropped;
         let entry = *self.entries.get(index)?;
         self.dropped += 1;
-        let kind = match (entry & !ROUTED) >> KIND_SHIFT {
-            0 => Kind::Shown,
-            1 => Kind::Other,
-            _ => Kind::AskersOnly,
-        };
+        let code = (entry & !ROUTED) >> KIND_SHIFT;
+        let kind = u8::try_from(code).ok().and_then(record::kind);
         let session = match entry & ROUTED {
             0 => None,
             _ => self.routed.binary_search_by_key(&index, |(at, _)| *at).ok(),
@@ -146,7 +144,8 @@ impl Segment {
         let request = request.and_then(|(_, request)| request.as_deref());
         let label = Label {
             route,
-            kind,
+            // It was made of one.
+            kind: kind.unwrap_or(Kind::Other),
             request: request.map(Into::into),
             bytes: usize::try_from(length(entry)).unwrap_or(usize::MAX),
         };
@@ -187,9 +186,9 @@ mod tests {
         /// Against a plain list.
         #[test]
         fn all_is_found_again(
-            steps in prop::collection::vec((1..4u64, 1..2000u32, 0..3u8, 0..3u8), 1..80),
+            steps in prop::collection::vec((1..4u64, prop_oneof![9 => 1..2000u32, 1 => 200_000..300_000u32], 0..3u8, 0..3u8), 1..80),
             after in 0..200u64,
-            bytes_max in 1..5000u64,
+            bytes_max in prop_oneof![1..5000u64, Just(1 << 20)],
             popped in 0..80usize,
         ) {
             let mut segment = Segment::new(1);
@@ -216,7 +215,7 @@ mod tests {
             let expected = there.peek().map(|first| first.1).map(|offset| {
                 let (mut bytes, mut entries, mut last) = (0, 0, 0);
                 for entry in there {
-                    if bytes >= bytes_max {
+                    if bytes >= bytes_max || (entries > 0 && bytes.max(entry.2) > LARGE_BYTES) {
                         break;
                     }
                     bytes += entry.2;

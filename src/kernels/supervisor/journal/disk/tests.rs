@@ -436,8 +436,37 @@ async fn numbers_go_on_beyond_all_that_are_there_and_damage_of_earlier_files_is_
     let highest = Unwritten::of(u64::MAX, &entry("x", 10));
     highest.encode(&mut pieces).unwrap();
     fs::write(&first, pieces.concat()).unwrap();
-    let last = open(&root, BOUNDS, 0).append(entry("x", 10));
+    let number = u64::MAX;
+    fs::copy(&first, folder::path(&root.path().join("k"), number)).unwrap();
+    let mut journal = open(&root, BOUNDS, 0);
+    journal.release(away(0));
+    let last = journal.append(entry("x", 10));
     assert!(last < SEQ_MAX, "{last}");
+    saved(&mut journal);
+}
+
+#[tokio::test]
+async fn a_journal_rests_when_nothing_more_can_be_written() {
+    let root = tempfile::tempdir().unwrap();
+    let bounds = Bounds {
+        memory_bytes_max: 1 << 30,
+        ..BOUNDS
+    };
+    let mut journal = open(&root, bounds, 0);
+    journal.release(away(0));
+    let message = Message {
+        content: vec![0; ENTRY_BYTES_MAX + 1].into(),
+        ..Message::empty()
+    };
+    journal.append(Entry::new(
+        Channel::Iopub,
+        message,
+        Route::Everyone,
+        Mark::Plain,
+    ));
+    journal.append(entry("2", 10));
+    assert!(dropped(&mut journal).is_empty());
+    assert_ne!(journal.keep().again, Some(Duration::ZERO));
 }
 
 async fn attempt(journal: &mut DiskJournal, after: Seq) {

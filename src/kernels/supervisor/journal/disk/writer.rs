@@ -8,7 +8,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, IoSlice, Seek, SeekFrom, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
@@ -55,6 +55,8 @@ pub(super) struct Report {
 #[derive(Debug)]
 struct Progress {
     share: AtomicU64,
+    /// It is asked for the share.
+    weighs: AtomicBool,
     /// What was there has been found.
     is_ready: watch::Sender<bool>,
     state: Mutex<State>,
@@ -83,6 +85,7 @@ impl Writer {
         let (commands, told) = channel();
         let progress = Arc::new(Progress {
             share: AtomicU64::new(u64::MAX),
+            weighs: AtomicBool::new(false),
             is_ready: watch::Sender::new(false),
             state: Mutex::default(),
         });
@@ -111,8 +114,11 @@ impl Writer {
         self.tell(Command::Delete(segment));
     }
 
+    /// One question at a time: a disk that does not answer is not asked more.
     pub(super) fn weigh(&self, question: share::Question) {
-        self.tell(Command::Weigh(question));
+        if !self.progress.weighs.swap(true, Ordering::AcqRel) {
+            self.tell(Command::Weigh(question));
+        }
     }
 
     fn tell(&self, command: Command) {
@@ -275,6 +281,7 @@ impl Thread {
             Command::Weigh(question) => {
                 let share = question.answer();
                 self.progress.share.store(share, Ordering::Release);
+                self.progress.weighs.store(false, Ordering::Release);
             }
         }
         self.progress.state().busy_since = None;
@@ -372,6 +379,7 @@ mod tests {
     use super::super::super::{Entry, Mark, Route};
     use super::*;
     use crate::protocol::message::{Channel, Message};
+    use rustix::fs::{CWD, FileType, Mode, mknodat};
 
     fn until(mut what: impl FnMut() -> bool) {
         let begun = Instant::now();
@@ -391,6 +399,34 @@ mod tests {
             Unwritten::of(seq, &entry)
         };
         seqs.map(entry).collect()
+    }
+
+    #[test]
+    fn while_the_disk_does_not_answer_it_is_asked_for_the_share_once() {
+        let root = tempfile::tempdir().unwrap();
+        let (folder, other) = (root.path().join("k"), root.path().join("other"));
+        let about = About {
+            owner: "ada".to_owned(),
+            kernel: PathBuf::from("/nowhere"),
+        };
+        fs::create_dir(&other).unwrap();
+        fs::write(path(&other, 1), [0; 1000]).unwrap();
+        let writer = Writer::start(&folder, about.clone(), 3000).unwrap();
+        until(|| writer.found().is_some());
+        let pipe = other.join("about.json");
+        mknodat(CWD, &pipe, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
+        for bytes_max in [500, u64::MAX, u64::MAX] {
+            writer.weigh(share::Question {
+                journals: root.path().to_owned(),
+                owner: about.owner.clone(),
+                bytes_max,
+            });
+        }
+        assert_eq!(writer.share(), u64::MAX);
+        fs::write(pipe, serde_json::to_vec(&about).unwrap()).unwrap();
+        until(|| writer.share() <= 500);
+        until(|| !writer.progress.weighs.load(Ordering::Acquire));
+        assert!(writer.share() <= 500);
     }
 
     #[test]
