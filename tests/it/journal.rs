@@ -2,19 +2,17 @@
 //! happens when the disk is full or does not answer.
 
 mod disk;
+mod spoiled;
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::time::Instant;
 
-use nb::protocol::message::Channel;
 use rustix::process::{Pid, Signal, kill_process};
-use serde_json::json;
 
 use crate::client::Client;
 use crate::gateway::{Gateway, LIMIT, TOKEN, wait_for};
-use disk::SmallDisk;
 
 fn assert_all(text: &str, range: std::ops::Range<usize>) {
     let odd = text
@@ -269,102 +267,4 @@ async fn with_memory_nothing_is_written_and_with_off_nothing_is_kept() {
         );
         drop(cell);
     }
-}
-
-/// A kernel whose client is away while its journal's disk takes nothing: what it is told of that, and that all of the
-/// cell arrives.
-async fn without_a_disk(
-    gateway: &Gateway,
-    kernel: &str,
-    spoil: impl FnOnce(),
-    mend: impl FnOnce(),
-    fault: &str,
-) {
-    let mut client = gateway.connect(kernel, "a").await;
-    let mut witness = gateway.connect(kernel, "witness").await;
-    witness.run("1").await;
-    let code = "import time, os\nprint('begun', flush=True)\n\
-                for i in range(20000):\n    print(i, 'x' * 1000, flush=True)\n\
-                while not os.path.exists('go'): time.sleep(0.05)\nprint('over')";
-    let cell = client.submit(code).await;
-    client.wait_for(&cell, "begun").await;
-    spoil();
-    drop(client);
-    // Others are served as ever, and told.
-    let mut told = String::new();
-    while !told.contains("cannot be written") {
-        let said = witness.next().await.unwrap();
-        let text = said.content["text"].as_str().unwrap_or_default();
-        if text.starts_with("[nb]") {
-            text.clone_into(&mut told);
-        }
-    }
-    assert!(told.contains(fault), "{told}");
-    assert_eq!(gateway.model(kernel).await["execution_state"], "busy");
-    assert!(gateway.model(kernel).await["nb"]["journal_fault"].is_string());
-    let held = gateway.supervisor_kib(kernel).await;
-    assert!(held < (64 + 16) * 1024, "{held} KiB");
-    fs::write(gateway.root().join("go"), "").unwrap();
-    witness.wait_for(&cell, "over").await;
-    mend();
-    let mut client = gateway.connect(kernel, "a").await;
-    let mut printed = String::new();
-    while !printed.ends_with("over\n") {
-        let said = client.next().await.unwrap();
-        if said.parent == cell && said.content["name"] == "stdout" {
-            printed += said.content["text"].as_str().unwrap();
-        }
-    }
-    assert_all(printed.strip_suffix("over\n").unwrap(), 0..20000);
-    fs::remove_file(gateway.root().join("go")).unwrap();
-}
-
-/// A gateway whose kernels' journals are on a disk of its own, with little memory beside.
-async fn on_a_small_disk() -> (Gateway, SmallDisk) {
-    let mut gateway = Gateway::start("auto").await;
-    let disk = SmallDisk::mount();
-    let settings = format!(
-        "journal.dir = {:?}\njournal.memory_bytes_max = {}",
-        disk.folder(),
-        64 << 20
-    );
-    gateway.replace_set(&settings).await;
-    (gateway, disk)
-}
-
-#[tokio::test]
-async fn a_full_disk_stops_no_kernel_and_is_told() {
-    let (gateway, disk) = on_a_small_disk().await;
-    let kernel = gateway.kernel("{}").await;
-    let (spoil, mend) = (|| disk.fill(), || disk.empty());
-    without_a_disk(&gateway, &kernel, spoil, mend, "No space left").await;
-    gateway.delete(&kernel).await;
-    // Nor does it stop a start, or an end.
-    disk.fill();
-    let kernel = gateway.kernel("{}").await;
-    let mut client = gateway.connect(&kernel, "a").await;
-    let text = client.run("print('here')").await.text;
-    assert!(
-        text.contains("cannot be written") && text.ends_with("here\n"),
-        "{text}"
-    );
-    gateway.delete(&kernel).await;
-}
-
-#[tokio::test]
-async fn a_disk_that_does_not_answer_stops_no_kernel_and_is_told() {
-    let (gateway, disk) = on_a_small_disk().await;
-    let kernel = gateway.kernel("{}").await;
-    let (spoil, mend) = (|| disk.freeze(), || disk.thaw());
-    without_a_disk(&gateway, &kernel, spoil, mend, "does not take it").await;
-    // What waits for an answer that never comes is the journal alone.
-    disk.freeze();
-    let mut client = gateway.connect(&kernel, "a").await;
-    let id = client
-        .send(Channel::Shell, "kernel_info_request", json!({}))
-        .await;
-    while client.next().await.unwrap().parent != id {}
-    drop::<Client>(client);
-    gateway.delete(&kernel).await;
-    disk.thaw();
 }
