@@ -5,11 +5,12 @@
 //! objects.
 
 mod care;
+mod forgotten;
 mod session;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use bytes::Bytes;
 use serde::Serialize;
@@ -20,12 +21,6 @@ use care::Care;
 pub use care::Manner;
 pub use session::{Access, ConnectionId, Holder, Loss};
 use session::{Cell, Doubts, Session};
-
-/// A session without a connection is forgotten after this time.
-pub const EXPIRES_AFTER: Duration = Duration::from_secs(24 * 60 * 60);
-
-/// Sessions without a connection beyond this number go, oldest first.
-pub const AWAY_MAX: usize = 256;
 
 /// So many cells of a session are remembered until it has all of what they said.
 const CELLS_MAX: usize = 64;
@@ -163,23 +158,6 @@ impl Sessions {
         session.care.end(session.cursor);
         self.lost += session.line_ends();
         self.expire(now);
-    }
-
-    /// Nobody comes back for the session `id`, unless somebody is there.
-    pub fn forget(&mut self, id: &str) {
-        let is_away = |session: &Session| session.connection.is_none();
-        if self.sessions.get(id).is_some_and(is_away)
-            && let Some((id, _)) = self.sessions.remove_entry(id)
-        {
-            self.parted.push(id);
-        }
-    }
-
-    /// The sessions that were forgotten since this was last asked.
-    pub fn take_parted(&mut self) -> Vec<Rc<str>> {
-        let mut parted = std::mem::take(&mut self.parted);
-        parted.retain(|id| !self.sessions.contains_key(id));
-        parted
     }
 
     /// The sessions that have come further, or missed something, since this was last asked: how far, and what they
@@ -355,25 +333,6 @@ impl Sessions {
         session.tell(after)
     }
 
-    /// Forgets sessions that have been away too long or are too many; when to look again.
-    pub fn expire(&mut self, now: Instant) -> Option<Instant> {
-        let expires = |session: &Session| {
-            let is_away = session.connection.is_none();
-            is_away.then(|| session.since + EXPIRES_AFTER)
-        };
-        let mut away: Vec<_> = (self.sessions.iter())
-            .filter_map(|(id, session)| Some((expires(session)?, Rc::clone(id))))
-            .collect();
-        away.sort_unstable();
-        let many = away.len().saturating_sub(AWAY_MAX);
-        let old = away.partition_point(|(expires, _)| *expires <= now);
-        for (_, id) in away.drain(..many.max(old)) {
-            self.sessions.remove(&id);
-            self.parted.push(id);
-        }
-        away.first().map(|(expires, _)| *expires)
-    }
-
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
         self.sessions.is_empty()
@@ -444,19 +403,6 @@ impl Sessions {
             lost: session.untold(),
         };
         self.sessions.iter().map(shown).collect()
-    }
-
-    /// Forgets sessions whose access has ended and returns the connections that they had.
-    pub fn end_access(&mut self, access: Access<'_>) -> Vec<ConnectionId> {
-        let (mut connections, mut parted) = (Vec::new(), Vec::new());
-        self.sessions.retain(|id, session| {
-            let ends = access.is_of(&session.holder);
-            connections.extend(session.connection.filter(|_| ends));
-            parted.extend(ends.then(|| Rc::clone(id)));
-            !ends
-        });
-        self.parted.append(&mut parted);
-        connections
     }
 
     /// How many have a connection, and how many are away.

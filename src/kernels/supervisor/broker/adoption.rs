@@ -16,7 +16,7 @@ use super::state::error_content;
 use super::{Broker, Outbox, Phase, State, now};
 use crate::kernels::supervisor::catch_up::{CatchUp, Share};
 use crate::kernels::supervisor::journal::{Mark, RequestKey, Route, Seq};
-use crate::kernels::supervisor::ledger::{Asked, CatchesUp, Joined, Ledger, Left, Note};
+use crate::kernels::supervisor::ledger::{Asked, Joined, Ledger, Left, Note};
 use crate::kernels::supervisor::sessions::Holder;
 use crate::protocol::legacy;
 use crate::protocol::message::{Channel, HeaderPeek};
@@ -100,18 +100,6 @@ impl Broker {
         self.changed.notify_waiters();
         self.crowd.notify_waiters();
     }
-}
-
-/// What a session catches up on, as it is written down.
-pub(super) fn caught_up(share: &Share) -> Option<CatchesUp> {
-    let (until, on) = share.caught_up()?;
-    Some(CatchesUp {
-        request: on.request.to_string(),
-        header: String::from_utf8_lossy(&on.header).into_owned(),
-        after: on.after,
-        until,
-        with_reply: on.with_reply,
-    })
 }
 
 /// What of a journal whose newest entry is `last` is for a session that an earlier supervisor had.

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use serde_json::json;
 use tokio::time::timeout;
 
-use super::adoption::caught_up;
+use super::keeping::caught_up;
 use super::line::{Line, Ticket};
 use super::state::plain;
 use super::{Broker, Phase, State, now};

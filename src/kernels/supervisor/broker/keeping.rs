@@ -8,9 +8,11 @@ use tokio::task::yield_now;
 use tokio::time::{sleep, timeout};
 use tracing::{info, warn};
 
+use super::requests::noted;
 use super::{Broker, State, now};
-use crate::kernels::supervisor::journal::{Mark, Route};
-use crate::kernels::supervisor::ledger::{Acknowledged, Note};
+use crate::kernels::supervisor::catch_up::Share;
+use crate::kernels::supervisor::journal::{Mark, RequestKey, Route};
+use crate::kernels::supervisor::ledger::{Acknowledged, CatchesUp, Joined, Left, Note};
 use crate::protocol::message::Channel;
 
 /// So long after something has happened it is safe, with what else has happened by then.
@@ -56,6 +58,18 @@ impl Fault {
              client is away is kept in memory as far as there is room"
         ))
     }
+}
+
+/// What a session catches up on, as it is written down.
+pub(super) fn caught_up(share: &Share) -> Option<CatchesUp> {
+    let (until, on) = share.caught_up()?;
+    Some(CatchesUp {
+        request: on.request.to_string(),
+        header: String::from_utf8_lossy(&on.header).into_owned(),
+        after: on.after,
+        until,
+        with_reply: on.with_reply,
+    })
 }
 
 impl Broker {
@@ -121,6 +135,29 @@ impl State {
             .into_iter()
             .flatten()
             .min()
+    }
+
+    /// Writes down what there is and nothing of what is over.
+    pub(super) fn note_anew(&mut self) {
+        let known = |key: &RequestKey| Some(noted(key, self.pending.get(key)?));
+        let sessions = self.sessions.list().into_iter().map(|session| Joined {
+            identity: session.identity,
+            credential: session.credential,
+            cursor: session.cursor,
+            lost: session.lost,
+            catches_up: self.sessions.share(&session.session_id).and_then(caught_up),
+            session: session.session_id,
+        });
+        let pending = self.pending_order.iter().filter_map(known);
+        let left = Left {
+            asked: self.ended.all().cloned().chain(pending).collect(),
+            question: self.questions.noted(),
+            joined: sessions.collect(),
+            said: self.journal.last(),
+        };
+        self.noted = left.said;
+        self.noted_anew = Some(now());
+        self.ledger.compact(left);
     }
 
     /// A word on stderr of the cell that runs, else of the next one.

@@ -7,11 +7,10 @@ use bytes::Bytes;
 use serde_json::{Value, json};
 use tracing::{debug, warn};
 
-use super::adoption::caught_up;
 use super::state::{error_content, field, is_silent};
 use super::{Broker, Farewell, Phase, State, now};
 use crate::kernels::supervisor::journal::{RequestKey, request_key};
-use crate::kernels::supervisor::ledger::{Asked, Joined, Left, Note};
+use crate::kernels::supervisor::ledger::{Asked, Note};
 use crate::kernels::supervisor::queue::{Action, CellQueue, Kind};
 use crate::magics::Claim;
 use crate::protocol::message::{Channel, HeaderPeek, Message};
@@ -186,29 +185,6 @@ impl State {
             pending.held = false;
             self.ledger.write(&Note::Sent(key.to_string()));
         }
-    }
-
-    /// Writes down what there is and nothing of what is over.
-    pub(super) fn note_anew(&mut self) {
-        let known = |key: &RequestKey| Some(noted(key, self.pending.get(key)?));
-        let sessions = self.sessions.list().into_iter().map(|session| Joined {
-            identity: session.identity,
-            credential: session.credential,
-            cursor: session.cursor,
-            lost: session.lost,
-            catches_up: self.sessions.share(&session.session_id).and_then(caught_up),
-            session: session.session_id,
-        });
-        let pending = self.pending_order.iter().filter_map(known);
-        let left = Left {
-            asked: self.ended.all().cloned().chain(pending).collect(),
-            question: self.questions.noted(),
-            joined: sessions.collect(),
-            said: self.journal.last(),
-        };
-        self.noted = left.said;
-        self.noted_anew = Some(now());
-        self.ledger.compact(left);
     }
 
     /// Whether the kernel may be asked more.

@@ -1,6 +1,9 @@
 //! Who gets what, told as clients come, go and acknowledge.
 
 use super::super::journal::{Entry, Mark, Route};
+use super::forgotten::{AWAY_MAX, EXPIRES_AFTER};
+use std::time::Duration;
+
 use super::*;
 use crate::protocol::message::{Channel, Message};
 
