@@ -5,7 +5,7 @@ mod disk;
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use nb::protocol::message::Channel;
@@ -39,7 +39,11 @@ fn folder(gateway: &Gateway, kernel: &str) -> PathBuf {
 
 /// All that the files of a kernel's journal hold.
 fn files(gateway: &Gateway, kernel: &str) -> Vec<u8> {
-    let files = fs::read_dir(folder(gateway, kernel)).into_iter().flatten();
+    files_in(&folder(gateway, kernel))
+}
+
+fn files_in(folder: &Path) -> Vec<u8> {
+    let files = fs::read_dir(folder).into_iter().flatten();
     let mut paths: Vec<_> = files.flatten().map(|file| file.path()).collect();
     paths.sort();
     let contents = paths.iter().map(|path| fs::read(path).unwrap_or_default());
@@ -70,6 +74,12 @@ async fn back(gateway: &Gateway, kernel: &str, session: &str) -> Client {
             ),
         }
     }
+}
+
+async fn kill_supervisor(gateway: &Gateway, kernel: &str) {
+    let supervisor = gateway.model(kernel).await["nb"]["supervisor_pid"].clone();
+    let supervisor = Pid::from_raw(supervisor.as_i64().unwrap().try_into().unwrap()).unwrap();
+    kill_process(supervisor, Signal::KILL).unwrap();
 }
 
 /// Waits until no client is there.
@@ -144,9 +154,7 @@ async fn what_was_said_to_nobody_outlives_the_supervisor_and_goes_with_the_kerne
         .permissions()
         .mode();
     assert_eq!(mode & 0o777, 0o700);
-    let supervisor = gateway.model(&kernel).await["nb"]["supervisor_pid"].clone();
-    let supervisor = Pid::from_raw(supervisor.as_i64().unwrap().try_into().unwrap()).unwrap();
-    kill_process(supervisor, Signal::KILL).unwrap();
+    kill_supervisor(&gateway, &kernel).await;
     // Each gets its own, the reply only who asked.
     let mut one = back(&gateway, &kernel, "one").await;
     let outcome = one.outcome(&cell, "").await;
@@ -342,7 +350,15 @@ async fn a_full_disk_stops_no_kernel_and_is_told() {
     disk.fill();
     let kernel = gateway.kernel("{}").await;
     let mut client = gateway.connect(&kernel, "a").await;
-    assert_eq!(client.run("print('here')").await.text, "here\n");
+    let text = client.run("print('here')").await.text;
+    assert!(text.ends_with("here\n"), "{text}");
+    let fault = gateway.model(&kernel).await["nb"]["journal_fault"].clone();
+    assert!(
+        fault
+            .as_str()
+            .is_some_and(|fault| fault.contains("No space left")),
+        "{fault}"
+    );
     gateway.delete(&kernel).await;
 }
 
@@ -362,4 +378,73 @@ async fn a_disk_that_does_not_answer_stops_no_kernel_and_is_told() {
     drop::<Client>(client);
     gateway.delete(&kernel).await;
     disk.thaw();
+}
+
+#[tokio::test]
+async fn a_takeover_goes_on_with_what_is_on_a_disk_that_is_full_or_takes_nothing() {
+    let (gateway, disk) = on_a_small_disk().await;
+    for is_full in [true, false] {
+        let kernel = gateway.kernel("{}").await;
+        let mut client = gateway.connect(&kernel, "a").await;
+        let code = "import os, time\nprint('begun', flush=True)\n\
+                    while not os.path.exists('go'): time.sleep(0.01)\n\
+                    for i in range(300):\n    print(i, flush=True)\nprint('all of it')";
+        let cell = client.submit(code).await;
+        client.wait_for(&cell, "begun").await;
+        drop(client);
+        alone(&gateway, &kernel).await;
+        fs::write(gateway.root().join("go"), "").unwrap();
+        let folder = disk.folder().join(&kernel);
+        gateway.wait_for_state(&kernel, "idle").await;
+        // What comes after is safe after it.
+        let mut third = gateway.connect(&kernel, "three").await;
+        third.run("print('later')").await;
+        drop(third);
+        let is_saved = || holds(&files_in(&folder), "later").then_some(());
+        wait_for("the end of the cell in a file", is_saved).await;
+        let before = gateway.model(&kernel).await["nb"]["supervisor_pid"].clone();
+        let (fault, mend): (_, &dyn Fn()) = if is_full {
+            disk.fill();
+            ("No space left", &|| disk.empty())
+        } else {
+            disk.freeze();
+            ("does not take it", &|| disk.thaw())
+        };
+        kill_supervisor(&gateway, &kernel).await;
+        let mut client = back(&gateway, &kernel, "a").await;
+        let outcome = client.outcome(&cell, "").await;
+        assert_all(outcome.text.strip_suffix("all of it\n").unwrap(), 0..300);
+        assert_eq!(outcome.reply["status"], "ok");
+        drop(client);
+        alone(&gateway, &kernel).await;
+        let mut witness = gateway.connect(&kernel, "witness").await;
+        let code = "for i in range(3000): print(i, 'x' * 1000)";
+        let cell = witness.submit(code).await;
+        witness.outcome(&cell, "").await;
+        let deadline = Instant::now() + LIMIT;
+        loop {
+            let model = gateway.model(&kernel).await;
+            assert_ne!(model["nb"]["supervisor_pid"], before);
+            let told = model["nb"]["journal_fault"].as_str().unwrap_or_default();
+            if told.contains(fault) {
+                break;
+            }
+            assert!(Instant::now() < deadline, "{model}");
+        }
+        mend();
+        // All of it, and from the files.
+        let is_saved = || holds(&files_in(&folder), "2999 xxx").then_some(());
+        wait_for("what was said meanwhile in a file", is_saved).await;
+        let mut client = gateway.connect(&kernel, "a").await;
+        let mut text = String::new();
+        while lines(&text).last() != Some(&2999) {
+            let said = client.next().await.unwrap();
+            if said.parent == cell && said.content["name"] == "stdout" {
+                text += said.content["text"].as_str().unwrap();
+            }
+        }
+        assert_eq!(lines(&text), (0..3000).collect::<Vec<_>>());
+        fs::remove_file(gateway.root().join("go")).unwrap();
+        gateway.delete(&kernel).await;
+    }
 }
