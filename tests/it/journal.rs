@@ -6,7 +6,7 @@ mod spoiled;
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -37,7 +37,11 @@ fn folder(gateway: &Gateway, kernel: &str) -> PathBuf {
 
 /// All that the files of a kernel's journal hold.
 fn files(gateway: &Gateway, kernel: &str) -> Vec<u8> {
-    let files = fs::read_dir(folder(gateway, kernel)).into_iter().flatten();
+    files_in(&folder(gateway, kernel))
+}
+
+fn files_in(folder: &Path) -> Vec<u8> {
+    let files = fs::read_dir(folder).into_iter().flatten();
     let mut paths: Vec<_> = files.flatten().map(|file| file.path()).collect();
     paths.sort();
     let contents = paths.iter().map(|path| fs::read(path).unwrap_or_default());

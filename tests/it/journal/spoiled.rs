@@ -1,15 +1,16 @@
 //! A journal whose disk is full or does not answer.
 
 use std::fs;
+use std::time::Instant;
 
 use nb::protocol::message::Channel;
 use rustix::process::Signal;
 use serde_json::json;
 
 use super::disk::SmallDisk;
-use super::{alone, assert_all, back, lines};
+use super::{alone, assert_all, back, files_in, holds, lines};
 use crate::client::Client;
-use crate::gateway::{Gateway, wait_for};
+use crate::gateway::{Gateway, LIMIT, wait_for};
 use crate::memory::assert_peaks;
 use crate::processes::{pid_of, signal};
 
@@ -197,4 +198,74 @@ async fn a_state_folder_whose_disk_does_not_answer_stops_no_cell_and_forgets_non
     fs::write(gateway.root().join("go"), "").unwrap();
     let outcome = client.outcome(&cell, "").await;
     assert!(outcome.text.ends_with("21\n"), "{}", outcome.text);
+}
+
+#[tokio::test]
+async fn a_takeover_goes_on_with_what_is_on_a_disk_that_is_full_or_takes_nothing() {
+    let (gateway, disk) = on_a_small_disk(64 << 20).await;
+    for is_full in [true, false] {
+        let kernel = gateway.kernel("{}").await;
+        let mut client = gateway.connect(&kernel, "a").await;
+        let code = "import os, time\nprint('begun', flush=True)\n\
+                    while not os.path.exists('go'): time.sleep(0.01)\n\
+                    for i in range(300):\n    print(i, flush=True)\nprint('all of it')";
+        let cell = client.submit(code).await;
+        client.wait_for(&cell, "begun").await;
+        drop(client);
+        alone(&gateway, &kernel).await;
+        fs::write(gateway.root().join("go"), "").unwrap();
+        let folder = disk.folder().join(&kernel);
+        gateway.wait_for_state(&kernel, "idle").await;
+        // What comes after is safe after it.
+        let mut third = gateway.connect(&kernel, "three").await;
+        third.run("print('later')").await;
+        drop(third);
+        let is_saved = || holds(&files_in(&folder), "later").then_some(());
+        wait_for("the end of the cell in a file", is_saved).await;
+        let before = gateway.model(&kernel).await["nb"]["supervisor_pid"].clone();
+        let (fault, mend): (_, &dyn Fn()) = if is_full {
+            disk.fill();
+            ("No space left", &|| disk.empty())
+        } else {
+            disk.freeze();
+            ("does not take it", &|| disk.thaw())
+        };
+        let supervisor = pid_of(&gateway.model(&kernel).await, "supervisor_pid");
+        signal(supervisor, Signal::KILL);
+        let mut client = back(&gateway, &kernel, "a").await;
+        let outcome = client.outcome(&cell, "").await;
+        assert_all(outcome.text.strip_suffix("all of it\n").unwrap(), 0..300);
+        assert_eq!(outcome.reply["status"], "ok");
+        drop(client);
+        alone(&gateway, &kernel).await;
+        let mut witness = gateway.connect(&kernel, "witness").await;
+        let code = "for i in range(3000): print(i, 'x' * 1000)";
+        let cell = witness.submit(code).await;
+        witness.outcome(&cell, "").await;
+        let deadline = Instant::now() + LIMIT;
+        loop {
+            let model = gateway.model(&kernel).await;
+            assert_ne!(model["nb"]["supervisor_pid"], before);
+            let told = model["nb"]["journal_fault"].as_str().unwrap_or_default();
+            if told.contains(fault) {
+                break;
+            }
+            assert!(Instant::now() < deadline, "{model}");
+        }
+        mend();
+        // All of it, and from the files.
+        let is_saved = || holds(&files_in(&folder), "2999 xxx").then_some(());
+        wait_for("what was said meanwhile in a file", is_saved).await;
+        let mut client = gateway.connect(&kernel, "a").await;
+        let mut text = String::new();
+        while lines(&text).last() != Some(&2999) {
+            let said = client.next().await.unwrap();
+            if said.parent == cell && said.content["name"] == "stdout" {
+                text += said.content["text"].as_str().unwrap();
+            }
+        }
+        assert_eq!(lines(&text), (0..3000).collect::<Vec<_>>());
+        fs::remove_file(gateway.root().join("go")).unwrap();
+        gateway.delete(&kernel).await;
+    }
 }
