@@ -53,10 +53,17 @@ fn main() {
     // What was started ends with the future, also when it is given up.
     runtime.block_on(async {
         tokio::select! {
-            measured = timeout(LIMIT, paths::measure(wanted)) => measured.expect("the run hangs"),
+            measured = timeout(LIMIT, all(wanted)) => measured.expect("the run hangs"),
             _ = tokio::signal::ctrl_c() => {}
         }
     });
+}
+
+async fn all(wanted: impl Fn(&str) -> bool) {
+    paths::measure(&wanted).await;
+    if wanted("beside") {
+        beside::measure().await;
+    }
 }
 
 #[expect(clippy::print_stdout, reason = "the report")]

@@ -9,10 +9,10 @@ use std::time::Instant;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 
+use crate::report;
 use crate::servers::{Framing, Gateway, Kernel, OwnKernel, cpu, memory};
 use crate::table::{Goal, RAW, Table, WAYS, median, quantile};
 use crate::ways::Client;
-use crate::{beside, report};
 
 const ROUNDS: usize = 9;
 
@@ -102,7 +102,7 @@ impl Servers {
     }
 }
 
-/// Prints everything about paths, or those of these parts: `idle`, `one`, `starts`, `crowds`, `beside`.
+/// Prints everything about paths, or those of these parts: `idle`, `one`, `starts`, `crowds`.
 pub(crate) async fn measure(wanted: impl Fn(&str) -> bool) {
     let binary = fs::metadata(env!("CARGO_BIN_EXE_nb")).unwrap().len();
     report("Size and memory, KiB.");
@@ -136,9 +136,6 @@ pub(crate) async fn measure(wanted: impl Fn(&str) -> bool) {
         "Against a kernel that answers at once; x: the ratio to raw ZeroMQ; !: misses its goal.",
     );
     table.print();
-    if wanted("beside") {
-        beside::measure().await;
-    }
 }
 
 /// A gateway without kernels, and a supervisor that has seen nothing but its kernel's start.

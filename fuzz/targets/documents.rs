@@ -13,6 +13,9 @@ use nb::protocol::notebook::{Notebook, set_mark};
 use nb::protocol::outputs::CellOutputs;
 use serde_json::from_slice;
 
+/// By how much indenting may make a text longer.
+const GROWTH_MAX: usize = 32;
+
 fuzz_target!(|data: &[u8]| {
     let [kind, data @ ..] = data else { return };
     match kind {
@@ -47,8 +50,10 @@ fuzz_target!(|data: &[u8]| {
                     set_mark(&mut cell, None);
                     notebook.put(at, cell);
                 }
-                let text = notebook.text();
-                assert!(Notebook::parse(&text).expect("our own").marked().is_empty());
+                let changed = notebook.text();
+                assert!(changed.len() <= GROWTH_MAX * text.len(), "it grew");
+                let again = Notebook::parse(&changed).expect("our own");
+                assert!(again.marked().is_empty());
             }
         }
         // One line for each message: its type, and its content.
@@ -69,9 +74,14 @@ fuzz_target!(|data: &[u8]| {
                 };
                 outputs.take(channel, &message);
             }
-            let mut text = String::new();
+            let (mut text, mut flat) = (String::new(), String::new());
             outputs.outputs().write(&mut text, 1, 0);
+            outputs.outputs().write(&mut flat, 0, 0);
             assert!(Json::parse(&text).is_some());
+            assert!(
+                text.len() <= GROWTH_MAX * (flat.len() + data.len()),
+                "it grew"
+            );
         }
         b'l' => {
             if let Ok(line) = from_slice::<Line>(data) {

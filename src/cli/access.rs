@@ -1,24 +1,25 @@
 //! Which gateway a command asks, and what lets it in.
 
 use std::env;
-use std::path::PathBuf;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use futures_util::future::join_all;
 
 use crate::config::Places;
 use crate::error::Error;
 use crate::front::{Gateway, GatewayUrl};
-use crate::gateway;
+use crate::gateway::{self, At};
+
+/// Where a gateway is that nothing is known of.
+const DEFAULT: &str = "http://127.0.0.1:8888";
 
 /// Which gateway, and how to answer.
 #[derive(Debug, clap::Args)]
 pub(super) struct Access {
-    /// The gateway's address, or unix:PATH
-    #[arg(
-        long,
-        env = "NB_GATEWAY_URL",
-        value_name = "URL",
-        default_value = "http://127.0.0.1:8888"
-    )]
-    gateway: String,
+    /// The gateway's address, or unix:PATH [default: the one that you run here, else http://127.0.0.1:8888]
+    #[arg(long, env = "NB_GATEWAY_URL", value_name = "URL")]
+    gateway: Option<String>,
     /// The Unix socket that the gateway listens on, instead of an address
     #[arg(long, value_name = "PATH", conflicts_with = "gateway")]
     sock: Option<PathBuf>,
@@ -31,15 +32,36 @@ pub(super) struct Access {
 }
 
 impl Access {
-    pub(super) fn open(&self) -> Result<Gateway, Error> {
-        let url = match &self.sock {
-            Some(sock) => GatewayUrl::of_sock(sock.clone()),
-            None => GatewayUrl::parse(&self.gateway)?,
+    pub(super) async fn open(&self) -> Result<Gateway, Error> {
+        let Places { state, runtime, .. } = Places::from_env()?;
+        let url = match (&self.sock, &self.gateway) {
+            (Some(sock), _) => GatewayUrl::of_sock(sock.clone()),
+            (None, Some(url)) => GatewayUrl::parse(url)?,
+            (None, None) => running(&runtime).await?,
         };
-        let state = Places::from_env()?.state;
         let variable = env::var("NB_TOKEN").ok();
         let file = self.token_file.as_deref();
         let (token, _) = gateway::find_token(file, variable.as_deref(), &state)?;
         Gateway::new(url, Some(token.reveal()))
+    }
+}
+
+/// The one gateway whose sockets are in this folder, or in one below it as those of `nb up` are.
+async fn running(runtime: &Path) -> Result<GatewayUrl, Error> {
+    let below = fs::read_dir(runtime).into_iter().flatten().flatten();
+    let mut folders: Vec<_> = below.map(|entry| entry.path()).collect();
+    folders.push(runtime.to_owned());
+    let found = join_all(folders.iter().map(|folder| gateway::running(folder))).await;
+    match found.concat().as_slice() {
+        [] => GatewayUrl::parse(DEFAULT),
+        [At::Unix(sock)] => Ok(GatewayUrl::of_sock(sock.clone())),
+        [at] => GatewayUrl::parse(&at.url()),
+        several => {
+            let several: Vec<_> = several.iter().map(At::to_string).collect();
+            Err(Error::user(format!(
+                "you run several gateways here: {}; say which with --gateway or --sock",
+                several.join(", ")
+            )))
+        }
     }
 }

@@ -3,7 +3,7 @@
 mod entry;
 
 use std::env;
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::pin::pin;
@@ -109,7 +109,12 @@ impl Serve {
             takeover: self.takeover,
         };
         let door = Door::open(registry.runtime())?;
-        let shown = is_ours.then(|| token.reveal().to_owned());
+        let is_shown = is_ours && !goes_to_the_system_log();
+        let shown = is_shown.then(|| token.reveal().to_owned());
+        if is_ours && !is_shown {
+            let file = places.state.join("token");
+            tracing::info!("the token is in {}", file.display());
+        }
         let settings = Settings {
             token,
             user: config::user_name(),
@@ -154,6 +159,11 @@ impl Serve {
         layers.add_flag("server.on_stop", "on-stop", on_stop);
         layers.settle()
     }
+}
+
+/// Whether what is printed is kept by systemd, for more people to read than the token is for.
+fn goes_to_the_system_log() -> bool {
+    env::var_os("JOURNAL_STREAM").is_some() && !io::stdout().is_terminal()
 }
 
 async fn serve(

@@ -244,7 +244,11 @@ impl Gateway {
         }
         let body: Value = serde_json::from_slice(&body).unwrap_or_default();
         match status {
-            404 => Ok(None),
+            404 if body["fault"].is_string() => Ok(None),
+            404 => Err(Error::user(format!(
+                "what answers at {} has no journals of kernels: name a gateway of nb with --gateway",
+                self.url
+            ))),
             _ => Err(match (Answer { status, body }).good() {
                 Ok(_) => Error::user(format!("the gateway answered {status} for a journal")),
                 Err(error) => error,

@@ -52,7 +52,7 @@ use tokio::time::{sleep, timeout};
 
 pub use activation::passed_sockets;
 pub use listen::{At, Listener, Sock};
-pub use takeover::{Door, Taken, Takeover, take_over};
+pub use takeover::{Door, Taken, Takeover, running, take_over};
 pub use token::{Token, find as find_token};
 pub use tokens::{NamedToken, TokenFile};
 

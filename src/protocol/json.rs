@@ -1,11 +1,18 @@
 //! JSON whose keys keep their order and whose numbers keep their spelling, written as Python's `json` indents it.
 //!
-//! What nobody changes stays as it was written, down to its last escape.
+//! What nobody changes stays as it was written, down to its last escape. Indenting makes a value longer by a bounded
+//! factor only.
 
 use std::fmt;
 
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
+
+/// What would be longer than so many times what it was is not indented.
+const GROWTH_MAX: usize = 8;
+
+/// What is small may be indented in any case.
+const GROWN_MIN: usize = 64;
 
 /// A value, taken apart no further than somebody looked.
 #[derive(Clone, Debug)]
@@ -171,9 +178,21 @@ fn put_break(out: &mut String, comma: bool, unit: usize, depth: usize) {
     out.extend(std::iter::repeat_n(' ', unit * depth));
 }
 
-/// Breaks and indents what is valid JSON; every token stays as it is.
-fn write_raw(text: &str, out: &mut String, unit: usize, mut depth: usize) {
-    let mut rest = text.trim_ascii_start();
+/// Breaks and indents what is valid JSON; every token stays as it is. Brackets within brackets would make much of
+/// little: then all stays as it came.
+fn write_raw(text: &str, out: &mut String, unit: usize, depth: usize) {
+    let text = text.trim_ascii();
+    let begin = out.len();
+    let end = begin + GROWN_MIN + text.len().saturating_mul(GROWTH_MAX);
+    if !indent(text, out, unit, depth, end) {
+        out.truncate(begin);
+        out.push_str(text);
+    }
+}
+
+/// Whether it was done before the output had this length.
+fn indent(text: &str, out: &mut String, unit: usize, mut depth: usize, end: usize) -> bool {
+    let mut rest = text;
     // The last token opened a list or an object.
     let mut opened = false;
     while let Some(first) = rest.as_bytes().first() {
@@ -205,7 +224,11 @@ fn write_raw(text: &str, out: &mut String, unit: usize, mut depth: usize) {
             b':' => out.push(' '),
             _ => {}
         }
+        if out.len() > end {
+            return false;
+        }
     }
+    true
 }
 
 /// How long the string is that the text begins with.
@@ -259,6 +282,24 @@ mod tests {
         for no_object in ["[]", "1", "null", "{"] {
             assert!(Json::parse(no_object).is_none_or(|json| Object::of(&json).is_none()));
         }
+    }
+
+    #[test]
+    fn brackets_within_brackets_do_not_make_much_of_little() {
+        for (open, close) in [("[", "]"), ("{\"\":", "}"), ("[1,[2],", "]")] {
+            let text = format!("{}0{}", open.repeat(3000), close.repeat(3000));
+            let json = Json::parse(&text).unwrap();
+            assert!(written(&json) == text, "{open} stays as it came");
+            let mut object = Object::default();
+            object.set("deep", json);
+            assert_eq!(
+                written(&object.into()),
+                format!("{{\n \"deep\": {text}\n}}")
+            );
+        }
+        // What people have is indented.
+        let deep = Json::parse(&format!("{}7{}", "[".repeat(12), "]".repeat(12))).unwrap();
+        assert_eq!(written(&deep).lines().count(), 25);
     }
 
     fn value() -> impl Strategy<Value = Value> {

@@ -107,9 +107,32 @@ impl<'a> HeaderPeek<'a> {
     }
 }
 
+/// A longer msg_id is none.
+const MSG_ID_BYTES_MAX: usize = 256;
+
+/// Whether a request can be asked for by this id: clients name theirs so, and no URL needs an escape for it.
+pub fn is_msg_id(text: &str) -> bool {
+    let is_sound = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.:~".contains(&byte);
+    (1..=MSG_ID_BYTES_MAX).contains(&text.len()) && text.bytes().all(is_sound)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn ids_have_characters_and_no_escapes() {
+        let longest = "x".repeat(MSG_ID_BYTES_MAX);
+        for id in ["a", "88ea_1-2.3:4~5", &longest] {
+            assert!(is_msg_id(id), "{id}");
+        }
+        let longer = format!("{longest}x");
+        for junk in [
+            "", "a/b", "a b", "%61", "a&b", "a#b", "a+b", "é", "\0", &longer,
+        ] {
+            assert!(!is_msg_id(junk), "{junk}");
+        }
+    }
 
     #[test]
     fn unknown_keys_are_passed_over_and_missing_ones_are_empty() {

@@ -318,6 +318,11 @@ impl CellOutputs {
         self.last.as_deref()
     }
 
+    /// The kernel has said that it is done; a reply may follow.
+    pub fn is_idle(&self) -> bool {
+        self.idle
+    }
+
     /// Nothing follows.
     pub fn is_over(&self) -> bool {
         self.replied && self.idle

@@ -3,7 +3,7 @@
 use std::fs;
 use std::process::Stdio;
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Signal;
 use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
@@ -11,6 +11,7 @@ use tokio::process::Command;
 use tokio::time::timeout;
 
 use crate::gateway::LIMIT;
+use crate::processes::signal;
 
 async fn output(arguments: &[&str]) -> (bool, String, String) {
     let command = Command::new(env!("CARGO_BIN_EXE_nb"))
@@ -125,10 +126,7 @@ async fn a_flag_wins_over_its_variable() {
     let (mut serving, _) = serve(&home, &["--port", "0"], &env).await;
     let arguments = fs::read_to_string(format!("/proc/{}/cmdline", serving.id().unwrap()));
     assert!(!arguments.unwrap().contains("from-variable"));
-    let pid = serving
-        .id()
-        .and_then(|pid| Pid::from_raw(pid.try_into().ok()?));
-    kill_process(pid.unwrap(), Signal::TERM).unwrap();
+    signal(serving.id().unwrap(), Signal::TERM);
     let ended = timeout(LIMIT, serving.wait()).await;
     assert!(ended.expect("nb serve does not end").unwrap().success());
 }
@@ -142,8 +140,15 @@ async fn a_generated_token_is_printed_as_an_address_that_works_and_stays() {
     assert_eq!(get(&format!("{address}api/me?token={token}")).await, 200);
     assert_eq!(get(&format!("{address}api/me?token=x")).await, 401);
     drop(serving);
-    let (_serving, second) = serve(&home, &["--port", "0"], &[]).await;
+    let (serving, second) = serve(&home, &["--port", "0"], &[]).await;
     assert!(second.ends_with(token), "{second}");
+    drop(serving);
+    // What a service prints is in the system's log.
+    let journal = ("JOURNAL_STREAM", "9:12345");
+    let (_serving, third) = serve(&home, &["--port", "0"], &[journal]).await;
+    assert!(!third.contains("token"), "{third}");
+    let kept = fs::read_to_string(home.path().join(".local/state/nb/token")).unwrap();
+    assert_eq!(kept.trim(), token);
 }
 
 #[tokio::test]

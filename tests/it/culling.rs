@@ -1,6 +1,8 @@
 //! Kernels that are ended by themselves, in the real supervisor.
 
-use crate::gateway::Gateway;
+use tokio::time::timeout;
+
+use crate::gateway::{Gateway, LIMIT};
 
 /// A gateway with these settings, and the kernelspec `instant`.
 async fn gateway(settings: &str) -> Gateway {
@@ -65,7 +67,6 @@ async fn a_kernel_ends_when_it_has_been_alone_for_as_long_as_was_asked_for() {
     assert_eq!(client.run("here").await.text, "here");
     let path = format!("/api/kernels/{kernel}");
     drop(client);
-    while gateway.rest("GET", &path, "").await.0 != 404 {
-        tokio::task::yield_now().await;
-    }
+    let gone = async { while gateway.rest("GET", &path, "").await.0 != 404 {} };
+    timeout(LIMIT, gone).await.expect("it stays");
 }

@@ -3,11 +3,12 @@
 use std::fs;
 use std::time::Instant;
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use crate::client::{Client, Said};
 use crate::gateway::{Gateway, peer};
+use crate::processes::{pid_of, signal};
 
 /// Starts the kernel `peer` at once if there is a file `go`, and waits for it otherwise.
 fn gated() -> String {
@@ -16,13 +17,6 @@ fn gated() -> String {
         "until test -e go; do sleep 0.01; done; exec {} instant {{connection_file}}",
         peer.display()
     )
-}
-
-fn kernel_pid(model: &Value) -> Pid {
-    let pid = model["nb"]["kernel_pid"]
-        .as_i64()
-        .expect("it has no process");
-    Pid::from_raw(pid.try_into().unwrap()).unwrap()
 }
 
 /// The next message of this type.
@@ -62,10 +56,10 @@ async fn a_death_is_told_at_once_to_rest_and_to_every_client_with_its_cause() {
     assert_eq!(state(&mut other).await, "idle");
     let cell = asker.submit("wait").await;
     asker.wait_for(&cell, "begun").await;
-    let pid = kernel_pid(&gateway.model(&kernel).await);
+    let pid = pid_of(&gateway.model(&kernel).await, "kernel_pid");
 
     let killed = Instant::now();
-    kill_process(pid, Signal::KILL).unwrap();
+    signal(pid, Signal::KILL);
     assert_eq!(state(&mut other).await, "restarting");
     println!("a death was told after {:?}", killed.elapsed());
     let reply = said(&mut asker, "execute_reply").await;
@@ -202,8 +196,8 @@ async fn clients_of_a_kernel_that_is_deleted_while_it_starts_or_restarts_are_tol
                 fs::write(&go, "").unwrap();
                 gateway.wait_for_state(id, "idle").await;
                 fs::remove_file(&go).unwrap();
-                let pid = kernel_pid(&gateway.model(id).await);
-                kill_process(pid, Signal::KILL).unwrap();
+                let pid = pid_of(&gateway.model(id).await, "kernel_pid");
+                signal(pid, Signal::KILL);
                 gateway.wait_for_state(id, "restarting").await;
             } else {
                 gateway.wait_for_state(id, "starting").await;
@@ -248,31 +242,36 @@ async fn a_restart_that_a_delete_ends_is_not_told_as_a_success() {
     assert_eq!(restarted.0, 503, "{}", restarted.1);
 }
 
-/// A memory control group of the test's own, where one can be made: as root, with either version of them.
+/// A memory control group of the test's own, with either version of them. Only root can make one.
 struct MemoryLimit(std::path::PathBuf);
 
 impl MemoryLimit {
-    fn new(bytes: u64) -> Option<Self> {
+    /// Or why there is none.
+    fn new(bytes: u64) -> Result<Self, String> {
         let name = format!("nb-test-{}", std::process::id());
+        let mut whys = String::new();
         for (parent, limit) in [
             ("/sys/fs/cgroup/memory", "memory.limit_in_bytes"),
             ("/sys/fs/cgroup", "memory.max"),
         ] {
             let group = std::path::Path::new(parent).join(&name);
-            if fs::create_dir(&group).is_err() {
-                continue;
-            }
-            let group = Self(group);
-            if fs::write(group.0.join(limit), bytes.to_string()).is_ok() {
-                return Some(group);
+            let limit = group.join(limit);
+            match fs::create_dir(&group) {
+                Ok(()) => {
+                    let group = Self(group);
+                    match fs::write(&limit, bytes.to_string()) {
+                        Ok(()) => return Ok(group),
+                        Err(error) => whys += &format!("{}: {error}; ", limit.display()),
+                    }
+                }
+                Err(error) => whys += &format!("{}: {error}; ", group.display()),
             }
         }
-        None
+        Err(whys)
     }
 
-    fn hold(&self, pid: Pid) {
-        let pid = pid.as_raw_nonzero().to_string();
-        fs::write(self.0.join("cgroup.procs"), pid).unwrap();
+    fn hold(&self, pid: u32) {
+        fs::write(self.0.join("cgroup.procs"), pid.to_string()).unwrap();
     }
 }
 
@@ -288,14 +287,19 @@ impl Drop for MemoryLimit {
     reason = "who reads the tests' output is to know"
 )]
 async fn a_kernel_that_runs_out_of_memory_says_so() {
-    let Some(limit) = MemoryLimit::new(300 << 20) else {
-        println!("not tested: no control group can be made here, only root can");
-        return;
+    let limit = match MemoryLimit::new(300 << 20) {
+        Ok(limit) => limit,
+        Err(why) => {
+            let is_root = rustix::process::geteuid().is_root();
+            assert!(!is_root, "this needs a memory control group: {why}");
+            println!("not tested: only root can make a control group");
+            return;
+        }
     };
     let gateway = Gateway::start("auto").await;
     let kernel = gateway.kernel("{}").await;
     let mut client = gateway.connect(&kernel, "a").await;
-    limit.hold(kernel_pid(&gateway.model(&kernel).await));
+    limit.hold(pid_of(&gateway.model(&kernel).await, "kernel_pid"));
     let reply = client.run("x = bytearray(600 << 20)").await.reply;
     let cause = reply["evalue"].as_str().unwrap();
     assert!(cause.contains("ran out of memory"), "{cause}");
@@ -303,8 +307,8 @@ async fn a_kernel_that_runs_out_of_memory_says_so() {
     let code = "import time\nprint('begun', flush=True)\ntime.sleep(600)";
     let cell = client.submit(code).await;
     client.wait_for(&cell, "begun").await;
-    let pid = kernel_pid(&gateway.model(&kernel).await);
-    kill_process(pid, Signal::KILL).unwrap();
+    let pid = pid_of(&gateway.model(&kernel).await, "kernel_pid");
+    signal(pid, Signal::KILL);
     let cause = client.outcome(&cell, "").await.reply["evalue"].to_string();
     assert!(cause.contains("was killed (SIGKILL)"), "{cause}");
 }

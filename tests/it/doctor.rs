@@ -4,12 +4,13 @@ use std::fs;
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Signal;
 use serde_json::{Value, json};
 use tokio::process::Command;
 use tokio::time::timeout;
 
 use crate::gateway::{Gateway, LIMIT, wait_for};
+use crate::processes::{pid_of, signal};
 
 /// The doctor on a gateway's folders; its exit code and findings.
 async fn findings(gateway: &Gateway, port: u16) -> (i32, Vec<Value>) {
@@ -75,12 +76,11 @@ async fn what_is_wrong_with_a_machine_is_told_with_its_fix() {
     let state = gateway.root().join("state");
     fs::set_permissions(&state, fs::Permissions::from_mode(0o777)).unwrap();
     let model = gateway.model(&kernel).await;
-    let supervisor = model["nb"]["supervisor_pid"].as_i64().unwrap();
-    let supervisor = Pid::from_raw(supervisor.try_into().unwrap()).unwrap();
+    let supervisor = pid_of(&model, "supervisor_pid");
     // Or it would be taken over.
     gateway.kill().await;
-    kill_process(supervisor, Signal::KILL).unwrap();
-    let stat = format!("/proc/{}/stat", supervisor.as_raw_nonzero());
+    signal(supervisor, Signal::KILL);
+    let stat = format!("/proc/{}/stat", supervisor);
     let is_gone = || fs::read_to_string(&stat).map_or(true, |stat| stat.contains(") Z "));
     wait_for("the supervisor's end", || is_gone().then_some(())).await;
 

@@ -1,13 +1,29 @@
-//! A program of a test's own that takes turns with it: a line of its output is where the test has to do something, a
-//! line of its input is when it goes on. Must not know what either of them does.
+//! A program of a test's own, which runs to its end by itself or takes turns with the test: a line of its output is where
+//! the test has to do something, a line of its input is when it goes on. Must not know what either of them does.
 
 use std::process::Stdio;
+use std::time::Duration;
 
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 use tokio::time::timeout;
 
 use crate::gateway::{LIMIT, project};
+
+/// A suite of several kernels takes its time.
+pub(crate) const SUITE_LIMIT: Duration = Duration::from_secs(150);
+
+/// Runs a program to its good end; what it printed.
+pub(crate) async fn runs(mut command: Command) -> String {
+    let done = timeout(SUITE_LIMIT, command.output())
+        .await
+        .expect("it hangs")
+        .unwrap();
+    let stdout = String::from_utf8_lossy(&done.stdout);
+    let stderr = String::from_utf8_lossy(&done.stderr);
+    assert!(done.status.success(), "{}\n{stdout}\n{stderr}", done.status);
+    stdout.into_owned()
+}
 
 /// Ends with the test.
 #[derive(Debug)]

@@ -5,13 +5,14 @@ use std::fs;
 use std::path::Path;
 use std::process::Stdio;
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Signal;
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::process::{Child, ChildStdout, Command};
 use tokio::time::{Instant, timeout};
 
 use crate::gateway::{Gateway, LIMIT, TOKEN, peer, project};
+use crate::processes::signal;
 
 fn nb(gateway: &Gateway, arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_nb"));
@@ -186,8 +187,7 @@ async fn ctrl_c_interrupts_the_kernel_which_lives_on() {
     let id = gateway.kernel(r#"{"name":"python3"}"#).await;
     let code = "import time\nx = 1\nprint('begun', flush=True)\ntime.sleep(600)";
     let (child, _stdout) = begun(&gateway, &id, code).await;
-    let pid = Pid::from_raw(child.id().unwrap().try_into().unwrap()).unwrap();
-    kill_process(pid, Signal::INT).unwrap();
+    signal(child.id().unwrap(), Signal::INT);
     let (code, _, stderr) = ended(child).await;
     assert_eq!(code, 130, "{stderr}");
     assert!(stderr.contains("KeyboardInterrupt"), "{stderr}");
@@ -204,17 +204,25 @@ fn counts(go: &Path) -> String {
 }
 
 /// Lets the cell end; all that it counted has come, once and in order.
-async fn counted(child: Child, mut stdout: BufReader<ChildStdout>, go: &Path, at_least: usize) {
+async fn counted(
+    gateway: &Gateway,
+    id: &str,
+    (child, mut stdout): (Child, BufReader<ChildStdout>),
+    go: &Path,
+    at_least: usize,
+) {
     fs::write(go, "").unwrap();
     let mut rest = String::new();
     let read = timeout(LIMIT, stdout.read_to_string(&mut rest)).await;
     read.expect("it hangs").unwrap();
     let (code, _, stderr) = ended(child).await;
     assert_eq!(code, 0, "{stderr}");
-    let lines = rest.lines().count();
-    let expected: String = (0..lines).map(|n| format!("{n}\n")).collect();
+    let mut client = gateway.connect(id, "asks").await;
+    let sent = client.run("print(n)").await.text.trim().parse();
+    let sent: usize = sent.unwrap();
+    let expected: String = (0..sent).map(|n| format!("{n}\n")).collect();
     assert_eq!(rest, expected);
-    assert!(lines >= at_least, "{lines}");
+    assert!(sent >= at_least, "{sent}");
 }
 
 #[tokio::test]
@@ -223,7 +231,7 @@ async fn a_broken_line_loses_and_repeats_nothing() {
     let gateway = Gateway::start("auto").await;
     let id = gateway.kernel(r#"{"name":"python3"}"#).await;
     let go = gateway.root().join("go");
-    let (child, stdout) = begun(&gateway, &id, &counts(&go)).await;
+    let counting = begun(&gateway, &id, &counts(&go)).await;
     let session = async || {
         let path = "/v1/connections";
         gateway.ask_supervisor(&id, "GET", path, "").await.1[0].clone()
@@ -239,7 +247,7 @@ async fn a_broken_line_loses_and_repeats_nothing() {
         }
         drop(thief);
     }
-    counted(child, stdout, &go, THEFTS).await;
+    counted(&gateway, &id, counting, &go, THEFTS).await;
 }
 
 #[tokio::test]
@@ -247,9 +255,9 @@ async fn a_gateway_that_is_killed_goes_unnoticed() {
     let mut gateway = Gateway::start("auto").await;
     let id = gateway.kernel(r#"{"name":"python3"}"#).await;
     let go = gateway.root().join("go");
-    let (child, stdout) = begun(&gateway, &id, &counts(&go)).await;
+    let counting = begun(&gateway, &id, &counts(&go)).await;
     gateway.replace().await;
-    counted(child, stdout, &go, 1).await;
+    counted(&gateway, &id, counting, &go, 1).await;
 }
 
 /// Runs `nb` on a terminal, as a person would: answers what is asked.

@@ -151,7 +151,7 @@ impl Route {
                 doubled <= twice_max,
                 "{row}: at most {twice_max} may:\n{shown}"
             );
-            let is_told = shown.contains("[nb] ");
+            let is_told = shown.contains("[nb] the supervisor of this kernel died");
             let may_lose = fault == Fault::Supervisor && is_told;
             assert!(
                 lost == 0 || may_lose,

@@ -6,19 +6,17 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
-use std::time::Duration;
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Signal;
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
 use tokio::time::{Instant, timeout};
 
+use crate::driver::runs;
 use crate::gateway::{Gateway, LIMIT, TOKEN, project, wait_for};
 use crate::headless::clients_python;
-
-/// For suites of several kernels.
-const SUITE_LIMIT: Duration = Duration::from_secs(150);
+use crate::processes::signal;
 
 /// The kernel that every test uses.
 const KERNEL: &str = "nb-python3";
@@ -38,7 +36,8 @@ impl Home {
     /// Installs a kernelspec of nb for one that there is.
     pub(crate) async fn install_spec(&self, spec: &str) {
         let mut install = self.command(env!("CARGO_BIN_EXE_nb"));
-        runs_to_end(install.args(["kernel", "install", spec])).await;
+        install.args(["kernel", "install", spec]);
+        runs(install).await;
     }
 
     /// One whose kernelspec has these arguments on top.
@@ -65,13 +64,7 @@ impl Home {
     }
 
     async fn install(&self, arguments: &[&str]) {
-        let installed = self
-            .command(env!("CARGO_BIN_EXE_nb"))
-            .args(["kernel", "install", "python3"])
-            .output()
-            .await
-            .unwrap();
-        assert!(installed.status.success(), "{installed:?}");
+        self.install_spec("python3").await;
         let file = self.root().join("jupyter/kernels").join(KERNEL);
         let file = file.join("kernel.json");
         let mut spec: Value = serde_json::from_slice(&fs::read(&file).unwrap()).unwrap();
@@ -157,24 +150,6 @@ impl Home {
     }
 }
 
-async fn runs_to_end(command: &mut Command) {
-    let done = timeout(LIMIT, command.output())
-        .await
-        .expect("it hangs")
-        .unwrap();
-    assert!(done.status.success(), "{done:?}");
-}
-
-async fn runs(mut command: Command) -> String {
-    let done = timeout(SUITE_LIMIT, command.output())
-        .await
-        .expect("it hangs");
-    let done = done.unwrap();
-    let stderr = String::from_utf8_lossy(&done.stderr);
-    assert!(done.status.success(), "{}\n{stderr}", done.status);
-    String::from_utf8_lossy(&done.stdout).into_owned()
-}
-
 fn lives(pid: &Value) -> bool {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     let state = stat.rsplit_once(") ").map(|(_, rest)| &rest[..1]);
@@ -186,8 +161,7 @@ async fn gone(what: &str, pid: &Value) {
 }
 
 fn kill(pid: &Value) {
-    let pid = pid.as_i64().and_then(|pid| i32::try_from(pid).ok());
-    kill_process(pid.and_then(Pid::from_raw).unwrap(), Signal::KILL).unwrap();
+    signal(pid.as_u64().unwrap().try_into().unwrap(), Signal::KILL);
 }
 
 #[tokio::test]

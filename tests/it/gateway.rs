@@ -18,6 +18,7 @@ use tokio::process::{Child, Command};
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::client::Client;
+use crate::memory::held_kib;
 
 /// No wait of any test is longer.
 pub(crate) const LIMIT: Duration = Duration::from_secs(60);
@@ -176,16 +177,10 @@ impl Gateway {
         self.put_spec(manner, &json!({"argv": argv, "language": "peer"}));
     }
 
-    /// How much memory the supervisor of a kernel holds, without its program, of which a debug build maps some 20 MiB
-    /// that grow with every feature.
+    /// How much memory the supervisor of a kernel holds.
     pub(crate) async fn supervisor_kib(&self, kernel: &str) -> u64 {
         let about = self.supervisor(kernel, "/v1/about").await;
-        let status = fs::read_to_string(format!("/proc/{}/status", about["pid"])).unwrap();
-        let rss = status
-            .lines()
-            .find_map(|line| line.strip_prefix("RssAnon:"));
-        let kib = rss.unwrap().trim().trim_end_matches(" kB");
-        kib.parse().unwrap()
+        held_kib(about["pid"].as_u64().unwrap().try_into().unwrap())
     }
 
     /// Waits until a supervisor holds less than this.
@@ -247,11 +242,23 @@ impl Gateway {
         token: &str,
         arguments: &[A],
     ) -> (i32, String, String) {
+        let url = format!("http://127.0.0.1:{}", self.port);
+        let known = ("NB_GATEWAY_URL", OsStr::new(&url));
+        self.nb_that_knows(known, token, arguments).await
+    }
+
+    /// The same, with this variable to know the gateway from.
+    pub(crate) async fn nb_that_knows<A: AsRef<OsStr>>(
+        &self,
+        (variable, value): (&str, &OsStr),
+        token: &str,
+        arguments: &[A],
+    ) -> (i32, String, String) {
         let command = Command::new(NB)
             .args(arguments)
             .env_clear()
             .env("HOME", self.root())
-            .env("NB_GATEWAY_URL", format!("http://127.0.0.1:{}", self.port))
+            .env(variable, value)
             .env("NB_TOKEN", token)
             .kill_on_drop(true)
             .output();
@@ -269,6 +276,26 @@ impl Gateway {
         let (status, kernel) = self.rest("POST", "/api/kernels", body).await;
         assert_eq!(status, 201, "{kernel}");
         kernel["id"].as_str().unwrap().to_owned()
+    }
+
+    /// A notebook session of a kernel.
+    pub(crate) async fn notebook_session(&self, kernel: &str) -> Value {
+        let body = json!({
+            "path": "folder/a b.ipynb", "name": "Ada's", "type": "notebook", "kernel": {"id": kernel},
+        });
+        let made = self.rest("POST", "/api/sessions", &body.to_string()).await;
+        assert_eq!(made.0, 201, "{}", made.1);
+        made.1
+    }
+
+    /// This notebook session is there with all that it was made of, and no other is.
+    pub(crate) async fn assert_only_session(&self, session: &Value) {
+        let (_, sessions) = self.rest("GET", "/api/sessions", "").await;
+        assert_eq!(sessions.as_array().unwrap().len(), 1, "{sessions}");
+        for key in ["id", "path", "name", "type"] {
+            assert_eq!(sessions[0][key], session[key], "{key}: {sessions}");
+        }
+        assert_eq!(sessions[0]["kernel"]["id"], session["kernel"]["id"]);
     }
 
     /// Ends a kernel.

@@ -10,11 +10,10 @@ use serde_json::{Value, json};
 use tokio::process::Command;
 use tokio::time::timeout;
 
+use crate::driver::{SUITE_LIMIT, runs};
 use crate::front::Home;
 use crate::gateway::{Gateway, TOKEN, page, project, wait_for};
 use crate::people::Person;
-
-const SUITE_LIMIT: Duration = Duration::from_secs(150);
 
 /// The Python that clients run with, and kernels that need what clients have.
 pub(crate) fn clients_python() -> PathBuf {
@@ -45,18 +44,6 @@ pub(crate) fn python(gateway: &Gateway, token: &str) -> Command {
         .stdin(Stdio::null())
         .kill_on_drop(true);
     command
-}
-
-/// Runs a program to its good end; what it printed.
-pub(crate) async fn runs(mut command: Command) -> String {
-    let done = timeout(SUITE_LIMIT, command.output())
-        .await
-        .expect("it hangs")
-        .unwrap();
-    let stdout = String::from_utf8_lossy(&done.stdout);
-    let stderr = String::from_utf8_lossy(&done.stderr);
-    assert!(done.status.success(), "{}\n{stdout}\n{stderr}", done.status);
-    stdout.into_owned()
 }
 
 fn case(gateway: &Gateway, token: &str, name: &str) -> Command {

@@ -5,13 +5,14 @@ use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::process::Stdio;
 
-use rustix::process::{Pid, Signal, geteuid, kill_process};
+use rustix::process::{Signal, geteuid};
 use serde_json::Value;
 use tokio::process::{Child, Command};
 use tokio::time::timeout;
 
 use crate::client::Client;
 use crate::gateway::{LIMIT, TOKEN, page, project, wait_for};
+use crate::processes::signal;
 
 /// All processes: pid, state and parent.
 fn processes() -> Vec<(u32, String, u32)> {
@@ -34,10 +35,6 @@ fn children(parent: u32) -> Vec<(u32, String)> {
 fn is(pid: u32, command: &str) -> bool {
     let line = fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
     line.split('\0').nth(1) == Some(command)
-}
-
-fn signal(pid: u32, signal: Signal) {
-    kill_process(Pid::from_raw(pid.try_into().unwrap()).unwrap(), signal).unwrap();
 }
 
 /// `nb init -- nb serve` in a pid namespace, which ends with the child.

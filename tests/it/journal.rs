@@ -2,19 +2,17 @@
 //! happens when the disk is full or does not answer.
 
 mod disk;
+mod spoiled;
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use nb::protocol::message::Channel;
 use rustix::process::{Pid, Signal, kill_process};
-use serde_json::json;
 
 use crate::client::Client;
 use crate::gateway::{Gateway, LIMIT, TOKEN, wait_for};
-use disk::SmallDisk;
 
 fn assert_all(text: &str, range: std::ops::Range<usize>) {
     let odd = text
@@ -74,12 +72,6 @@ async fn back(gateway: &Gateway, kernel: &str, session: &str) -> Client {
             ),
         }
     }
-}
-
-async fn kill_supervisor(gateway: &Gateway, kernel: &str) {
-    let supervisor = gateway.model(kernel).await["nb"]["supervisor_pid"].clone();
-    let supervisor = Pid::from_raw(supervisor.as_i64().unwrap().try_into().unwrap()).unwrap();
-    kill_process(supervisor, Signal::KILL).unwrap();
 }
 
 /// Waits until no client is there.
@@ -154,7 +146,9 @@ async fn what_was_said_to_nobody_outlives_the_supervisor_and_goes_with_the_kerne
         .permissions()
         .mode();
     assert_eq!(mode & 0o777, 0o700);
-    kill_supervisor(&gateway, &kernel).await;
+    let supervisor = gateway.model(&kernel).await["nb"]["supervisor_pid"].clone();
+    let supervisor = Pid::from_raw(supervisor.as_i64().unwrap().try_into().unwrap()).unwrap();
+    kill_process(supervisor, Signal::KILL).unwrap();
     // Each gets its own, the reply only who asked.
     let mut one = back(&gateway, &kernel, "one").await;
     let outcome = one.outcome(&cell, "").await;
@@ -204,7 +198,8 @@ async fn all_kernels_of_a_user_keep_to_a_bound_together_and_a_loss_is_told() {
         let kernel = gateway.kernel("{}").await;
         let mut client = gateway.connect(&kernel, "a").await;
         let code = format!(
-            "print('begun', flush=True)\nfor i in range(2000):\n    print(i, 'x' * 1000, flush=True)\nprint('{name}')"
+            "import sys\nprint('begun', flush=True)\nfor i in range(2000):\n    \
+             sys.stdout.write(f'{{i}} {{\"x\" * 1000}}\\n')\n    sys.stdout.flush()\nprint('{name}')"
         );
         let cell = client.submit(&code).await;
         client.wait_for(&cell, "begun").await;
@@ -275,176 +270,5 @@ async fn with_memory_nothing_is_written_and_with_off_nothing_is_kept() {
             "{texts:?}"
         );
         drop(cell);
-    }
-}
-
-/// A kernel whose client is away while its journal's disk takes nothing: what it is told of that, and that all of the
-/// cell arrives.
-async fn without_a_disk(
-    gateway: &Gateway,
-    kernel: &str,
-    spoil: impl FnOnce(),
-    mend: impl FnOnce(),
-    fault: &str,
-) {
-    let mut client = gateway.connect(kernel, "a").await;
-    let mut witness = gateway.connect(kernel, "witness").await;
-    witness.run("1").await;
-    let code = "import time, os\nprint('begun', flush=True)\n\
-                for i in range(20000):\n    print(i, 'x' * 1000, flush=True)\n\
-                while not os.path.exists('go'): time.sleep(0.05)\nprint('over')";
-    let cell = client.submit(code).await;
-    client.wait_for(&cell, "begun").await;
-    spoil();
-    drop(client);
-    // Others are served as ever, and told.
-    let mut told = String::new();
-    while !told.contains("cannot be written") {
-        let said = witness.next().await.unwrap();
-        let text = said.content["text"].as_str().unwrap_or_default();
-        if text.starts_with("[nb]") {
-            text.clone_into(&mut told);
-        }
-    }
-    assert!(told.contains(fault), "{told}");
-    assert_eq!(gateway.model(kernel).await["execution_state"], "busy");
-    assert!(gateway.model(kernel).await["nb"]["journal_fault"].is_string());
-    let held = gateway.supervisor_kib(kernel).await;
-    assert!(held < (64 + 16) * 1024, "{held} KiB");
-    fs::write(gateway.root().join("go"), "").unwrap();
-    witness.wait_for(&cell, "over").await;
-    mend();
-    let mut client = gateway.connect(kernel, "a").await;
-    let mut printed = String::new();
-    while !printed.ends_with("over\n") {
-        let said = client.next().await.unwrap();
-        if said.parent == cell && said.content["name"] == "stdout" {
-            printed += said.content["text"].as_str().unwrap();
-        }
-    }
-    assert_all(printed.strip_suffix("over\n").unwrap(), 0..20000);
-    fs::remove_file(gateway.root().join("go")).unwrap();
-}
-
-/// A gateway whose kernels' journals are on a disk of its own, with little memory beside.
-async fn on_a_small_disk() -> (Gateway, SmallDisk) {
-    let mut gateway = Gateway::start("auto").await;
-    let disk = SmallDisk::mount();
-    let settings = format!(
-        "journal.dir = {:?}\njournal.memory_bytes_max = {}",
-        disk.folder(),
-        64 << 20
-    );
-    gateway.replace_set(&settings).await;
-    (gateway, disk)
-}
-
-#[tokio::test]
-async fn a_full_disk_stops_no_kernel_and_is_told() {
-    let (gateway, disk) = on_a_small_disk().await;
-    let kernel = gateway.kernel("{}").await;
-    let (spoil, mend) = (|| disk.fill(), || disk.empty());
-    without_a_disk(&gateway, &kernel, spoil, mend, "No space left").await;
-    gateway.delete(&kernel).await;
-    // Nor does it stop a start, or an end.
-    disk.fill();
-    let kernel = gateway.kernel("{}").await;
-    let mut client = gateway.connect(&kernel, "a").await;
-    let text = client.run("print('here')").await.text;
-    assert!(text.ends_with("here\n"), "{text}");
-    let fault = gateway.model(&kernel).await["nb"]["journal_fault"].clone();
-    assert!(
-        fault
-            .as_str()
-            .is_some_and(|fault| fault.contains("No space left")),
-        "{fault}"
-    );
-    gateway.delete(&kernel).await;
-}
-
-#[tokio::test]
-async fn a_disk_that_does_not_answer_stops_no_kernel_and_is_told() {
-    let (gateway, disk) = on_a_small_disk().await;
-    let kernel = gateway.kernel("{}").await;
-    let (spoil, mend) = (|| disk.freeze(), || disk.thaw());
-    without_a_disk(&gateway, &kernel, spoil, mend, "does not take it").await;
-    // What waits for an answer that never comes is the journal alone.
-    disk.freeze();
-    let mut client = gateway.connect(&kernel, "a").await;
-    let id = client
-        .send(Channel::Shell, "kernel_info_request", json!({}))
-        .await;
-    while client.next().await.unwrap().parent != id {}
-    drop::<Client>(client);
-    gateway.delete(&kernel).await;
-    disk.thaw();
-}
-
-#[tokio::test]
-async fn a_takeover_goes_on_with_what_is_on_a_disk_that_is_full_or_takes_nothing() {
-    let (gateway, disk) = on_a_small_disk().await;
-    for is_full in [true, false] {
-        let kernel = gateway.kernel("{}").await;
-        let mut client = gateway.connect(&kernel, "a").await;
-        let code = "import os, time\nprint('begun', flush=True)\n\
-                    while not os.path.exists('go'): time.sleep(0.01)\n\
-                    for i in range(300):\n    print(i, flush=True)\nprint('all of it')";
-        let cell = client.submit(code).await;
-        client.wait_for(&cell, "begun").await;
-        drop(client);
-        alone(&gateway, &kernel).await;
-        fs::write(gateway.root().join("go"), "").unwrap();
-        let folder = disk.folder().join(&kernel);
-        gateway.wait_for_state(&kernel, "idle").await;
-        // What comes after is safe after it.
-        let mut third = gateway.connect(&kernel, "three").await;
-        third.run("print('later')").await;
-        drop(third);
-        let is_saved = || holds(&files_in(&folder), "later").then_some(());
-        wait_for("the end of the cell in a file", is_saved).await;
-        let before = gateway.model(&kernel).await["nb"]["supervisor_pid"].clone();
-        let (fault, mend): (_, &dyn Fn()) = if is_full {
-            disk.fill();
-            ("No space left", &|| disk.empty())
-        } else {
-            disk.freeze();
-            ("does not take it", &|| disk.thaw())
-        };
-        kill_supervisor(&gateway, &kernel).await;
-        let mut client = back(&gateway, &kernel, "a").await;
-        let outcome = client.outcome(&cell, "").await;
-        assert_all(outcome.text.strip_suffix("all of it\n").unwrap(), 0..300);
-        assert_eq!(outcome.reply["status"], "ok");
-        drop(client);
-        alone(&gateway, &kernel).await;
-        let mut witness = gateway.connect(&kernel, "witness").await;
-        let code = "for i in range(3000): print(i, 'x' * 1000)";
-        let cell = witness.submit(code).await;
-        witness.outcome(&cell, "").await;
-        let deadline = Instant::now() + LIMIT;
-        loop {
-            let model = gateway.model(&kernel).await;
-            assert_ne!(model["nb"]["supervisor_pid"], before);
-            let told = model["nb"]["journal_fault"].as_str().unwrap_or_default();
-            if told.contains(fault) {
-                break;
-            }
-            assert!(Instant::now() < deadline, "{model}");
-        }
-        mend();
-        // All of it, and from the files.
-        let is_saved = || holds(&files_in(&folder), "2999 xxx").then_some(());
-        wait_for("what was said meanwhile in a file", is_saved).await;
-        let mut client = gateway.connect(&kernel, "a").await;
-        let mut text = String::new();
-        while lines(&text).last() != Some(&2999) {
-            let said = client.next().await.unwrap();
-            if said.parent == cell && said.content["name"] == "stdout" {
-                text += said.content["text"].as_str().unwrap();
-            }
-        }
-        assert_eq!(lines(&text), (0..3000).collect::<Vec<_>>());
-        fs::remove_file(gateway.root().join("go")).unwrap();
-        gateway.delete(&kernel).await;
     }
 }

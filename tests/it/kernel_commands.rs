@@ -75,3 +75,32 @@ async fn what_cannot_be_done_is_told_with_an_exit_code() {
     let (code, _, _) = nb(&gateway, TOKEN, &["stop"]).await;
     assert_eq!(code, 2);
 }
+
+#[tokio::test]
+async fn the_one_gateway_that_its_user_runs_needs_no_name() {
+    let gateway = Gateway::start("auto").await;
+    let list = async |runtime: &str| {
+        let runtime = gateway.root().join(runtime);
+        let known = ("NB_RUNTIME_DIR", runtime.as_os_str());
+        gateway
+            .nb_that_knows(known, TOKEN, &["kernel", "list", "--json"])
+            .await
+    };
+    // That of `nb up` has a folder below.
+    for runtime in ["run", ""] {
+        let (code, stdout, stderr) = list(runtime).await;
+        assert_eq!((code, &*stdout, &*stderr), (0, "[]\n", ""), "{runtime:?}");
+    }
+    let (code, _, stderr) = list("data").await;
+    assert_eq!(code, 1);
+    assert!(
+        stderr.contains("the gateway at 127.0.0.1:8888: "),
+        "{stderr}"
+    );
+    let (_other, port) = gateway.beside(&["--port", "0"]).await;
+    let (code, _, stderr) = list("run").await;
+    assert_eq!(code, 1);
+    let names = |port: u16| stderr.contains(&format!("127.0.0.1:{port}"));
+    assert!(names(gateway.port) && names(port), "{stderr}");
+    assert!(stderr.contains("say which with --gateway"), "{stderr}");
+}

@@ -2,7 +2,6 @@
 //! Deno from npm, which knows only TCP and says so nowhere.
 
 use std::process::Stdio;
-use std::time::Duration;
 
 use serde_json::{Value, json};
 use tokio::process::Command;
@@ -11,6 +10,7 @@ use tokio::time::timeout;
 use nb::protocol::message::Channel;
 
 use crate::client::{Client, Said};
+use crate::driver::runs;
 use crate::front::Home;
 use crate::gateway::{Gateway, LIMIT, project};
 use crate::interrupts::interrupted;
@@ -111,8 +111,14 @@ async fn fails(client: &mut Client, code: &str) -> String {
     assert_eq!(reply(&all)["status"], "error", "{all:?}");
     let error = all.iter().find(is_error).unwrap();
     // R aborts what it hears right after an error.
-    while replied(client, "1").await["status"] != "ok" {}
+    runs_again(client).await;
     error.content["evalue"].as_str().unwrap().to_owned()
+}
+
+/// Waits until a kernel aborts no more.
+async fn runs_again(client: &mut Client) {
+    let aborts = async { while replied(client, "1").await["status"] != "ok" {} };
+    timeout(LIMIT, aborts).await.expect("it aborts for ever");
 }
 
 /// The reply to a cell, whatever else is said of it.
@@ -240,7 +246,7 @@ async fn r_is_interrupted_by_a_signal() {
         let ended = interrupted(&gateway, &kernel, &mut client, &running).await;
         assert_eq!(ended["status"], "abort", "{code}: {ended}");
         // What R hears right after an interrupt it aborts, and says no idle of it.
-        while replied(&mut client, "1").await["status"] != "ok" {}
+        runs_again(&mut client).await;
         gateway.wait_for_state(&kernel, "idle").await;
     }
     assert_eq!(gateway.model(&kernel).await["nb"]["restarts"], 0);
@@ -264,23 +270,16 @@ async fn a_kernel_that_a_signal_ends_is_started_again_and_says_so() {
 /// What is generic in jupyter_kernel_test, before `nb launch`.
 #[tokio::test]
 async fn jupyter_kernel_test_passes_with_other_languages() {
-    const SUITE_LIMIT: Duration = Duration::from_secs(150);
     let home = Home::bare().await;
     install_deno(&home.gateway).await;
     for spec in ["ir", "deno"] {
         home.install_spec(spec).await;
     }
-    let suite = home
-        .python()
+    let mut suite = home.python();
+    suite
         .args(["-m", "unittest", "-v", "kernel_tests_languages"])
         .env("PYTHONPATH", project("tests/python"))
-        .env("PYTHONDONTWRITEBYTECODE", "1")
-        .output();
-    let done = timeout(SUITE_LIMIT, suite)
-        .await
-        .expect("it hangs")
-        .unwrap();
-    let said = String::from_utf8_lossy(&done.stderr);
-    assert!(done.status.success(), "{said}");
+        .env("PYTHONDONTWRITEBYTECODE", "1");
+    runs(suite).await;
     assert!(home.kernels().await.is_empty());
 }

@@ -10,10 +10,7 @@ async fn kernels_of_the_last_release_are_used_restarted_and_ended_by_todays_gate
         let mut gateway = Gateway::start_last_release(handover).await;
         let kernel = gateway.kernel("{}").await;
         let path = format!("/api/kernels/{kernel}");
-        let session =
-            json!({"path": "a.ipynb", "type": "notebook", "kernel": {"id": kernel}}).to_string();
-        let (status, session) = gateway.rest("POST", "/api/sessions", &session).await;
-        assert_eq!(status, 201, "{session}");
+        let session = gateway.notebook_session(&kernel).await;
         let mut before = gateway.connect(&kernel, "before").await;
         assert_eq!(before.run("x = 6").await.reply["status"], "ok");
 
@@ -21,8 +18,7 @@ async fn kernels_of_the_last_release_are_used_restarted_and_ended_by_todays_gate
         let (_, kernels) = gateway.rest("GET", "/api/kernels", "").await;
         assert_eq!(kernels[0]["id"], *kernel, "{kernels}");
         assert_eq!(kernels[0]["execution_state"], "idle", "{kernels}");
-        let (_, sessions) = gateway.rest("GET", "/api/sessions", "").await;
-        assert_eq!(sessions[0]["id"], session["id"], "{sessions}");
+        gateway.assert_only_session(&session).await;
         if handover == "auto" {
             assert_eq!(before.run("print(x)").await.text, "6\n");
         }

@@ -3,9 +3,10 @@
 use serde_json::{Value, json};
 
 use nb::protocol::message::Channel;
+use tokio::time::timeout;
 
 use crate::client::{Client, Said};
-use crate::gateway::Gateway;
+use crate::gateway::{Gateway, LIMIT};
 
 /// A kernel, and a client of it.
 async fn python() -> (Gateway, String, Client) {
@@ -247,7 +248,8 @@ async fn a_failed_cell_aborts_those_behind_it_unless_it_says_otherwise() {
         ];
         assert_eq!(replies, expected, "stop_on_error {stops}");
         // ipykernel goes on aborting for a moment.
-        while client.run("c = 1").await.reply["status"] != "ok" {}
+        let aborts = async { while client.run("c = 1").await.reply["status"] != "ok" {} };
+        timeout(LIMIT, aborts).await.expect("it aborts for ever");
     }
 }
 

@@ -3,13 +3,16 @@
 use std::fs;
 use std::path::Path;
 
-use rustix::process::{Pid, Signal, kill_process, test_kill_process};
+use rustix::process::Signal;
 use serde_json::json;
+use tokio::time::timeout;
 
-use crate::gateway::{self, Gateway, wait_for};
+use crate::gateway::{self, Gateway, LIMIT, wait_for};
+use crate::memory::{JOURNAL_BYTES_MAX, assert_peaks};
+use crate::processes::{pid_of, signal};
 
-/// The journal's default bound and what a supervisor needs besides it.
-const SUPERVISOR_KIB_MAX: u64 = (128 + 64) * 1024;
+/// What a journal is set to keep where a test makes it keep all it may.
+const JOURNAL_BYTES: usize = 32 << 20;
 
 /// A gateway and a kernel of this manner.
 async fn peer(manner: &str) -> (Gateway, String) {
@@ -34,22 +37,27 @@ async fn a_burst_arrives_whole_and_in_bounds() {
         client.run("burst 200 1000000").await.text.len(),
         200_000_000
     );
-    let held = gateway.supervisor_kib(&kernel).await;
-    assert!(held < SUPERVISOR_KIB_MAX, "{held} KiB");
+    assert_peaks(&gateway, &kernel, JOURNAL_BYTES_MAX, 1_000_000).await;
 }
 
 #[tokio::test]
 async fn a_client_that_does_not_read_slows_nobody_and_is_told_what_it_missed() {
     let mut gateway = Gateway::start("auto").await;
     gateway.put_peer_spec("instant");
-    gateway.replace_set("journal.bytes_max = 100_000_000").await;
+    gateway
+        .replace_set(&format!("journal.bytes_max = {JOURNAL_BYTES}"))
+        .await;
     let kernel = gateway.kernel(r#"{"name":"instant"}"#).await;
     let mut slow = gateway.connect(&kernel, "slow").await;
+    slow.arrived().await;
     let mut client = gateway.connect(&kernel, "a").await;
-    let bytes: usize = client.run("burst 400 1000000").await.text.len();
-    assert_eq!(bytes, 400_000_000);
-    let held = gateway.supervisor_kib(&kernel).await;
-    assert!(held < SUPERVISOR_KIB_MAX, "{held} KiB");
+    let mut other = gateway.connect(&kernel, "other").await;
+    for _ in 0..4 {
+        let burst = client.run("burst 20 1000000").await;
+        assert_eq!(burst.text.len(), 20_000_000);
+        assert_eq!(other.run("here").await.text, "here");
+    }
+    assert_peaks(&gateway, &kernel, JOURNAL_BYTES, 1_000_000).await;
     let mut got = String::new();
     while !got.contains("were dropped") {
         let said = slow.next().await.unwrap();
@@ -81,11 +89,28 @@ async fn a_kernel_that_stalls_can_be_ended() {
 
 #[tokio::test]
 async fn a_kernel_that_floods_keeps_answering_and_stays_in_bounds() {
-    let (gateway, kernel) = peer("flooding").await;
+    let mut gateway = Gateway::start("auto").await;
+    gateway.put_peer_spec("flooding");
+    gateway
+        .replace_set(&format!("journal.bytes_max = {JOURNAL_BYTES}"))
+        .await;
+    let kernel = gateway.kernel(r#"{"name":"flooding"}"#).await;
+    // All of it is kept, as far as there is room.
+    let mut away = gateway.connect(&kernel, "away").await;
+    away.arrived().await;
+    drop(away);
     let mut client = gateway.connect(&kernel, "a").await;
-    assert!(client.run("here").await.text.contains("here"));
-    let held = gateway.supervisor_kib(&kernel).await;
-    assert!(held < SUPERVISOR_KIB_MAX, "{held} KiB");
+    let mut flood = 0;
+    while flood < 3 * JOURNAL_BYTES {
+        let cell = client.submit("here").await;
+        let mut replied = false;
+        while !replied {
+            let said = client.next().await.unwrap();
+            replied = said.msg_type == "execute_reply" && said.parent == cell;
+            flood += said.content["text"].as_str().map_or(0, str::len);
+        }
+    }
+    assert_peaks(&gateway, &kernel, JOURNAL_BYTES, 1000).await;
     delete(&gateway, &kernel).await;
 }
 
@@ -112,12 +137,17 @@ async fn a_kernel_that_dies_in_a_reply_is_reported_until_it_is_given_up() {
         "{died}"
     );
     let path = format!("/api/kernels/{kernel}");
-    while gateway.rest("GET", &path, "").await.1["execution_state"] != "dead" {
-        client.submit("die again").await;
-        if client.close_or_reply().await == Some(1000) {
-            break;
+    let given_up = async {
+        while gateway.rest("GET", &path, "").await.1["execution_state"] != "dead" {
+            client.submit("die again").await;
+            if client.close_or_reply().await == Some(1000) {
+                break;
+            }
         }
-    }
+    };
+    timeout(LIMIT, given_up)
+        .await
+        .expect("it is started for ever");
     let (_, model) = gateway.rest("GET", &path, "").await;
     assert_eq!(model["execution_state"], "dead", "{model}");
     delete(&gateway, &kernel).await;
@@ -140,9 +170,9 @@ async fn a_frame_too_large_hurts_its_own_kernel_only() {
     let model = gateway.wait_for_state(&kernel, "dead").await;
     let reason = model["nb"]["reason"].as_str().unwrap();
     assert!(reason.contains("died too often"), "{model}");
-    while Path::new(&format!("/proc/{pid}/exe")).exists() {
-        tokio::task::yield_now().await;
-    }
+    let exe = format!("/proc/{pid}/exe");
+    let has_ended = || (!Path::new(&exe).exists()).then_some(());
+    wait_for("the end of the kernel", has_ended).await;
 }
 
 #[tokio::test]
@@ -172,20 +202,15 @@ async fn a_process_that_a_kernel_leaves_behind_is_taken_in_when_it_ends() {
 #[tokio::test]
 async fn a_kernel_whose_supervisor_hangs_can_be_deleted() {
     let (gateway, kernel) = peer("instant").await;
-    let nb = &gateway.model(&kernel).await["nb"];
-    let pid = |key: &str| {
-        let pid = i32::try_from(nb[key].as_i64().unwrap()).unwrap();
-        Pid::from_raw(pid).unwrap()
-    };
-    let (supervisor, process) = (pid("supervisor_pid"), pid("kernel_pid"));
-    kill_process(supervisor, Signal::STOP).unwrap();
+    let model = gateway.model(&kernel).await;
+    let pids = ["supervisor_pid", "kernel_pid"].map(|key| pid_of(&model, key));
+    signal(pids[0], Signal::STOP);
     delete(&gateway, &kernel).await;
     assert!(!gateway.root().join("run/kernels").join(&kernel).exists());
-    for pid in [supervisor, process] {
-        wait_for("the end of its processes", || {
-            test_kill_process(pid).is_err().then_some(())
-        })
-        .await;
+    for pid in pids {
+        let process = format!("/proc/{pid}");
+        let has_ended = || (!Path::new(&process).exists()).then_some(());
+        wait_for("the end of its processes", has_ended).await;
     }
 }
 
@@ -199,4 +224,5 @@ async fn an_output_larger_than_the_journal_reaches_whoever_reads() {
     let outcome = client.run("burst 1 140000000").await;
     assert!(outcome.text.len() >= 140_000_000, "{}", outcome.text.len());
     assert!(!outcome.text.contains("dropped"));
+    assert_peaks(&gateway, &kernel, JOURNAL_BYTES_MAX, 140_000_000).await;
 }

@@ -6,7 +6,6 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
-use tokio::net::TcpStream;
 
 use crate::gateway::{Gateway, TOKEN, page};
 use crate::jupyter_server::{JupyterServer, OWN_TOKEN};
@@ -27,16 +26,22 @@ async fn fetched(gateway: &Gateway, notebook: &Path) -> Value {
 
 /// A notebook whose one code cell remembers a request.
 fn notebook(gateway: &Gateway, running: &Value) -> PathBuf {
+    notebook_of(gateway, std::slice::from_ref(running))
+}
+
+/// A notebook with a code cell for each of these marks.
+fn notebook_of(gateway: &Gateway, marks: &[Value]) -> PathBuf {
     let path = gateway.root().join("a.ipynb");
+    let mut cells =
+        vec![json!({"cell_type": "markdown", "id": "m", "metadata": {}, "source": ["# kept"]})];
+    cells.extend(marks.iter().map(|running| {
+        json!({
+            "cell_type": "code", "id": "c", "execution_count": null, "source": [], "outputs": [],
+            "metadata": {"nb": {"running": running}, "tags": ["kept"]},
+        })
+    }));
     let file = json!({
-        "cells": [
-            {"cell_type": "markdown", "id": "m", "metadata": {}, "source": ["# kept"]},
-            {
-                "cell_type": "code", "id": "c", "execution_count": null, "source": [], "outputs": [],
-                "metadata": {"nb": {"running": running}, "tags": ["kept"]},
-            },
-        ],
-        "metadata": {"kept": 1.5}, "nbformat": 4, "nbformat_minor": 5,
+        "cells": cells, "metadata": {"kept": 1.5}, "nbformat": 4, "nbformat_minor": 5,
     });
     fs::write(&path, format!("{file:#}\n")).unwrap();
     fs::set_permissions(&path, Permissions::from_mode(0o640)).unwrap();
@@ -236,6 +241,50 @@ async fn a_mark_without_a_kernel_means_that_of_the_files_session() {
 }
 
 #[tokio::test]
+async fn a_mark_that_is_no_id_harms_no_other_cell() {
+    let gateway = Gateway::start("auto").await;
+    gateway.put_peer_spec("instant");
+    let kernel = gateway.kernel(r#"{"name":"instant"}"#).await;
+    let mut client = gateway.connect(&kernel, "a").await;
+    let request = client.submit("here").await;
+    client.outcome(&request, "execute_reply").await;
+    let mark = |msg_id: &str, kernel: &str| json!({"msg_id": msg_id, "kernel_id": kernel});
+    let marks = [
+        mark("", &kernel),
+        mark("what/ever", &kernel),
+        mark("é", &kernel),
+        mark("a b\r\nX: y", &kernel),
+        mark(&"x".repeat(257), &kernel),
+        mark(&request, ""),
+        mark(&request, "../sessions"),
+        mark(&request, &kernel.to_uppercase()),
+        mark(&"x".repeat(256), &kernel),
+        mark(&request, &kernel),
+    ];
+    let path = notebook_of(&gateway, &marks);
+    let told = fetched(&gateway, &path).await;
+    let cells = told["cells"].as_array().unwrap();
+    let states: Vec<_> = cells.iter().map(|cell| &cell["state"]).collect();
+    assert_eq!(states[..9], ["unknown"; 9], "{told}");
+    assert_eq!((states.len(), states[9]), (10, &json!("over")), "{told}");
+    let file: Value = serde_json::from_str(&fs::read_to_string(&path).unwrap()).unwrap();
+    for n in 1..=10 {
+        let cell = &file["cells"][n];
+        assert!(cell["metadata"].get("nb").is_none(), "{cell}");
+        match n {
+            10 => assert_eq!(text(&cell["outputs"][0]), "here"),
+            _ => assert_eq!(cell["outputs"], json!([]), "{cell}"),
+        }
+    }
+    // Nor is it taken for no id at all, which asks for everything.
+    for query in ["msg_id=", "msg_id", "msg_id=a%2Fb"] {
+        let path = format!("/api/kernels/{kernel}/journal?{query}");
+        let (status, body) = gateway.rest("GET", &path, "").await;
+        assert_eq!(status, 400, "{query}: {body}");
+    }
+}
+
+#[tokio::test]
 async fn a_page_asks_its_own_server() {
     let mut gateway = Gateway::start("auto").await;
     gateway.put_peer_spec("instant");
@@ -244,13 +293,6 @@ async fn a_page_asks_its_own_server() {
     let request = client.submit("here").await;
     client.outcome(&request, "execute_reply").await;
     let server = JupyterServer::start_with_companion("jupyter_server", gateway.port).await;
-    // It says where it listens before it does.
-    while TcpStream::connect(("127.0.0.1", server.port))
-        .await
-        .is_err()
-    {
-        tokio::task::yield_now().await;
-    }
     let ask = async |kernel: &str, token: &str, query: &str| {
         let path = format!("/nb/kernels/{kernel}/journal?{query}");
         page(server.port, token, "GET", &path, "").await
@@ -263,10 +305,19 @@ async fn a_page_asks_its_own_server() {
         (200, &json!("over"))
     );
     assert!(body.contains("\"here\""), "{body}");
-    assert_eq!(ask(&kernel, OWN_TOKEN, "msg_id=a%2Fb").await.0, 400);
+    for no_id in ["msg_id=a%2Fb", "msg_id="] {
+        assert_eq!(ask(&kernel, OWN_TOKEN, no_id).await.0, 400, "{no_id}");
+    }
     let unknown = "00000000-0000-4000-8000-000000000001";
     assert_eq!(ask(unknown, OWN_TOKEN, &of_request).await.0, 404);
     assert_eq!(ask(&kernel, "wrong", &of_request).await.0, 403);
+    // Lab's server is no gateway.
+    let path = notebook(&gateway, &json!({"msg_id": request, "kernel_id": kernel}));
+    let lab = format!("--gateway=http://127.0.0.1:{}", server.port);
+    let arguments = ["output", "fetch", path.to_str().unwrap(), &lab];
+    let (code, _, stderr) = gateway.nb(OWN_TOKEN, &arguments).await;
+    assert_eq!(code, 1);
+    assert!(stderr.contains("has no journals of kernels"), "{stderr}");
     gateway.kill().await;
     assert_eq!(ask(&kernel, OWN_TOKEN, &of_request).await.0, 503);
 }

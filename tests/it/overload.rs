@@ -6,52 +6,28 @@ use std::fs;
 use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Signal;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use crate::client::Client;
+use crate::counting;
 use crate::gateway::{Gateway, LIMIT, TOKEN, wait_for};
+use crate::memory::{JOURNAL_BYTES_MAX, assert_peaks};
+use crate::processes::{pid_of, signal};
 use crate::rest::{receive, request};
 
-/// A journal's default bound and what a supervisor needs beside it.
-const SUPERVISOR_KIB_MAX: u64 = (128 + 64) * 1024;
-
-/// What a gateway needs, which never holds a message.
-const GATEWAY_KIB_MAX: u64 = 64 * 1024;
+/// What a supervisor needs for hundreds of connections at once.
+const CROWD_BYTES: usize = 44 << 20;
 
 /// For hundreds of clients.
 const DESCRIPTORS: u32 = 8192;
 
 const KERNEL: &str = r#"{"name":"instant"}"#;
 
-/// The most that a process has ever held, without its program.
-fn peak_kib(pid: u64) -> u64 {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-    let kib = |name: &str| -> u64 {
-        let line = status.lines().find_map(|line| line.strip_prefix(name));
-        line.unwrap()
-            .trim()
-            .trim_end_matches(" kB")
-            .parse()
-            .unwrap()
-    };
-    kib("VmHWM:") - kib("RssFile:")
-}
-
-async fn pid(gateway: &Gateway, kernel: &str, key: &str) -> u64 {
-    gateway.model(kernel).await["nb"][key].as_u64().unwrap()
-}
-
-async fn assert_bounds(gateway: &Gateway, kernel: &str) {
-    let supervisor = peak_kib(pid(gateway, kernel, "supervisor_pid").await);
-    assert!(
-        supervisor < SUPERVISOR_KIB_MAX,
-        "supervisor: {supervisor} KiB"
-    );
-    let own = peak_kib(gateway.pid().into());
-    assert!(own < GATEWAY_KIB_MAX, "gateway: {own} KiB");
+async fn pid(gateway: &Gateway, kernel: &str, key: &str) -> u32 {
+    pid_of(&gateway.model(kernel).await, key)
 }
 
 /// The median of so many round trips.
@@ -101,7 +77,58 @@ async fn a_gigabyte_arrives_whole_while_others_are_served() {
         "a round trip beside a gigabyte: {median:?} of {}, idle {idle:?}",
         busy.len()
     );
-    assert_bounds(&gateway, &loud).await;
+    assert_peaks(&gateway, &loud, JOURNAL_BYTES_MAX, 1_000_000).await;
+}
+
+/// Who comes back reads on only when the other has been answered once more: at each tenth of what was missed, the rest
+/// of it waits.
+#[tokio::test]
+async fn a_long_replay_from_the_disk_keeps_no_other_client_waiting() {
+    const MEGABYTES: usize = 100;
+    const PARTS: usize = 10;
+    let mut gateway = Gateway::start("auto").await;
+    gateway.put_peer_spec("instant");
+    gateway
+        .replace_set("journal.memory_bytes_max = 8_000_000")
+        .await;
+    let kernel = gateway.kernel(KERNEL).await;
+    let mut away = gateway.connect(&kernel, "away").await;
+    away.arrived().await;
+    drop(away);
+    let mut client = gateway.connect(&kernel, "a").await;
+    let cell = client.submit(&format!("burst {MEGABYTES} 1000000")).await;
+    let missed = client.outcome(&cell, "").await.text.len();
+    assert_eq!(missed, MEGABYTES * 1_000_000);
+    let journal = gateway.root().join("state/journals").join(&kernel);
+    wait_for("the journal on the disk", || {
+        let files = fs::read_dir(&journal).unwrap().flatten();
+        let bytes = files.map(|file| file.metadata().map_or(0, |file| file.len()));
+        (bytes.sum::<u64>() > (MEGABYTES as u64 - 10) * 1_000_000).then_some(())
+    })
+    .await;
+
+    let mut away = gateway.connect(&kernel, "away").await;
+    let (mut bytes, mut is_over) = (0, false);
+    for part in 1..=PARTS {
+        while bytes < missed * part / PARTS {
+            let said = away.next().await.unwrap();
+            assert!(!is_over, "the cell is over before all of it has come");
+            if said.parent == cell {
+                bytes += said.content["text"].as_str().map_or(0, str::len);
+                is_over = said.content["execution_state"] == "idle";
+            }
+        }
+        if part < PARTS {
+            assert_eq!(client.run("here").await.text, "here");
+        }
+    }
+    assert_eq!((bytes, is_over), (missed, false));
+    // What was said meanwhile comes in its turn.
+    let mut heard = 0;
+    while heard < PARTS - 1 {
+        let said = away.next().await.unwrap();
+        heard += usize::from(said.content["text"] == "here");
+    }
 }
 
 #[tokio::test]
@@ -137,7 +164,7 @@ async fn two_hundred_clients_of_one_kernel_get_all_of_it() {
         .map(|(client, code)| client.run(code));
     let said = join_all(said).await.into_iter().map(|outcome| outcome.text);
     assert_eq!(said.collect::<Vec<_>>(), codes);
-    assert_bounds(&gateway, &kernel).await;
+    assert_peaks(&gateway, &kernel, JOURNAL_BYTES_MAX, CROWD_BYTES).await;
 }
 
 #[tokio::test]
@@ -156,7 +183,7 @@ async fn five_hundred_connects_at_once_are_all_served() {
             (0..CONNECTS).all(|n| served[n] == format!("I am {n}")),
             "{handover}"
         );
-        assert_bounds(&gateway, &kernel).await;
+        assert_peaks(&gateway, &kernel, JOURNAL_BYTES_MAX, CROWD_BYTES).await;
     }
 }
 
@@ -179,32 +206,23 @@ async fn who_connects_and_says_nothing_is_let_go_and_keeps_nobody_waiting() {
         assert!(read.is_err() || answer.is_empty() || answer.starts_with(b"HTTP/1.1 408"));
     });
     timeout(LIMIT, join_all(ends)).await.expect("they stay");
-    assert_bounds(&gateway, &kernel).await;
+    assert_peaks(&gateway, &kernel, JOURNAL_BYTES_MAX, CROWD_BYTES).await;
 }
 
 /// A process that is stopped until this goes.
-struct Stopped(Pid);
+struct Stopped(u32);
 
 impl Stopped {
-    fn new(pid: u64) -> Self {
-        let pid = Pid::from_raw(pid.try_into().unwrap()).unwrap();
-        kill_process(pid, Signal::STOP).unwrap();
+    fn new(pid: u32) -> Self {
+        signal(pid, Signal::STOP);
         Self(pid)
     }
 }
 
 impl Drop for Stopped {
     fn drop(&mut self) {
-        let _gone = kill_process(self.0, Signal::CONT);
+        signal(self.0, Signal::CONT);
     }
-}
-
-/// A cell that counts for two seconds.
-const COUNTS: &str =
-    "import time\nfor i in range(40):\n    print(i, flush=True)\n    time.sleep(0.05)";
-
-fn counted() -> String {
-    (0..40).map(|n| format!("{n}\n")).collect()
 }
 
 #[tokio::test]
@@ -214,8 +232,8 @@ async fn a_gateway_that_is_stopped_goes_unnoticed_by_a_cell_and_answers_when_it_
     let mut client = gateway.connect(&kernel, "a").await;
     // The connection has been handed over by then.
     assert_eq!(client.run("print('here')").await.text, "here\n");
-    let stopped = Stopped::new(gateway.pid().into());
-    assert_eq!(client.run(COUNTS).await.text, counted());
+    let stopped = Stopped::new(gateway.pid());
+    assert_eq!(client.run(counting::CELL).await.text, counting::printed());
     let mut asking = TcpStream::connect(("127.0.0.1", gateway.port))
         .await
         .unwrap();
@@ -264,7 +282,7 @@ async fn a_kernel_that_is_stopped_is_busy_goes_on_and_can_be_restarted() {
     let gateway = Gateway::start("auto").await;
     let kernel = gateway.kernel("{}").await;
     let mut client = gateway.connect(&kernel, "a").await;
-    let cell = client.submit(COUNTS).await;
+    let cell = client.submit(counting::CELL).await;
     client.wait_for(&cell, "0").await;
     let process = pid(&gateway, &kernel, "kernel_pid").await;
     let stopped = Stopped::new(process);

@@ -7,7 +7,7 @@ use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::process::Stdio;
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Signal;
 use serde_json::Value;
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -17,6 +17,7 @@ use tokio::time::timeout;
 
 use crate::client::Client;
 use crate::gateway::{Gateway, LIMIT, TOKEN, end_kernels, page, project, wait_for};
+use crate::processes::signal;
 use crate::rest::drain::process_ended;
 
 /// What a unit says, the last word of each name.
@@ -25,10 +26,6 @@ fn said(unit: &str, name: &str) -> String {
     let mut values = unit.lines().filter_map(|line| line.split_once('='));
     let value = values.rfind(|(key, _)| *key == name);
     value.unwrap_or_else(|| panic!("no {name}")).1.to_owned()
-}
-
-fn signal(pid: u32, signal: Signal) {
-    let _gone = kill_process(Pid::from_raw(pid.try_into().unwrap()).unwrap(), signal);
 }
 
 /// A service manager with one service.

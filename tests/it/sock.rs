@@ -5,7 +5,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Signal;
 use serde_json::json;
 use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt, BufReader};
@@ -14,6 +14,7 @@ use tokio::time::timeout;
 
 use crate::cli;
 use crate::gateway::{LIMIT, TOKEN, end_kernels, project};
+use crate::processes::signal;
 
 struct Home {
     folder: TempDir,
@@ -117,8 +118,7 @@ async fn kernels_are_used_over_a_socket_that_goes_with_its_gateway() {
         let (code, _, stderr) = ended(second).await;
         assert_eq!(code, 1);
         assert!(stderr.contains("another process listens on it"), "{stderr}");
-        let pid = Pid::from_raw(serving.id().unwrap().try_into().unwrap()).unwrap();
-        kill_process(pid, Signal::TERM).unwrap();
+        signal(serving.id().unwrap(), Signal::TERM);
         let ended = timeout(LIMIT, serving.wait()).await;
         assert!(ended.expect("it does not end").unwrap().success());
         assert!(!home.sock().exists());

@@ -4,7 +4,7 @@ use std::fs::{self, File};
 use std::path::PathBuf;
 use std::process::Stdio;
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Signal;
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::Command;
@@ -12,6 +12,7 @@ use tokio::time::timeout;
 
 use crate::client::Client;
 use crate::gateway::{LIMIT, TOKEN, end_kernels, page, peer, wait_for};
+use crate::processes::signal;
 
 const SECRET: &str = "hush-hush";
 
@@ -134,8 +135,7 @@ async fn every_line_of_a_session_is_json_and_none_has_a_secret() {
     drop(client);
     let (status, _) = page(port, TOKEN, "DELETE", &format!("/api/kernels/{id}"), "").await;
     assert_eq!(status, 204);
-    let pid = Pid::from_raw(serving.id().unwrap().try_into().unwrap()).unwrap();
-    kill_process(pid, Signal::TERM).unwrap();
+    signal(serving.id().unwrap(), Signal::TERM);
     let ended = timeout(LIMIT, serving.wait()).await;
     assert!(ended.expect("it does not end").unwrap().success());
     wait_for("no kernel is left", || {

@@ -5,10 +5,8 @@ use std::fs;
 use serde_json::{Value, json};
 
 use crate::client::Client;
+use crate::counting::{self, assert_complete};
 use crate::gateway::Gateway;
-
-const LINES: &str =
-    "import time\nfor i in range(40):\n    print(i, flush=True)\n    time.sleep(0.05)";
 
 /// The numbers that a cell printed, as the client got them.
 async fn numbers(client: &mut Client, cell: &str, numbers: &mut Vec<u32>) {
@@ -18,7 +16,7 @@ async fn numbers(client: &mut Client, cell: &str, numbers: &mut Vec<u32>) {
             continue;
         }
         if let Some(text) = said.content["text"].as_str() {
-            numbers.extend(text.split_whitespace().map(|n| n.parse::<u32>().unwrap()));
+            numbers.extend(counting::numbers(text));
         }
         // The reply may overtake the last of the output.
         if said.content["execution_state"] == "idle" {
@@ -51,8 +49,9 @@ pub(crate) fn holds(pid: u32, inode: &str) -> bool {
 async fn a_killed_gateway_goes_unnoticed_by_a_running_cell() {
     let mut gateway = Gateway::start("auto").await;
     let kernel = gateway.kernel("{}").await;
+    let session = gateway.notebook_session(&kernel).await;
     let mut client = gateway.connect(&kernel, "a").await;
-    let cell = client.submit(LINES).await;
+    let cell = client.submit(counting::CELL).await;
     client.wait_for(&cell, "3").await;
     let inode = inode_of(client.local_port(), gateway.port);
     assert!(
@@ -69,6 +68,7 @@ async fn a_killed_gateway_goes_unnoticed_by_a_running_cell() {
     );
     let (_, kernels) = gateway.rest("GET", "/api/kernels", "").await;
     assert_eq!(kernels[0]["id"].as_str(), Some(kernel.as_str()));
+    gateway.assert_only_session(&session).await;
     let path = format!("/api/kernels/{kernel}");
     assert_eq!(gateway.rest("DELETE", &path, "").await.0, 204);
     assert_eq!(client.close_code().await, 1000);
@@ -80,7 +80,7 @@ async fn a_spliced_client_comes_back_after_its_gateway_died() {
     let mut gateway = Gateway::start("never").await;
     let kernel = gateway.kernel("{}").await;
     let mut client = gateway.connect(&kernel, "a").await;
-    let cell = client.submit(LINES).await;
+    let cell = client.submit(counting::CELL).await;
     client.wait_for(&cell, "3").await;
     drop(client);
     gateway.replace().await;
@@ -96,7 +96,7 @@ async fn a_cut_line_loses_nothing() {
     let kernel = gateway.kernel("{}").await;
     let mut client = gateway.connect(&kernel, "a").await;
     let mut witness = gateway.connect(&kernel, "witness").await;
-    let cell = client.submit(LINES).await;
+    let cell = client.submit(counting::CELL).await;
     client.wait_for(&cell, "3").await;
     drop(client);
     // Somebody else sees the cell go on while the client is away.
@@ -120,13 +120,6 @@ async fn a_cut_line_loses_nothing() {
     let mut got = Vec::new();
     numbers(&mut client, &cell, &mut got).await;
     assert_complete(&got, 4);
-}
-
-/// All numbers up to 39 in order; before `first` only what was seen already.
-fn assert_complete(got: &[u32], first: u32) {
-    let unseen: Vec<_> = got.iter().copied().filter(|n| *n >= first).collect();
-    assert_eq!(unseen, (first..40).collect::<Vec<_>>(), "{got:?}");
-    assert!(got.len() <= 40 && got.is_sorted(), "{got:?}");
 }
 
 #[tokio::test]

@@ -8,7 +8,7 @@ use std::process::Stdio;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use futures_util::future::join_all;
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Signal;
 use serde_json::json;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::UnixStream;
@@ -16,7 +16,9 @@ use tokio::process::Command;
 use tokio::time::timeout;
 
 use crate::cli;
+use crate::counting::{self, assert_complete};
 use crate::gateway::{Gateway, LIMIT, TOKEN, project, wait_for};
+use crate::processes::signal;
 use crate::rest::drain::process_ended;
 use crate::rest::endings::{post, process};
 use crate::rest::{receive, request, send};
@@ -50,9 +52,7 @@ async fn of_a_thousand_connects_during_a_takeover_none_is_refused_and_a_start_is
     gateway.put_shell_spec("waiting", &script);
     let kernel = gateway.kernel("{}").await;
     let mut client = gateway.connect(&kernel, "a").await;
-    let cell = client
-        .submit("import time\nfor i in range(40):\n    print(i, flush=True)\n    time.sleep(0.05)")
-        .await;
+    let cell = client.submit(counting::CELL).await;
     let mut starting = post(&gateway, "/api/kernels", r#"{"name":"waiting"}"#).await;
     process(&gateway).await;
 
@@ -92,7 +92,7 @@ async fn of_a_thousand_connects_during_a_takeover_none_is_refused_and_a_start_is
     let path = format!("/api/kernels/{}", reply.json()["id"].as_str().unwrap());
     assert_eq!(gateway.rest("GET", &path, "").await.0, 200);
     let printed = client.outcome(&cell, "").await.text;
-    assert!(printed.ends_with("38\n39\n"), "{printed}");
+    assert_eq!(printed, counting::printed());
     assert_eq!(
         client.run("print('same socket')").await.text,
         "same socket\n"
@@ -127,15 +127,14 @@ async fn a_spliced_client_is_told_to_come_back_and_misses_nothing() {
     let mut gateway = Gateway::start("never").await;
     let kernel = gateway.kernel("{}").await;
     let mut client = gateway.connect(&kernel, "a").await;
-    let code = "import time\nfor i in range(40):\n    print(i, flush=True)\n    time.sleep(0.05)";
-    let cell = client.submit(code).await;
+    let cell = client.submit(counting::CELL).await;
     client.wait_for(&cell, "3").await;
     let old = gateway.take_over().await;
     assert_eq!(client.close_code().await, 1012);
     process_ended(old).await;
     let mut client = gateway.connect(&kernel, "a").await;
     let printed = client.outcome(&cell, "").await.text;
-    assert!(printed.ends_with("38\n39\n"), "{printed}");
+    assert_complete(&counting::numbers(&printed), 4);
 }
 
 #[tokio::test]
@@ -157,17 +156,9 @@ async fn a_unix_socket_is_taken_over_with_its_file() {
     let mut answer = String::new();
     stream.read_to_string(&mut answer).await.unwrap();
     assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
-    terminate(new.id().unwrap());
+    signal(new.id().unwrap(), Signal::TERM);
     timeout(LIMIT, new.wait()).await.unwrap().unwrap();
     assert!(!sock.exists());
-}
-
-fn terminate(pid: u32) {
-    kill_process(
-        Pid::from_raw(pid.try_into().unwrap()).unwrap(),
-        Signal::TERM,
-    )
-    .unwrap();
 }
 
 /// `nb serve --takeover` in the gateway's home, with these arguments.
@@ -234,10 +225,9 @@ async fn the_settings_decide_where_it_listens_and_it_says_whom_it_did_not_take_o
 #[tokio::test]
 async fn one_that_does_not_answer_is_named() {
     let gateway = Gateway::start("auto").await;
-    let pid = Pid::from_raw(gateway.pid().try_into().unwrap()).unwrap();
-    kill_process(pid, Signal::STOP).unwrap();
+    signal(gateway.pid(), Signal::STOP);
     let said = refusal(taker(&gateway, &["--port", &gateway.port.to_string()])).await;
-    kill_process(pid, Signal::CONT).unwrap();
+    signal(gateway.pid(), Signal::CONT);
     let named = format!("the gateway of process {} does not answer", gateway.pid());
     assert!(said.contains(&named) && said.contains("live on"), "{said}");
     assert_eq!(gateway.rest("GET", "/api/kernels", "").await.0, 200);

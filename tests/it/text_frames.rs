@@ -126,10 +126,14 @@ async fn a_stock_server_that_comes_back_gets_the_running_cell_whole() {
                 break;
             }
         }
-        while cursor(&gateway, &kernel).await < received {
-            // Only who reads answers pings.
-            let _nothing = timeout(Duration::from_millis(10), server.0.next()).await;
-        }
+        let acknowledged = async {
+            while cursor(&gateway, &kernel).await < received {
+                // Only who reads answers pings.
+                let _nothing = timeout(Duration::from_millis(10), server.0.next()).await;
+            }
+        };
+        let acknowledged = timeout(LIMIT, acknowledged).await;
+        acknowledged.expect("it is not acknowledged");
         drop(server);
         let mut server = StockServer::connect(&gateway, &kernel, user_agent).await;
         let first = server.next().await;

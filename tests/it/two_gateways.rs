@@ -1,7 +1,7 @@
 //! Two gateways on one runtime folder, and a kernel whose supervisor does not answer.
 
 use futures_util::future::join_all;
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Signal;
 use serde_json::json;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
@@ -9,6 +9,7 @@ use tokio::time::timeout;
 
 use crate::client::Client;
 use crate::gateway::{Gateway, LIMIT, TOKEN, page};
+use crate::processes::{pid_of, signal};
 use crate::rest::{ask, receive, request};
 
 #[tokio::test]
@@ -79,10 +80,8 @@ async fn a_kernel_whose_supervisor_does_not_answer_is_never_a_404() {
     let gateway = Gateway::start("auto").await;
     gateway.put_peer_spec("instant");
     let kernel = gateway.kernel(r#"{"name":"instant"}"#).await;
-    let about = gateway.supervisor(&kernel, "/v1/about").await;
-    let supervisor = i32::try_from(about["pid"].as_i64().unwrap()).unwrap();
-    let supervisor = Pid::from_raw(supervisor).unwrap();
-    kill_process(supervisor, Signal::STOP).unwrap();
+    let supervisor = pid_of(&gateway.model(&kernel).await, "supervisor_pid");
+    signal(supervisor, Signal::STOP);
     let path = format!("/api/kernels/{kernel}");
     let model = ask(&gateway, "GET", &path, "").await;
     assert_eq!(
@@ -110,7 +109,7 @@ async fn a_kernel_whose_supervisor_does_not_answer_is_never_a_404() {
         assert!(seconds.is_ok_and(|seconds| seconds < 60), "{reply:?}");
         assert_eq!(reply.json()["retry"], true);
     }
-    kill_process(supervisor, Signal::CONT).unwrap();
+    signal(supervisor, Signal::CONT);
     let mut client = gateway.connect(&kernel, "a").await;
     assert_eq!(client.run("here").await.text, "here");
 }

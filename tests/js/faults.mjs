@@ -7,12 +7,11 @@ import { KernelManager, SessionManager } from '@jupyterlab/services';
 import { within } from './check.mjs';
 import { settings } from './client.mjs';
 import { FIRST } from './cutter.mjs';
+import { Window } from './window.mjs';
 
 const [client, baseUrl, token, code] = process.argv.slice(2);
-const serverSettings = settings(baseUrl, token);
-const kernelManager = new KernelManager({ serverSettings });
-const sessions = new SessionManager({ serverSettings, kernelManager });
 const isCode = client === 'vscode';
+const sessions = isCode ? new Window(baseUrl, token).sessions : sessionsOfLab();
 const [path, name] = isCode ? ['faults-jvsc-5bbd4c07-not-there.ipynb', 'faults-5bbd4c07.ipynb'] : ['faults.ipynb', 'faults.ipynb'];
 const session = await sessions.startNew({ path, name, type: 'notebook', kernel: { name: 'python3' } });
 const { kernel } = session;
@@ -33,3 +32,8 @@ for await (const _ of createInterface({ input: process.stdin })) {
 }
 await session.shutdown();
 process.exit(0);
+
+function sessionsOfLab() {
+  const serverSettings = settings(baseUrl, token);
+  return new SessionManager({ serverSettings, kernelManager: new KernelManager({ serverSettings }) });
+}

@@ -20,7 +20,10 @@ for n in range(80):
         time.sleep(0.1)
 print("the end")`;
 
-const get = async path => (await fetch(`${origin}/api/${path}`, { headers })).json();
+const get = async path => {
+  const answer = await fetch(`${origin}/api/${path}`, { headers });
+  return answer.ok ? answer.json() : {};
+};
 
 // Asks until there is something; the step's own deadline ends it.
 async function until(look) {
@@ -31,7 +34,7 @@ async function until(look) {
   }
 }
 
-// A cell as it is in the file, once it is so. Lab's server writes in place, and half a file is none.
+// A cell as it is in the file, once it is so. Lab's server writes in place, and half a file or no file is none.
 const saved = (n, fits) =>
   until(async () => {
     const cell = (await get(`contents/${NOTEBOOK}`)).content?.cells[n];
@@ -42,6 +45,13 @@ const unmarked = n => saved(n, cell => !cell.metadata.nb && cell.execution_count
 const idle = () => until(async () => (await get('kernels'))[0].execution_state === 'idle');
 const shown = async cell => (await cell.locator('.jp-OutputArea pre').allTextContents()).join('');
 const prompt = (cell, text) => cell.locator('.jp-InputPrompt', { hasText: text }).waitFor();
+
+// Lets a cell go on.
+async function open(gate) {
+  const file = { type: 'file', format: 'text', content: '' };
+  const put = { method: 'PUT', headers, body: JSON.stringify(file) };
+  equal((await fetch(`${origin}/api/contents/${gate}`, put)).status, 201, 'the gate');
+}
 
 // What the file says of a cell that is over.
 function check(cell, count, msMin) {
@@ -81,9 +91,7 @@ await withLab(url, shots, async lab => {
     await lab.output(lab.cell(1), 'line 40');
     await prompt(lab.cell(1), '[*]:');
     await lab.shoot('closed-running');
-    const gate = { type: 'file', format: 'text', content: '' };
-    const put = { method: 'PUT', headers, body: JSON.stringify(gate) };
-    equal((await fetch(`${origin}/api/contents/${GATE}`, put)).status, 201, 'the gate');
+    await open(GATE);
     await lab.output(lab.cell(1), 'result 2');
     await prompt(lab.cell(1), '[2]:');
     complete((await shown(lab.cell(1))).replace(`'result 2'`, ''), 0);
@@ -103,30 +111,61 @@ await withLab(url, shots, async lab => {
     await prompt(lab.cell(2), '[3]:');
     check(await unmarked(2), 3, 8000);
   });
-  await step('a question is asked again', async () => {
-    await lab.submit('print("hello", input("name? "))');
-    await lab.cell(3).locator('input.jp-Stdin-input').waitFor();
+  await step('a request that a supervisor has forgotten is shown as far as it is held', async () => {
+    // As one that has taken a kernel over answers.
+    const forget = page =>
+      page.route('**/nb/kernels/*/journal?*', async route => {
+        const response = await route.fetch();
+        const journal = { ...(await response.json()), request: { state: 'unknown', whole: false } };
+        await route.fulfill({ response, json: journal });
+      });
+    await lab.output(await lab.submit(`${HELD.replace(GATE, 'gate4')}\n'result 4'`), 'line 40');
     await marked(3);
     lab = await lab.close();
+    await forget(lab.page);
     await lab.reopen(NOTEBOOK);
-    const box = lab.cell(3).locator('input.jp-Stdin-input');
+    await lab.output(lab.cell(3), 'line 40');
+    await prompt(lab.cell(3), '[*]:');
+    await open('gate4');
+    await lab.output(lab.cell(3), 'result 4');
+    await prompt(lab.cell(3), '[4]:');
+    await unmarked(3);
+    await lab.output(await lab.submit(`${HELD.replace(GATE, 'gate5')}\n'result 5'`), 'line 40');
+    await marked(4);
+    lab = await lab.close();
+    await open('gate5');
+    await idle();
+    await forget(lab.page);
+    await lab.reopen(NOTEBOOK);
+    await lab.output(lab.cell(4), 'result 5');
+    await prompt(lab.cell(4), '[5]:');
+    await unmarked(4);
+    await lab.page.unrouteAll({ behavior: 'wait' });
+  });
+  await step('a question is asked again', async () => {
+    await lab.submit('print("hello", input("name? "))');
+    await lab.cell(5).locator('input.jp-Stdin-input').waitFor();
+    await marked(5);
+    lab = await lab.close();
+    await lab.reopen(NOTEBOOK);
+    const box = lab.cell(5).locator('input.jp-Stdin-input');
     await box.fill('Ada');
     await box.press('Enter');
-    await lab.output(lab.cell(3), 'hello Ada');
-    await prompt(lab.cell(3), '[4]:');
+    await lab.output(lab.cell(5), 'hello Ada');
+    await prompt(lab.cell(5), '[6]:');
   });
   await step('a restart behind a closed page ends the cell', async () => {
     await lab.output(await lab.submit('print("begun", flush=True)\nimport time; time.sleep(600)'), 'begun');
     const { id } = (await get('kernels'))[0];
-    await marked(4);
+    await marked(6);
     lab = await lab.close();
     const { status } = await fetch(`${origin}/api/kernels/${id}/restart`, { method: 'POST', headers });
     equal(status, 200, 'the restart');
     await lab.reopen(NOTEBOOK);
-    await lab.output(lab.cell(4), 'begun');
+    await lab.output(lab.cell(6), 'begun');
     // The kernel is interrupted first, and may say so.
-    await lab.output(lab.cell(4), /KeyboardInterrupt|KernelRestarted/);
-    await saved(4, cell => !cell.metadata.nb && cell.outputs.at(-1).output_type === 'error');
+    await lab.output(lab.cell(6), /KeyboardInterrupt|KernelRestarted/);
+    await saved(6, cell => !cell.metadata.nb && cell.outputs.at(-1).output_type === 'error');
   });
   await step('the next cell runs as any', async () => {
     await lab.output(await lab.submit('print("on")'), 'on');

@@ -9,46 +9,14 @@
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { KernelManager, ServerConnection, SessionManager } from '@jupyterlab/services';
-import WebSocket from 'ws';
 import { equal, step, within } from './check.mjs';
+import { Window } from './window.mjs';
 
 const [baseUrl, token] = process.argv.slice(2);
 const authorization = { Authorization: `token ${token}` };
 const folder = mkdtempSync(join(tmpdir(), 'nb-vscode-'));
 process.on('exit', () => rmSync(folder, { recursive: true }));
 const sleep = ms => new Promise(resolve => setTimeout(resolve, ms));
-
-// A window: its own manager, and sockets that go as they do when the window does, without a goodbye.
-class Window {
-  sockets = [];
-  constructor() {
-    const { sockets } = this;
-    class Socket extends WebSocket {
-      constructor(url, protocols) {
-        super(url, protocols, { headers: authorization });
-        sockets.push(this);
-      }
-    }
-    const serverSettings = ServerConnection.makeSettings({
-      baseUrl, wsUrl: baseUrl.replace(/^http/, 'ws'), token, appendToken: true, WebSocket: Socket, init: { cache: 'no-store', credentials: 'same-origin' },
-    });
-    this.kernels = new KernelManager({ serverSettings });
-    this.sessions = new SessionManager({ serverSettings, kernelManager: this.kernels });
-  }
-  // Returns once the gateway knows that the window has what it has: the first round brings its ping, the second takes
-  // the answer back.
-  async settle() {
-    const socket = this.sockets.at(-1);
-    for (let round = 0; round < 2; round++)
-      await new Promise(resolve => { socket.once('pong', resolve); socket.ping(); });
-  }
-  vanish() {
-    this.sockets.forEach(socket => socket.terminate());
-    this.sessions.dispose();
-    this.kernels.dispose();
-  }
-}
 
 async function start(window, name) {
   const session = await window.sessions.startNew({
@@ -82,8 +50,9 @@ async function begin(window, session, code) {
 }
 
 // What `restoreConnection` does in a window that was loaded anew. `isKnown`: it has an answer to kernel_info in its
-// memory, else it waits five seconds for one. Resolves with what the cell then shows and how it ended.
-async function resume(window, { id, kernelId }, isKnown) {
+// memory, else it waits five seconds for one. `onFirst` is called once it has heard of the cell. Resolves with what the
+// cell then shows and how it ended.
+async function resume(window, { id, kernelId }, isKnown, onFirst) {
   await window.sessions.refreshRunning();
   const model = [...window.sessions.running()].find(model => model.kernel.id === kernelId);
   const session = window.sessions.connectTo({ model });
@@ -107,6 +76,7 @@ async function resume(window, { id, kernelId }, isKnown) {
     };
     kernel.anyMessage.connect(first);
   });
+  onFirst();
   await sleep(50);
   const shown = [];
   let gotIdle = false, gotReply = false, timer;
@@ -151,7 +121,7 @@ await step('the server is accepted and its kernels listed', async () => {
     equal((await probe(path, { headers: authorization })).status, 200, path);
 });
 await step('every session that is listed has a kernel', async () => {
-  const window = new Window();
+  const window = new Window(baseUrl, token);
   const session = await start(window, 'listed');
   const listed = await (await probe('api/sessions', { headers: authorization })).json();
   equal(listed.every(session => session.kernel?.id), true, 'the kernels');
@@ -159,7 +129,7 @@ await step('every session that is listed has a kernel', async () => {
   window.vanish();
 });
 await step('a notebook whose path is nowhere runs, is interrupted and restarted', async () => {
-  const window = new Window();
+  const window = new Window(baseUrl, token);
   const session = await start(window, 'runs');
   const idle = (await session.kernel.requestExecute({ code: 'import os; os.getcwd()' }).done).content.status;
   equal(idle, 'ok', 'the cell');
@@ -173,7 +143,7 @@ await step('a notebook whose path is nowhere runs, is interrupted and restarted'
   window.vanish();
 });
 await step('a kernel that is busy is connected to at once, says so first, and gives no kernel_info before it is done', async () => {
-  const [first, second] = [new Window(), new Window()];
+  const [first, second] = [new Window(baseUrl, token), new Window(baseUrl, token)];
   const { code, letGo } = cell('busy');
   const session = await start(first, 'busy');
   const { id, kernelId } = await begin(first, session, code);
@@ -198,7 +168,7 @@ await step('a kernel that is busy is connected to at once, says so first, and gi
 
 // Each takes its time, as VS Code does; together they take it once.
 const reload = (name, isKnown, isOver) => async () => {
-  const window = new Window();
+  const window = new Window(baseUrl, token);
   const { code, letGo } = cell(name.replaceAll(' ', '-'));
   const running = await begin(window, await start(window, name), code);
   window.vanish();
@@ -207,9 +177,8 @@ const reload = (name, isKnown, isOver) => async () => {
     const state = async () => (await (await probe(`api/kernels/${running.kernelId}`, { headers: authorization })).json()).execution_state;
     while (await state() !== 'idle') await sleep(50);
   }
-  const again = new Window();
-  const resumed = resume(again, running, isKnown);
-  if (!isOver) setTimeout(letGo, 9000);
+  const again = new Window(baseUrl, token);
+  const resumed = resume(again, running, isKnown, isOver ? () => {} : letGo);
   const { shown, how, session } = await within(resumed, 'the end of the cell');
   equal([shown, how], [['after\n', '42'], 'completed'], name);
   await session.shutdown();

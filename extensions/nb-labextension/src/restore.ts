@@ -26,6 +26,9 @@ const FOREIGN_MS = 5000;
 
 type Message = KernelMessage.IMessage;
 
+const isIdleStatus = (msg: Message): boolean =>
+  msg.header.msg_type === 'status' && (msg.content as { execution_state?: string }).execution_state === 'idle';
+
 export class Restore {
   readonly #future: ForeignFuture;
   readonly #seen = new Set<string>();
@@ -98,7 +101,8 @@ export class Restore {
 
   async #readOnce(): Promise<void> {
     const pages: Page[] = [];
-    let after = this.#after;
+    const begin = this.#after;
+    let after = begin;
     let until: number | undefined;
     for (;;) {
       const page = await readPage(this.mark.kernel_id, this.mark.msg_id, after);
@@ -113,12 +117,20 @@ export class Restore {
       if (isLast) break;
     }
     this.#after = after;
-    const request = pages[0]?.request;
-    if (request?.state === 'unknown') return this.#finish();
+    const state = pages[0]?.request?.state;
     const said = pages.flatMap(page => page.entries.map(entry => entry.message));
+    if (state === 'unknown' && said.length === 0) {
+      if (begin === undefined) return this.#finish();
+      // It has said nothing more; whether anything is held of it is seen from the beginning.
+      this.#after = undefined;
+      this.#readAgain = true;
+      return;
+    }
     const isWhole = pages.every(page => page.request?.whole);
     this.#takeAll(this.#shown ? said : this.#begin(said, isWhole));
-    if (request?.state === 'over') return this.#finish();
+    // What a supervisor has forgotten may run on; its idle ends it, also when its reply is not held.
+    const isIdle = this.#idle || said.some(isIdleStatus);
+    if (state === 'over' || (state === 'unknown' && isIdle)) return this.#finish();
     this.#setState('running');
     if (!this.kernel) this.#readLater(FOREIGN_MS);
     else if (this.#idle) this.#readLater(REPLY_MS);
@@ -175,7 +187,7 @@ export class Restore {
     switch (msg.header.msg_type) {
       case 'status':
         time(`iopub.status.${content.execution_state}`, msg.header.date);
-        if (content.execution_state === 'idle') this.#idle = true;
+        if (isIdleStatus(msg)) this.#idle = true;
         break;
       case 'execute_input':
         time('iopub.execute_input', msg.header.date);

@@ -110,7 +110,7 @@ impl Exec {
                 )?
             }
         };
-        let gateway = self.access.open()?;
+        let gateway = self.access.open().await?;
         let mut interrupts = signal(SignalKind::interrupt())
             .map_err(|error| Error::nb(format!("signals cannot be received: {error}")))?;
         let allow_stdin = !from_stdin && io::stdin().is_terminal();

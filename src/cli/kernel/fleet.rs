@@ -48,8 +48,7 @@ pub(super) enum Verb {
 
 impl List {
     pub(super) fn run(&self) -> Result<(), Error> {
-        let gateway = self.access.open()?;
-        let kernels = runtime()?.block_on(kernels(&gateway))?;
+        let kernels = runtime()?.block_on(async { kernels(&self.access.open().await?).await })?;
         if self.access.json {
             return output::json(&kernels.into());
         }
@@ -61,10 +60,12 @@ impl List {
 
 impl Start {
     pub(super) fn run(&self) -> Result<(), Error> {
-        let gateway = self.access.open()?;
-        let body = json!({"name": self.spec});
-        let started = gateway.ask_long(Method::POST, "/api/kernels", &body);
-        let kernel = runtime()?.block_on(started)?.good()?;
+        let kernel = runtime()?.block_on(async {
+            let gateway = self.access.open().await?;
+            let body = json!({"name": self.spec});
+            let started = gateway.ask_long(Method::POST, "/api/kernels", &body);
+            started.await?.good()
+        })?;
         match self.access.json {
             true => output::json(&kernel),
             false => output::line(text(&kernel, "id")),
@@ -74,8 +75,8 @@ impl Start {
 
 impl One {
     pub(super) fn run(&self, verb: Verb) -> Result<(), Error> {
-        let gateway = self.access.open()?;
         let (id, answer) = runtime()?.block_on(async {
+            let gateway = self.access.open().await?;
             let id = find_id(&gateway, &self.kernel).await?;
             let (method, more, done) = match verb {
                 Verb::Stop => (Method::DELETE, "", "stopped"),

@@ -54,7 +54,7 @@ impl Logs {
     }
 
     async fn show(&self) -> Result<(), Error> {
-        let gateway = self.access.open()?;
+        let gateway = self.access.open().await?;
         let id = find_id(&gateway, &self.kernel).await?;
         let mut streams = ["stdout", "stderr"].map(|name| Stream {
             name,

@@ -16,6 +16,7 @@ use crate::front::{Answer, Gateway};
 use crate::kernels::contract::RequestPhase;
 use crate::kernels::registry::parse_id;
 use crate::protocol::json::{Json, Object};
+use crate::protocol::message::is_msg_id;
 use crate::protocol::notebook::{Mark, Notebook, set_mark, set_times};
 
 /// The kernel of a cell is not there.
@@ -62,8 +63,8 @@ impl Fetch {
         let marked = notebook.marked();
         let mut rows = Vec::new();
         if !marked.is_empty() {
-            let gateway = self.access.open()?;
             let asking = async {
+                let gateway = self.access.open().await?;
                 for (cell, mark) in marked {
                     let row = one(&gateway, file.path(), &mut notebook, cell, mark);
                     rows.push(row.await?);
@@ -124,10 +125,9 @@ async fn one(
         Some(kernel) => Some(kernel.clone()),
         None => session_kernel(gateway, path).await?,
     };
-    // What is no id names nothing.
-    let known = kernel.as_deref().filter(|id| parse_id(id).is_some());
-    let is_sound = |c: char| c.is_ascii_graphic() && !"%&#+".contains(c);
-    let replay = match known.filter(|_| mark.msg_id.chars().all(is_sound)) {
+    let replay = match kernel.as_deref() {
+        // What is no id was never asked.
+        Some(id) if parse_id(id).is_none() || !is_msg_id(&mark.msg_id) => Some(Replay::unknown()),
         Some(kernel) => replay(gateway, kernel, &mark, &saved).await?,
         None => None,
     };

@@ -26,6 +26,18 @@ pub(super) struct Replay {
     pub(super) messages: usize,
 }
 
+impl Replay {
+    /// Of a request of which nothing is known.
+    pub(super) fn unknown() -> Self {
+        Self {
+            state: RequestPhase::Unknown,
+            outputs: CellOutputs::default(),
+            whole: false,
+            messages: 0,
+        }
+    }
+}
+
 /// Asks for all that the cell has said until now; nothing when there is no such kernel.
 pub(super) async fn replay(
     gateway: &Gateway,
@@ -75,6 +87,9 @@ fn made(
     saved: &[Json],
     said: &[(Channel, Message)],
 ) -> Replay {
+    if request.state == RequestPhase::Unknown && said.is_empty() {
+        return Replay::unknown();
+    }
     let is_last = |(_, message): &(Channel, Message)| {
         let peek = HeaderPeek::read(&message.header);
         peek.is_some_and(|peek| mark.last.as_deref() == Some(&*peek.msg_id))
@@ -87,21 +102,32 @@ fn made(
             (CellOutputs::after(saved), said, false)
         }
     };
-    if !whole && request.state != RequestPhase::Unknown {
+    if !whole {
         outputs.stream("stderr".to_owned(), LOST);
     }
     for (channel, message) in rest {
         outputs.take(*channel, message);
     }
     Replay {
-        state: match outputs.is_over() {
-            true => RequestPhase::Over,
-            false => request.state,
+        state: match request.state {
+            _ if outputs.is_over() => RequestPhase::Over,
+            RequestPhase::Unknown if is_idle(said) => RequestPhase::Over,
+            RequestPhase::Unknown => RequestPhase::Running,
+            state => state,
         },
         outputs,
         whole,
         messages: rest.len(),
     }
+}
+
+/// What a supervisor has forgotten may run on; its idle ends it, also when its reply is not held.
+fn is_idle(said: &[(Channel, Message)]) -> bool {
+    let mut all = CellOutputs::default();
+    for (channel, message) in said {
+        all.take(*channel, message);
+    }
+    all.is_idle()
 }
 
 #[cfg(test)]
@@ -118,6 +144,48 @@ mod tests {
             ..Message::empty()
         };
         (Channel::Iopub, message)
+    }
+
+    fn status(n: usize, state: &str) -> (Channel, Message) {
+        let header = json!({"msg_id": format!("m{n}"), "msg_type": "status"}).to_string();
+        let message = Message {
+            header: header.into(),
+            content: json!({"execution_state": state}).to_string().into(),
+            ..Message::empty()
+        };
+        (Channel::Iopub, message)
+    }
+
+    #[test]
+    fn what_a_forgotten_request_has_said_counts() {
+        let request = RequestState {
+            state: RequestPhase::Unknown,
+            whole: false,
+            after: None,
+        };
+        let state = |said: &[_], last: Option<&str>| {
+            let mark = Mark {
+                msg_id: "r".to_owned(),
+                kernel_id: None,
+                started: None,
+                last: last.map(str::to_owned),
+            };
+            let made = made(&request, &mark, &[], said);
+            let mut out = String::new();
+            made.outputs.outputs().write(&mut out, 0, 0);
+            (made.state, out.contains("\"2 \""), out.contains("not kept"))
+        };
+        let busy = [status(1, "busy"), text(2)];
+        let idle = [status(1, "busy"), text(2), status(3, "idle")];
+        assert_eq!(state(&[], None), (RequestPhase::Unknown, false, false));
+        assert_eq!(state(&busy, None), (RequestPhase::Running, true, true));
+        assert_eq!(
+            state(&busy, Some("m1")),
+            (RequestPhase::Running, true, false)
+        );
+        assert_eq!(state(&idle, Some("m1")), (RequestPhase::Over, true, false));
+        // The file has all of it.
+        assert_eq!(state(&idle, Some("m3")), (RequestPhase::Over, false, false));
     }
 
     fn shown(whole: bool, last: Option<&str>) -> (String, bool) {

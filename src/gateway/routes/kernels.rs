@@ -19,9 +19,7 @@ use crate::gateway::models::KernelModel;
 use crate::gateway::{Gateway, query};
 use crate::kernels::contract::{LogPiece, file};
 use crate::kernels::plan::{Asked, Place};
-
-/// A longer msg_id is none.
-const MSG_ID_BYTES_MAX: usize = 256;
+use crate::protocol::message::is_msg_id;
 
 /// The body of a start.
 #[derive(Default, Deserialize)]
@@ -125,11 +123,9 @@ pub(super) async fn journal(
     let (Ok(after), Ok(limit)) = (number("after"), number("limit")) else {
         return Err(ApiError::bad_request("after and limit are whole numbers"));
     };
-    let request = given("msg_id");
-    // What clients name their requests with, and what needs no escape in a path.
-    let is_sound = |c: char| c.is_ascii_alphanumeric() || "-_.:~".contains(c);
-    if (request.as_ref()).is_some_and(|id| id.len() > MSG_ID_BYTES_MAX || !id.chars().all(is_sound))
-    {
+    // An empty one is none, and would stand for all.
+    let request = query::value(uri.query(), "msg_id");
+    if request.as_ref().is_some_and(|id| !is_msg_id(id)) {
         return Err(ApiError::bad_request("msg_id is no id of a request"));
     }
     let page = gateway

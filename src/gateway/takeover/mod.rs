@@ -5,7 +5,7 @@
 //! answer. `door` gives, `taker` takes, `choice` says from whom. What they say, which two versions of
 //! nb may do to each other:
 //!
-//! 1. The door says a [`Hello`], a line of JSON. Who only wanted to know closes.
+//! 1. The door says a [`Hello`], a line of JSON. Who only wanted to know closes, as commands do that look for a gateway.
 //! 2. The taker says [`TAKE`].
 //! 3. The door says [`GIVEN`] with the descriptors of `listens`, in its order. Both accept from now on.
 //! 4. The taker, when it could serve, says [`SERVING`]. One that ends before has taken nothing.
@@ -25,7 +25,7 @@ use serde::{Deserialize, Serialize};
 use super::listen::At;
 
 pub use door::Door;
-pub use taker::{Taken, Takeover, take_over};
+pub use taker::{Taken, Takeover, running, take_over};
 
 /// The version of what is said.
 const FORMAT: u32 = 1;

@@ -4,7 +4,7 @@
 use std::io::{self, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use futures_util::future::join_all;
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
@@ -14,7 +14,7 @@ use tokio::time::timeout;
 
 use super::choice::{Choice, choose};
 use super::door::Door;
-use super::{FORMAT, GIVEN, Hello, SERVING, SOCKETS_MAX, STEP_DEADLINE, TAKE};
+use super::{FORMAT, GIVEN, Hello, SERVING, SOCKETS_MAX, STEP_DEADLINE, TAKE, doors, folder};
 use crate::error::Error;
 use crate::gateway::listen::{At, Listener};
 
@@ -107,6 +107,17 @@ pub async fn take_over(own: &Door, wanted: &At) -> Result<Takeover, Error> {
         ))),
         (Choice::Nobody, None) => Ok(Takeover::Nobody(places(&offers))),
     }
+}
+
+/// Where each gateway of this runtime folder listens first.
+pub async fn running(runtime: &Path) -> Vec<At> {
+    let doors = doors(&folder(runtime));
+    let answers = join_all(doors.into_iter().map(ask)).await;
+    let listens = answers.into_iter().filter_map(|answer| match answer {
+        Answer::Offer(offer) => offer.hello.listens.into_iter().next(),
+        Answer::Silent(_) | Answer::Gone => None,
+    });
+    listens.collect()
 }
 
 fn places(offers: &[Offer]) -> String {

@@ -3,12 +3,14 @@
 //! Knows nothing of messages.
 
 use std::collections::BTreeMap;
-use std::fs::{File, OpenOptions};
+use std::fs::{File, Metadata, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use rustix::event::{PollFd, PollFlags, poll};
@@ -16,6 +18,7 @@ use rustix::fs::{FallocateFlags, fallocate};
 use rustix::process::{Pid, Signal};
 use tokio::process::{Child, Command};
 use tokio::sync::oneshot;
+use tokio::task::spawn_blocking;
 
 use super::oom::OomKills;
 use crate::kernels::contract::file;
@@ -58,6 +61,8 @@ pub struct KernelProcess {
     /// Where in it this process began: before that are the words of earlier ones.
     stderr_from: u64,
     oom_kills: OomKills,
+    /// Some of its output is being freed, which may have to wait for a disk.
+    trims: Arc<AtomicBool>,
 }
 
 #[derive(Debug)]
@@ -78,6 +83,7 @@ impl KernelProcess {
             stderr_from: 0,
             stderr,
             oom_kills: OomKills::watch(),
+            trims: Arc::default(),
         })
     }
 
@@ -114,6 +120,7 @@ impl KernelProcess {
             stderr,
             stderr_from,
             oom_kills: OomKills::watch(),
+            trims: Arc::default(),
         })
     }
 
@@ -171,9 +178,17 @@ impl KernelProcess {
     pub fn look_after(&self) {
         self.oom_kills.look();
         for path in [&self.stdout, &self.stderr] {
-            if let Err(error) = trim(path) {
-                tracing::debug!(path = %path.display(), %error, "the kernel's output stays whole");
+            let is_long = std::fs::metadata(path).is_ok_and(|metadata| is_long(&metadata));
+            if !is_long || self.trims.swap(true, Ordering::SeqCst) {
+                continue;
             }
+            let (path, trims) = (path.clone(), Arc::clone(&self.trims));
+            spawn_blocking(move || {
+                if let Err(error) = trim(&path) {
+                    tracing::debug!(path = %path.display(), %error, "the kernel's output stays whole");
+                }
+                trims.store(false, Ordering::SeqCst);
+            });
         }
     }
 
@@ -214,13 +229,14 @@ fn append_to(path: &Path) -> io::Result<File> {
 
 /// The beginning becomes a hole: the file stays as long as it was, so whoever appends does not notice.
 /// Where files cannot have holes it becomes empty.
-fn trim(path: &Path) -> io::Result<()> {
+fn is_long(metadata: &Metadata) -> bool {
     const BLOCK_BYTES: u64 = 512;
+    metadata.blocks() * BLOCK_BYTES > FILE_BYTES_MAX
+}
+
+fn trim(path: &Path) -> io::Result<()> {
     let file = OpenOptions::new().write(true).open(path)?;
     let metadata = file.metadata()?;
-    if metadata.blocks() * BLOCK_BYTES <= FILE_BYTES_MAX {
-        return Ok(());
-    }
     let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
     let old = metadata.len().saturating_sub(KEPT_BYTES);
     fallocate(&file, flags, 0, old).or_else(|_| file.set_len(0))
@@ -313,11 +329,18 @@ mod tests {
             .await
             .expect("the end is never written");
         process.look_after();
-        let metadata = std::fs::metadata(folder.path().join("stderr")).unwrap();
-        assert!(
-            metadata.blocks() * 512 <= KEPT_BYTES + 64 * 1024,
-            "{metadata:?}"
-        );
+        let is_trimmed = || {
+            let metadata = std::fs::metadata(folder.path().join("stderr")).unwrap();
+            metadata.blocks() * 512 <= KEPT_BYTES + 64 * 1024
+        };
+        let trimmed = async {
+            while !is_trimmed() {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(std::time::Duration::from_secs(30), trimmed)
+            .await
+            .expect("its beginning stays");
         std::fs::write(go, "").unwrap();
         process.ended().await;
         assert!(process.stderr_tail().ends_with("end\nlast"));

@@ -7,9 +7,11 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
+use tokio::task::spawn_blocking;
 use tracing::warn;
 
 use super::adoption::Found;
@@ -41,6 +43,14 @@ pub(super) struct Record {
     broker: Broker,
     vitals: Rc<Vitals>,
     sessions: RefCell<BTreeMap<String, NotebookSession>>,
+    saving: Arc<Mutex<Saving>>,
+}
+
+/// What of `state.json` is on its way to the disk.
+#[derive(Default)]
+struct Saving {
+    next: Option<Vec<u8>>,
+    is_running: bool,
 }
 
 impl Record {
@@ -79,6 +89,7 @@ impl Record {
                     .map(|session| (session.id.clone(), session))
                     .collect(),
             ),
+            saving: Arc::default(),
         }
     }
 
@@ -181,14 +192,31 @@ impl Record {
         known
     }
 
-    /// Writes `state.json`. A failure is logged: the truth is here, the file is for when we are gone.
+    /// Writes `state.json` before anything else happens.
+    pub(super) fn save_first(&self) {
+        write(&self.folder.join(file::STATE), &self.state());
+    }
+
+    /// Writes `state.json`, and waits for no disk: the truth is here, the file is for when we are gone.
     pub(super) fn save(&self) {
+        let state = self.state();
+        let mut saving = lock(&self.saving);
+        saving.next = Some(state);
+        if std::mem::replace(&mut saving.is_running, true) {
+            return;
+        }
+        let (saving, path) = (Arc::clone(&self.saving), self.folder.join(file::STATE));
+        spawn_blocking(move || {
+            while let Some(state) = next(&saving) {
+                write(&path, &state);
+            }
+        });
+    }
+
+    fn state(&self) -> Vec<u8> {
         let mut state = json!(self.kernel());
         state["format"] = json!(API);
-        let path = self.folder.join(file::STATE);
-        if let Err(error) = private_file::write(&path, state.to_string().as_bytes()) {
-            warn!(%error, "state.json could not be written");
-        }
+        state.to_string().into_bytes()
     }
 
     /// Gauges in the text format of Prometheus.
@@ -208,5 +236,23 @@ impl Record {
             let _infallible = writeln!(text, "{name} {value}");
         }
         text
+    }
+}
+
+fn lock(saving: &Mutex<Saving>) -> MutexGuard<'_, Saving> {
+    saving.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn next(saving: &Mutex<Saving>) -> Option<Vec<u8>> {
+    let mut saving = lock(saving);
+    let next = saving.next.take();
+    saving.is_running = next.is_some();
+    next
+}
+
+/// A failure is logged.
+fn write(path: &Path, state: &[u8]) {
+    if let Err(error) = private_file::write(path, state) {
+        warn!(%error, "state.json could not be written");
     }
 }

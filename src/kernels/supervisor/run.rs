@@ -88,7 +88,7 @@ pub async fn run(folder: &Path) -> Result<(), Error> {
     let record = Rc::new(record);
     // Whoever finds the record can ask.
     let listener = listen(&folder.join(file::SOCKET))?;
-    record.save();
+    record.save_first();
     let (commands, asked) = mpsc::channel(COMMANDS_MAX);
     let (tasks, clients) = (TaskTracker::new(), TaskTracker::new());
     let cells = Rc::new(Cells::new(&start, folder, Rc::clone(&record)));

@@ -5,11 +5,12 @@
 //! objects.
 
 mod care;
+mod forgotten;
 mod session;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use bytes::Bytes;
 use serde::Serialize;
@@ -20,12 +21,6 @@ use care::Care;
 pub use care::Manner;
 pub use session::{Access, ConnectionId, Holder, Loss};
 use session::{Cell, Doubts, Session};
-
-/// A session without a connection is forgotten after this time.
-pub const EXPIRES_AFTER: Duration = Duration::from_secs(24 * 60 * 60);
-
-/// Sessions without a connection beyond this number go, oldest first.
-pub const AWAY_MAX: usize = 256;
 
 /// So many cells of a session are remembered until it has all of what they said.
 const CELLS_MAX: usize = 64;
@@ -62,6 +57,8 @@ pub struct Sessions {
     sessions: BTreeMap<Rc<str>, Session>,
     /// All that sessions missed for good, for `%nb status`.
     lost: Loss,
+    /// Forgotten, until somebody has taken note.
+    parted: Vec<Rc<str>>,
 }
 
 impl Sessions {
@@ -161,12 +158,6 @@ impl Sessions {
         session.care.end(session.cursor);
         self.lost += session.line_ends();
         self.expire(now);
-    }
-
-    /// Nobody comes back for the session `id`, unless somebody is there; whether it was forgotten.
-    pub fn forget(&mut self, id: &str) -> bool {
-        let is_away = |session: &Session| session.connection.is_none();
-        self.sessions.get(id).is_some_and(is_away) && self.sessions.remove(id).is_some()
     }
 
     /// The sessions that have come further, or missed something, since this was last asked: how far, and what they
@@ -342,25 +333,6 @@ impl Sessions {
         session.tell(after)
     }
 
-    /// Forgets sessions that have been away too long or are too many.
-    pub fn expire(&mut self, now: Instant) {
-        self.sessions.retain(|_, session| {
-            session.connection.is_some()
-                || now.saturating_duration_since(session.since) < EXPIRES_AFTER
-        });
-        let away = |session: &Session| session.connection.is_none();
-        while self.sessions.values().filter(|s| away(s)).count() > AWAY_MAX {
-            let oldest = self.sessions.iter().filter(|(_, s)| away(s));
-            let Some(oldest) = oldest
-                .min_by_key(|(_, s)| s.since)
-                .map(|(id, _)| Rc::clone(id))
-            else {
-                return;
-            };
-            self.sessions.remove(&oldest);
-        }
-    }
-
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
         self.sessions.is_empty()
@@ -431,17 +403,6 @@ impl Sessions {
             lost: session.untold(),
         };
         self.sessions.iter().map(shown).collect()
-    }
-
-    /// Forgets sessions whose access has ended and returns the connections that they had.
-    pub fn end_access(&mut self, access: Access<'_>) -> Vec<ConnectionId> {
-        let mut connections = Vec::new();
-        self.sessions.retain(|_, session| {
-            let ends = access.is_of(&session.holder);
-            connections.extend(session.connection.filter(|_| ends));
-            !ends
-        });
-        connections
     }
 
     /// How many have a connection, and how many are away.

@@ -58,6 +58,7 @@ pub(super) fn begin(left: &Left, takeovers: usize) -> Seq {
         let until = joined.catches_up.as_ref().map(|on| on.until);
         until.into_iter().chain([joined.cursor])
     });
+    let noted = noted.chain([left.said]);
     // Nobody has been told a number.
     let is_first = takeovers == 0 && left.joined.is_empty();
     if is_first {

@@ -2,6 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -11,35 +12,45 @@ const BYTES: u64 = 48 << 20;
 
 /// Mounted until it is dropped.
 pub(super) struct SmallDisk {
-    root: TempDir,
+    _root: TempDir,
+    mounted: PathBuf,
 }
 
 impl SmallDisk {
-    /// Needs root, as in a container or a virtual machine of one's own.
     pub(super) fn mount() -> Self {
         let root = tempfile::tempdir().unwrap();
-        let image = root.path().join("image");
-        File::create(&image).unwrap().set_len(BYTES).unwrap();
-        let disk = Self { root };
-        fs::create_dir(disk.mounted()).unwrap();
-        run("mkfs.ext4", &["-q", "-m", "0"], &image);
-        let mounted = disk.mounted();
-        run("mount", &["-o", "loop", image.to_str().unwrap()], &mounted);
+        let mounted = root.path().join("mounted");
+        fs::create_dir(&mounted).unwrap();
+        Self::mount_on(root, mounted)
+    }
+
+    /// In place of what is in this folder.
+    pub(super) fn mount_over(folder: &Path) -> Self {
+        let disk = Self::mount_on(tempfile::tempdir().unwrap(), folder.to_owned());
+        fs::set_permissions(folder, fs::Permissions::from_mode(0o700)).unwrap();
         disk
     }
 
-    fn mounted(&self) -> PathBuf {
-        self.root.path().join("mounted")
+    /// Needs root, as in a container or a virtual machine of one's own.
+    fn mount_on(root: TempDir, mounted: PathBuf) -> Self {
+        let image = root.path().join("image");
+        File::create(&image).unwrap().set_len(BYTES).unwrap();
+        run("mkfs.ext4", &["-q", "-m", "0"], &image);
+        run("mount", &["-o", "loop", image.to_str().unwrap()], &mounted);
+        Self {
+            _root: root,
+            mounted,
+        }
     }
 
     /// A folder on it; it may not exist.
     pub(super) fn folder(&self) -> PathBuf {
-        self.mounted().join("journals")
+        self.mounted.join("journals")
     }
 
     /// Leaves no room.
     pub(super) fn fill(&self) {
-        let mut file = File::create(self.mounted().join("ballast")).unwrap();
+        let mut file = File::create(self.mounted.join("ballast")).unwrap();
         for size in [1 << 20, 1 << 12, 1] {
             while file.write_all(&vec![0; size]).is_ok() {}
         }
@@ -47,16 +58,16 @@ impl SmallDisk {
 
     /// Makes room again.
     pub(super) fn empty(&self) {
-        fs::remove_file(self.mounted().join("ballast")).unwrap();
+        fs::remove_file(self.mounted.join("ballast")).unwrap();
     }
 
     /// From now on whoever writes waits.
     pub(super) fn freeze(&self) {
-        run("fsfreeze", &["--freeze"], &self.mounted());
+        run("fsfreeze", &["--freeze"], &self.mounted);
     }
 
     pub(super) fn thaw(&self) {
-        run("fsfreeze", &["--unfreeze"], &self.mounted());
+        run("fsfreeze", &["--unfreeze"], &self.mounted);
     }
 }
 
@@ -65,11 +76,11 @@ impl Drop for SmallDisk {
         // Frozen it could not be unmounted, and nobody on it could be ended.
         let thawed = Command::new("fsfreeze")
             .arg("--unfreeze")
-            .arg(self.mounted())
+            .arg(&self.mounted)
             .output();
         let unmounted = Command::new("umount")
             .arg("--lazy")
-            .arg(self.mounted())
+            .arg(&self.mounted)
             .output();
         drop((thawed, unmounted));
     }

@@ -1,4 +1,7 @@
-"""A real kernel that is not IPython: it prints what it is given, or fails when told to."""
+"""A real kernel that is not IPython: it prints what it is given or what it is answered, or fails when told to.
+
+Its sockets are as ZeroMQ makes them: of two that come with one identity, the second is not heard.
+"""
 
 from ipykernel.kernelapp import IPKernelApp
 from ipykernel.kernelbase import Kernel
@@ -15,6 +18,9 @@ class PlainKernel(Kernel):
         if code.strip() == "fail":
             return {"status": "error", "ename": "Told", "evalue": "to", "traceback": [],
                     "execution_count": self.execution_count}
+        if code.strip() == "ask":
+            self._allow_stdin = allow_stdin
+            code = self.raw_input("name?")
         if not silent:
             text = {"name": "stdout", "text": code}
             self.send_response(self.iopub_socket, "stream", text)
@@ -22,4 +28,11 @@ class PlainKernel(Kernel):
                 "user_expressions": {}}
 
 
-IPKernelApp.launch_instance(kernel_class=PlainKernel)
+class PlainKernelApp(IPKernelApp):
+    def init_sockets(self):
+        super().init_sockets()
+        for router in (self.shell_socket, self.stdin_socket, self.control_socket):
+            router.router_handover = 0
+
+
+PlainKernelApp.launch_instance(kernel_class=PlainKernel)

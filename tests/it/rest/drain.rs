@@ -3,20 +3,16 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Signal;
 use tokio::time::Instant;
 
 use super::endings::{ENDLESS, body, gone, kernels, no_kernel, post, process};
 use super::*;
 use crate::gateway::wait_for;
+use crate::processes::signal;
 
 /// Less than what the gateway gives to requests.
 const SOON: Duration = Duration::from_secs(4);
-
-fn signal(gateway: &Gateway, signal: Signal) {
-    let pid = Pid::from_raw(gateway.pid().try_into().unwrap());
-    kill_process(pid.unwrap(), signal).unwrap();
-}
 
 /// Waits until the gateway takes no more connections.
 async fn closed(gateway: &Gateway) {
@@ -58,7 +54,7 @@ async fn a_start_under_way_is_answered_and_connections_handed_over_stay() {
     let mut starting = post(&gateway, "/api/kernels", r#"{"name":"waiting"}"#).await;
     process(&gateway).await;
 
-    signal(&gateway, Signal::TERM);
+    signal(gateway.pid(), Signal::TERM);
     closed(&gateway).await;
     fs::write(gateway.root().join("go"), "").unwrap();
     let reply = timeout(LIMIT, receive(&mut starting)).await.unwrap();
@@ -93,7 +89,7 @@ async fn neither_idle_nor_spliced_connections_are_waited_for() {
     assert_eq!(receive(&mut spliced).await.status, 101);
 
     let told = Instant::now();
-    signal(&gateway, Signal::INT);
+    signal(gateway.pid(), Signal::INT);
     for mut connection in [silent, idle, spliced] {
         let mut rest = Vec::new();
         let read = timeout(LIMIT, connection.read_to_end(&mut rest)).await;
@@ -111,15 +107,14 @@ async fn a_second_signal_ends_it_at_once() {
     let _client = post(&gateway, "/api/kernels", &body("/api/kernels", "endless")).await;
     let process = process(&gateway).await;
     let told = Instant::now();
-    signal(&gateway, Signal::TERM);
+    signal(gateway.pid(), Signal::TERM);
     closed(&gateway).await;
-    signal(&gateway, Signal::INT);
+    signal(gateway.pid(), Signal::INT);
     ended(&gateway).await;
     assert!(told.elapsed() < SOON, "{:?}", told.elapsed());
     // What nobody asks for any more is for its supervisor to end; here it need not be waited for.
     let kernel = process.file_name().unwrap().to_str().unwrap();
-    let kernel = Pid::from_raw(kernel.parse().unwrap()).unwrap();
-    kill_process(kernel, Signal::KILL).unwrap();
+    signal(kernel.parse().unwrap(), Signal::KILL);
     let killed = Instant::now();
     no_kernel(&gateway).await;
     // It is not taken for one that wants other endpoints.
@@ -132,7 +127,7 @@ async fn a_start_that_takes_too_long_is_cut_off_and_undone() {
     gateway.put_shell_spec("endless", ENDLESS);
     let mut client = post(&gateway, "/api/kernels", &body("/api/kernels", "endless")).await;
     let process = process(&gateway).await;
-    signal(&gateway, Signal::TERM);
+    signal(gateway.pid(), Signal::TERM);
     ended(&gateway).await;
     let mut answer = Vec::new();
     let read = timeout(LIMIT, client.read_to_end(&mut answer)).await;

@@ -141,9 +141,12 @@ async fn a_delete_at_the_very_beginning_of_a_start_is_answered_cleanly() {
         let mut client = post(&gateway, "/api/kernels", &start).await;
         let path = format!("/api/kernels/{id}");
         let mut statuses = Vec::new();
-        while statuses.last() != Some(&204) {
-            statuses.push(ask(&gateway, "DELETE", &path, "").await.status);
-        }
+        let deleted = async {
+            while statuses.last() != Some(&204) {
+                statuses.push(ask(&gateway, "DELETE", &path, "").await.status);
+            }
+        };
+        timeout(LIMIT, deleted).await.expect("it is never deleted");
         // Not there yet, there and not listening yet, ended.
         let other = statuses
             .iter()

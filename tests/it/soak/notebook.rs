@@ -136,7 +136,16 @@ impl Notebook {
         let is_ok = ran.status.as_deref() == Some("ok");
         match (is_ok, ran.text == expected) {
             (true, true) => self.counts.whole += 1,
-            _ if had_a_gap && !must_succeed => self.counts.gaps += 1,
+            _ if had_a_gap && !must_succeed => {
+                let lost = lost(&ran.text, &expected);
+                let is_told = !is_ok || ran.text.contains("[nb] ");
+                assert!(
+                    lost.is_some_and(|lost| lost == 0 || is_told),
+                    "cell {n} of {kernel}: {:?} instead of {expected:?}",
+                    ran.text
+                );
+                self.counts.gaps += 1;
+            }
             (false, _) if expected.starts_with(told(&ran.text)) && !must_succeed => {
                 self.counts.failed += 1;
             }
@@ -274,4 +283,28 @@ fn told(text: &str) -> &str {
         .next()
         .unwrap_or_default()
         .trim_end_matches('\n')
+}
+
+/// How many lines of a cell are missing in what came of it; nothing if some are there twice or in another order.
+fn lost(text: &str, expected: &str) -> Option<usize> {
+    let mut rest = expected.lines();
+    let mut skipped = 0;
+    for line in text.lines().filter(|line| line.starts_with("cell ")) {
+        skipped += rest.position(|expected| expected == line)?;
+    }
+    Some(skipped + rest.count())
+}
+
+#[test]
+fn lines_that_a_gap_took_are_counted() {
+    let expected = "cell 1 0\ncell 1 1\ncell 1 2\n";
+    for (text, missing) in [
+        (expected, Some(0)),
+        ("cell 1 0\n[nb] lost\ncell 1 2\n", Some(1)),
+        ("", Some(3)),
+        ("cell 1 1\ncell 1 0\n", None),
+        ("cell 1 1\ncell 1 1\n", None),
+    ] {
+        assert_eq!(lost(text, expected), missing, "{text:?}");
+    }
 }

@@ -16,7 +16,7 @@ use super::state::error_content;
 use super::{Broker, Outbox, Phase, State, now};
 use crate::kernels::supervisor::catch_up::{CatchUp, Share};
 use crate::kernels::supervisor::journal::{Mark, RequestKey, Route, Seq};
-use crate::kernels::supervisor::ledger::{Asked, CatchesUp, Joined, Ledger, Left, Note};
+use crate::kernels::supervisor::ledger::{Asked, Joined, Ledger, Left, Note};
 use crate::kernels::supervisor::sessions::Holder;
 use crate::protocol::legacy;
 use crate::protocol::message::{Channel, HeaderPeek};
@@ -47,6 +47,7 @@ impl Broker {
     /// been asked. To be called before anybody can ask more.
     pub fn recall(&self, left: &Left) {
         let mut state = self.state.borrow_mut();
+        let saved = state.journal.recovered().unwrap_or(0);
         for joined in &left.joined {
             let holder = Holder {
                 identity: joined.identity.as_str().into(),
@@ -60,8 +61,27 @@ impl Broker {
                 .restore(&session, &holder, share, cursor, joined.lost, now());
         }
         for asked in &left.asked {
-            let recalled = state.take_in(asked);
-            state.probes.recalled.extend(recalled);
+            match &asked.end {
+                Some(end) => state.end_again(asked, end, saved),
+                None => {
+                    let recalled = state.take_in(asked);
+                    state.probes.recalled.extend(recalled);
+                }
+            }
+        }
+        // A cell that runs tells everybody, one that is over whoever asked for it.
+        let tells = |joined: &Joined, asked: &Asked| match &asked.end {
+            Some(end) => asked.session == joined.session && end.seq > saved,
+            None => true,
+        };
+        let is_untold = |joined: &Joined| {
+            joined.cursor.max(saved) < left.said
+                && !left.asked.iter().any(|asked| tells(joined, asked))
+        };
+        if left.joined.iter().any(is_untold) {
+            let text = "[nb] the supervisor of this kernel died and another one took over; what it had not passed on \
+                        by then is lost";
+            state.tell_with_next_cell(text);
         }
     }
 
@@ -80,18 +100,6 @@ impl Broker {
         self.changed.notify_waiters();
         self.crowd.notify_waiters();
     }
-}
-
-/// What a session catches up on, as it is written down.
-pub(super) fn caught_up(share: &Share) -> Option<CatchesUp> {
-    let (until, on) = share.caught_up()?;
-    Some(CatchesUp {
-        request: on.request.to_string(),
-        header: String::from_utf8_lossy(&on.header).into_owned(),
-        after: on.after,
-        until,
-        with_reply: on.with_reply,
-    })
 }
 
 /// What of a journal whose newest entry is `last` is for a session that an earlier supervisor had.
@@ -121,7 +129,6 @@ impl State {
             let reason = "the supervisor of this kernel died before the kernel had this request";
             let content = error_content("SupervisorDied", reason);
             self.answer(&session, channel, &asked.msg_type, &header, &content);
-            self.ledger.write(&Note::Done(asked.request.clone()));
             return None;
         }
         let key: RequestKey = asked.request.as_str().into();
@@ -232,7 +239,7 @@ impl State {
                 "the reply was lost with the supervisor of this kernel",
             ),
         };
-        self.forget(key);
+        self.take_out(key);
         self.activity.idle(key, Timestamp::now());
         if self.questions.over(key) {
             self.ledger.write(&Note::Answered);

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use serde_json::json;
 use tokio::time::timeout;
 
-use super::adoption::caught_up;
+use super::keeping::caught_up;
 use super::line::{Line, Ticket};
 use super::state::plain;
 use super::{Broker, Phase, State, now};
@@ -206,6 +206,11 @@ impl Broker {
         }
     }
 
+    /// How many connections there are.
+    pub fn connections(&self) -> usize {
+        self.state.borrow().lines.len()
+    }
+
     /// The number of the newest entry of the journal.
     pub fn last(&self) -> Seq {
         self.state.borrow().journal.last()
@@ -275,6 +280,7 @@ impl Broker {
                 line.close((4401, "access has ended"));
             }
         }
+        state.note_parted();
         state.release();
         connections.len()
     }

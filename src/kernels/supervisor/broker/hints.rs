@@ -41,7 +41,7 @@ impl Broker {
         };
         let (session, header) = (Rc::clone(&pending.session), pending.header.clone());
         let msg_type = pending.msg_type.clone();
-        state.forget(&hint.key);
+        state.take_out(&hint.key);
         state.answer(&session, Channel::Shell, &msg_type, &header, content);
         drop(state);
         self.changed.notify_waiters();

@@ -8,13 +8,18 @@ use tokio::task::yield_now;
 use tokio::time::{sleep, timeout};
 use tracing::{info, warn};
 
+use super::requests::noted;
 use super::{Broker, State, now};
-use crate::kernels::supervisor::journal::{Mark, Route};
-use crate::kernels::supervisor::ledger::{Acknowledged, Note};
+use crate::kernels::supervisor::catch_up::Share;
+use crate::kernels::supervisor::journal::{Mark, RequestKey, Route};
+use crate::kernels::supervisor::ledger::{Acknowledged, CatchesUp, Joined, Left, Note};
 use crate::protocol::message::Channel;
 
 /// So long after something has happened it is safe, with what else has happened by then.
 const AFTER: Duration = Duration::from_millis(250);
+
+/// How often a ledger that cannot be written is tried.
+const NOTE_AGAIN: Duration = Duration::from_secs(1);
 
 /// Clients are not told more often than this.
 const TELL_EVERY: Duration = Duration::from_secs(60);
@@ -55,6 +60,18 @@ impl Fault {
     }
 }
 
+/// What a session catches up on, as it is written down.
+pub(super) fn caught_up(share: &Share) -> Option<CatchesUp> {
+    let (until, on) = share.caught_up()?;
+    Some(CatchesUp {
+        request: on.request.to_string(),
+        header: String::from_utf8_lossy(&on.header).into_owned(),
+        after: on.after,
+        until,
+        with_reply: on.with_reply,
+    })
+}
+
 impl Broker {
     /// Clients that leave are forgotten from now on.
     pub fn keep_nothing(&self) {
@@ -86,6 +103,8 @@ impl Broker {
 
 impl State {
     fn keep(&mut self) -> Option<Duration> {
+        let expires = self.sessions.expire(now());
+        self.note_parted();
         self.release();
         let keeping = self.journal.keep();
         self.settle();
@@ -96,26 +115,65 @@ impl State {
                 lost,
             }));
         }
-        if self.ledger.is_long() {
+        self.forget_ended();
+        let last = self.journal.last();
+        if self.noted != last {
+            self.noted = last;
+            self.ledger.write(&Note::Said(last));
+        }
+        let has_failed = self.ledger.has_failed();
+        let is_tried = self.noted_anew.is_some_and(|at| now() < at + NOTE_AGAIN);
+        if self.ledger.is_long() || has_failed && !is_tried {
             self.note_anew();
         }
         if let Some(text) = self.journal_fault.becomes(keeping.fault, now()) {
             self.tell_cell(text);
         }
-        keeping.again
+        let expires = expires.map(|at| at.saturating_duration_since(now()));
+        let retries = has_failed.then_some(NOTE_AGAIN);
+        [keeping.again, retries, expires]
+            .into_iter()
+            .flatten()
+            .min()
+    }
+
+    /// Writes down what there is and nothing of what is over.
+    pub(super) fn note_anew(&mut self) {
+        let known = |key: &RequestKey| Some(noted(key, self.pending.get(key)?));
+        let sessions = self.sessions.list().into_iter().map(|session| Joined {
+            identity: session.identity,
+            credential: session.credential,
+            cursor: session.cursor,
+            lost: session.lost,
+            catches_up: self.sessions.share(&session.session_id).and_then(caught_up),
+            session: session.session_id,
+        });
+        let pending = self.pending_order.iter().filter_map(known);
+        let left = Left {
+            asked: self.ended.all().cloned().chain(pending).collect(),
+            question: self.questions.noted(),
+            joined: sessions.collect(),
+            said: self.journal.last(),
+        };
+        self.noted = left.said;
+        self.noted_anew = Some(now());
+        self.ledger.compact(left);
     }
 
     /// A word on stderr of the cell that runs, else of the next one.
     fn tell_cell(&mut self, text: String) {
         let running = self.activity.running().map(|(_, header)| header.clone());
         let Some(header) = running else {
-            let earlier = self.cell_note.take().map(|note| note + "\n");
-            self.cell_note = Some(earlier.unwrap_or_default() + &text);
-            return;
+            return self.tell_with_next_cell(&text);
         };
         let content = json!({"name": "stderr", "text": text + "\n"});
         let message = self.composer.message("stream", header, &content);
         self.append(Channel::Iopub, message, Route::Everyone, Mark::Plain);
+    }
+
+    pub(super) fn tell_with_next_cell(&mut self, text: &str) {
+        let earlier = self.cell_note.take().map(|note| note + "\n");
+        self.cell_note = Some(earlier.unwrap_or_default() + text);
     }
 }
 

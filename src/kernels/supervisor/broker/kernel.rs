@@ -7,6 +7,7 @@ use std::time::Duration;
 use tracing::debug;
 
 use super::adoption::Probes;
+use super::ended::Outcome;
 use super::requests::Pending;
 use super::state::{error_content, field};
 use super::{Broker, Farewell, Outbox, Phase, State, now};
@@ -112,8 +113,8 @@ impl Broker {
     }
 
     /// Says `text` on stderr of the next cell that is shown, once.
-    pub fn say_with_next_cell(&self, text: String) {
-        self.state.borrow_mut().cell_note = Some(text);
+    pub fn say_with_next_cell(&self, text: &str) {
+        self.state.borrow_mut().tell_with_next_cell(text);
     }
 
     /// Waits until the kernel is neither starting nor restarting.
@@ -167,7 +168,14 @@ impl State {
             }
         }
         let parent_header = message.parent_header.clone();
+        let idle = match &mark {
+            Mark::Idle(key) => Some(RequestKey::clone(key)),
+            _ => None,
+        };
         self.append(Channel::Iopub, message, Route::Everyone, mark);
+        if let Some(key) = idle {
+            self.is_idle(&key);
+        }
         if let Some(text) = note {
             let content = json!({"name": "stderr", "text": format!("{text}\n")});
             let message = self.composer.message("stream", parent_header, &content);
@@ -236,8 +244,11 @@ impl State {
             let stops = stops && queue.has_waiting() && is_error(&message.content);
             queue.finished(&key, stops)
         });
+        let outcome = Outcome::of(pending, &message.content);
         self.append(channel, message, route, mark);
-        self.forget(&key);
+        if let Some(pending) = self.take_out(&key) {
+            self.is_answered(&key, &pending, outcome);
+        }
         self.act(actions.unwrap_or_default());
         self.forget_queue(&subshell);
     }

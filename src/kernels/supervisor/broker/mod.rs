@@ -7,13 +7,15 @@
 //!
 //! `requests` has the first of these lines, `kernel` the second, `clients` who they are, `state` what all of
 //! them do to the journal; `ours` are the cells that the magics run, `hints` what they complete and explain,
-//! `keeping` sees to it that what is needed for long is safe, `adoption` is the takeover of a kernel whose supervisor died, `questions` what was asked on stdin.
+//! `keeping` sees to it that what is needed for long is safe, `ended` knows the requests whose answer is not, `adoption`
+//! is the takeover of a kernel whose supervisor died, `questions` what was asked on stdin.
 //!
 //! All methods are synchronous and short, so nothing is ever borrowed across an await. Knows nothing
 //! of sockets, processes or framings.
 
 mod adoption;
 mod clients;
+mod ended;
 mod hints;
 mod keeping;
 mod kernel;
@@ -34,12 +36,13 @@ use tokio::sync::{Notify, mpsc};
 use super::activity::Activity;
 use super::clock::now;
 use super::compose::Composer;
-use super::journal::{Journal, RequestKey};
+use super::journal::{Journal, RequestKey, Seq};
 use super::kept::Kept;
 use super::ledger::Ledger;
 use super::sessions::{ConnectionId, Loss, Sessions};
 use crate::protocol::message::{Channel, Message};
 use adoption::Probes;
+use ended::Ended;
 pub use hints::{Hint, Wants};
 use keeping::Fault;
 pub use line::{Closing, Line, Ticket};
@@ -91,6 +94,11 @@ struct State {
     composer: Composer,
     /// Where requests, the question and sessions are written down.
     ledger: Ledger,
+    /// The newest entry that it knows of.
+    noted: Seq,
+    /// When all of that was written down anew.
+    noted_anew: Option<Instant>,
+    ended: Ended,
     /// After a takeover, until it is known what the kernel did meanwhile.
     probes: Probes,
     ours: Ours,
@@ -149,6 +157,9 @@ impl Broker {
             waiting: Vec::new(),
             composer: Composer::new(),
             ledger: Ledger::default(),
+            noted: 0,
+            noted_anew: None,
+            ended: Ended::default(),
             probes: Probes::default(),
             ours: Ours::default(),
             cell_note: None,

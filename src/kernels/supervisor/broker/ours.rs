@@ -13,7 +13,7 @@ use tokio::sync::{Notify, mpsc, oneshot};
 use tracing::debug;
 
 use super::hints::Hint;
-use super::requests::Request;
+use super::requests::{Request, noted};
 use super::state::field;
 use super::{Broker, State};
 use crate::kernels::supervisor::journal::{Mark, RequestKey, Route};
@@ -160,7 +160,10 @@ impl Broker {
         let idle = state.composer.message("status", header.clone(), &idle);
         let mark = Mark::Idle(RequestKey::clone(&cell.key));
         state.append(Channel::Iopub, idle, Route::Everyone, mark);
-        state.forget(&cell.key);
+        if let Some(pending) = state.take_out(&cell.key) {
+            let status = if outcome.is_ok() { "ok" } else { "error" };
+            state.has_answered(noted(&cell.key, &pending), status);
+        }
         let queue = state.queues.get_mut(&cell.subshell);
         let actions = queue.map(|queue| queue.finished(&cell.key, stops));
         state.act(actions.unwrap_or_default());

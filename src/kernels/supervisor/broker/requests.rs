@@ -7,11 +7,10 @@ use bytes::Bytes;
 use serde_json::{Value, json};
 use tracing::{debug, warn};
 
-use super::adoption::caught_up;
 use super::state::{error_content, field, is_silent};
 use super::{Broker, Farewell, Phase, State, now};
 use crate::kernels::supervisor::journal::{RequestKey, request_key};
-use crate::kernels::supervisor::ledger::{Asked, Joined, Left, Note};
+use crate::kernels::supervisor::ledger::{Asked, Note};
 use crate::kernels::supervisor::queue::{Action, CellQueue, Kind};
 use crate::magics::Claim;
 use crate::protocol::message::{Channel, HeaderPeek, Message};
@@ -188,34 +187,23 @@ impl State {
         }
     }
 
-    /// Writes down what there is and nothing of what is over.
-    pub(super) fn note_anew(&mut self) {
-        let known = |key: &RequestKey| Some(noted(key, self.pending.get(key)?));
-        let sessions = self.sessions.list().into_iter().map(|session| Joined {
-            identity: session.identity,
-            credential: session.credential,
-            cursor: session.cursor,
-            lost: session.lost,
-            catches_up: self.sessions.share(&session.session_id).and_then(caught_up),
-            session: session.session_id,
-        });
-        let left = Left {
-            asked: self.pending_order.iter().filter_map(known).collect(),
-            question: self.questions.noted(),
-            joined: sessions.collect(),
-        };
-        self.ledger.compact(left);
-    }
-
     /// Whether the kernel may be asked more.
     pub(super) fn has_room(&self) -> bool {
         self.pending_bytes <= PENDING_BYTES_MAX && self.pending.len() <= PENDING_MAX
     }
 
+    /// Nobody waits for more of this request.
     pub(super) fn forget(&mut self, key: &str) {
-        if let Some(pending) = self.pending.remove(key) {
-            self.pending_bytes -= pending.bytes;
+        if self.take_out(key).is_some() {
             self.ledger.write(&Note::Done(key.to_owned()));
+        }
+    }
+
+    /// The request is answered.
+    pub(super) fn take_out(&mut self, key: &str) -> Option<Pending> {
+        let pending = self.pending.remove(key);
+        if let Some(pending) = &pending {
+            self.pending_bytes -= pending.bytes;
         }
         // Answers come mostly in order, so the front is cleared as they come.
         while let Some(front) = self.pending_order.front()
@@ -223,6 +211,7 @@ impl State {
         {
             self.pending_order.pop_front();
         }
+        pending
     }
 
     pub(super) fn act(&mut self, actions: Vec<Action<Request>>) {
@@ -238,7 +227,7 @@ impl State {
                         let (session, header) =
                             (Rc::clone(&pending.session), pending.header.clone());
                         let content = json!({"status": "aborted"});
-                        self.forget(&request.key);
+                        self.take_out(&request.key);
                         self.answer(
                             &session,
                             Channel::Shell,
@@ -275,7 +264,7 @@ fn stops_on_error(content: &[u8]) -> bool {
     field(content, "stop_on_error") != Some(Value::Bool(false))
 }
 
-fn noted(key: &RequestKey, pending: &Pending) -> Asked {
+pub(super) fn noted(key: &RequestKey, pending: &Pending) -> Asked {
     Asked {
         request: key.to_string(),
         session: pending.session.to_string(),
@@ -284,5 +273,6 @@ fn noted(key: &RequestKey, pending: &Pending) -> Asked {
         header: String::from_utf8_lossy(&pending.header).into_owned(),
         stop_on_error: pending.stop_on_error,
         held: pending.held,
+        end: None,
     }
 }

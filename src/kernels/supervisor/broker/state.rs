@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::{Phase, State};
 use crate::kernels::supervisor::catch_up::CatchUp;
 use crate::kernels::supervisor::journal::{Entry, Mark, RequestKey, Route, request_key};
-use crate::kernels::supervisor::ledger::Note;
+use crate::kernels::supervisor::ledger::{Asked, Note};
 use crate::protocol::message::{Channel, HeaderPeek, Message};
 
 impl State {
@@ -72,8 +72,22 @@ impl State {
         self.append(channel, reply, route.clone(), Mark::Plain);
         let idle = json!({"execution_state": "idle"});
         let idle = self.composer.message("status", header.clone(), &idle);
-        let mark = key.map_or(Mark::Plain, Mark::Idle);
+        let mark = key.clone().map_or(Mark::Plain, Mark::Idle);
         self.append(Channel::Iopub, idle, route, mark);
+        if let Some(key) = key {
+            let status = content["status"].as_str().unwrap_or_default();
+            let asked = Asked {
+                request: key.to_string(),
+                session: session.to_string(),
+                channel: channel.name().to_owned(),
+                msg_type: msg_type.to_owned(),
+                header: String::from_utf8_lossy(header).into_owned(),
+                stop_on_error: false,
+                held: false,
+                end: None,
+            };
+            self.has_answered(asked, status);
+        }
     }
 
     pub(super) fn publish_state(&mut self, execution_state: &str) {
@@ -118,8 +132,14 @@ impl State {
 
     /// Nobody comes back for this session, unless somebody is there.
     pub(super) fn forget_session(&mut self, session: &str) {
-        if self.sessions.forget(session) {
-            self.ledger.write(&Note::Parted(session.to_owned()));
+        self.sessions.forget(session);
+        self.note_parted();
+    }
+
+    /// Writes down whose sessions are forgotten.
+    pub(super) fn note_parted(&mut self) {
+        for session in self.sessions.take_parted() {
+            self.ledger.write(&Note::Parted(session.to_string()));
         }
     }
 

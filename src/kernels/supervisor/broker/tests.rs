@@ -266,7 +266,7 @@ fn what_comes_of_our_own_messages_is_kept_back() {
 fn a_note_is_said_with_the_first_cell_that_is_shown_only() {
     let (broker, _requests) = running();
     let ticket = broker.join(&"a".into(), &me());
-    broker.say_with_next_cell("elsewhere".to_owned());
+    broker.say_with_next_cell("elsewhere");
     let mut silent = request("a", "0", "execute_request");
     silent.content = json!({"silent": true}).to_string().into();
     broker.submit(&"a".into(), Channel::Shell, silent.clone());

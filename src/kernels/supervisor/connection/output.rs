@@ -13,6 +13,9 @@ use crate::protocol::websocket::{self, Opcode};
 /// Pieces up to this size are copied together; larger ones are written from where they are.
 const COPY_BYTES_MAX: usize = 4 * 1024;
 
+/// Room that stays with a connection that has nothing to say.
+const KEPT_BYTES: usize = 16 * 1024;
+
 /// Pieces of one system call.
 const SLICES_MAX: usize = 64;
 
@@ -69,6 +72,13 @@ impl Output {
             progressed();
         }
         Ok(())
+    }
+
+    /// Nothing is to be written for a while: the room for much is given back.
+    pub(super) fn rest(&mut self) {
+        if self.is_empty() && self.small.capacity() > KEPT_BYTES {
+            self.small = BytesMut::new();
+        }
     }
 
     fn seal(&mut self) {

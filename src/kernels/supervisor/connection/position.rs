@@ -19,8 +19,20 @@ use crate::kernels::supervisor::sessions::Manner;
 use crate::protocol::message::HeaderPeek;
 use crate::protocol::websocket::Opcode;
 
-/// About how much is taken from the journal before it is written.
-pub(super) const BATCH_BYTES: usize = 256 * 1024;
+/// About how much is taken from the journal at most before it is written.
+const BATCH_BYTES: usize = 256 * 1024;
+
+/// Less, if all connections together would take more than this.
+const CROWD_BYTES: usize = 16 * 1024 * 1024;
+
+/// But not less than this.
+const BATCH_BYTES_MIN: usize = 16 * 1024;
+
+/// About how much a connection takes from the journal before it is written.
+pub(super) fn batch_bytes(shared: &Shared) -> usize {
+    let share = CROWD_BYTES / shared.broker.connections().max(1);
+    share.clamp(BATCH_BYTES_MIN, BATCH_BYTES)
+}
 
 /// With more than this to be repeated, text is put together.
 const LONG: u64 = 256;
@@ -126,7 +138,7 @@ impl Position {
     pub(super) fn read(&mut self, shared: &Shared) -> Option<Read> {
         self.is_careful &= self.after < self.replay_until;
         if !self.is_careful {
-            return Some(shared.broker.read(self.after, BATCH_BYTES));
+            return Some(shared.broker.read(self.after, batch_bytes(shared)));
         }
         let is_sent = self.held.is_empty() && self.late.is_none();
         let waits = is_sent && self.mine > shared.acked.get();

@@ -14,7 +14,7 @@ use tokio::time::timeout;
 use super::Shared;
 use super::encode::encode;
 use super::output::Output;
-use super::position::{BATCH_BYTES, Position};
+use super::position::{Position, batch_bytes};
 use crate::kernels::supervisor::broker::Ticket;
 use crate::kernels::supervisor::journal::Read;
 
@@ -47,7 +47,7 @@ pub(super) async fn write<W: AsyncWrite + Unpin>(
                 let bytes: usize = batch.iter().map(|(_, entry)| entry.bytes()).sum();
                 let may_follow = !batch.is_empty();
                 position.take(shared, batch, &mut output);
-                (may_follow, bytes >= BATCH_BYTES)
+                (may_follow, bytes >= batch_bytes(shared))
             }
             Some(Read::Loading(loading)) => {
                 shared.stalled.set(true);
@@ -74,6 +74,7 @@ pub(super) async fn write<W: AsyncWrite + Unpin>(
             if closing.is_some() {
                 break;
             }
+            output.rest();
             tokio::select! {
                 biased;
                 () = shared.line.wake.notified() => {}

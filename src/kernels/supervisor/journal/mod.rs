@@ -116,6 +116,11 @@ pub trait Journal {
     /// The number of the newest entry.
     fn last(&self) -> Seq;
 
+    /// The newest entry that an earlier supervisor left in files.
+    fn recovered(&mut self) -> Option<Seq> {
+        None
+    }
+
     /// How many entries follow `after`: numbers do not tell, which those of several supervisors are far apart.
     fn count(&self, after: Seq) -> u64;
 

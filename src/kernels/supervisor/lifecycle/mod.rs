@@ -105,7 +105,7 @@ impl Lifecycle {
         announce: impl FnOnce(Announcement),
     ) -> Option<oneshot::Sender<()>> {
         if let Some(note) = self.start.cwd_note.take() {
-            self.broker.say_with_next_cell(note);
+            self.broker.say_with_next_cell(&note);
         }
         let found = self.found.take();
         let is_known = found.is_some();

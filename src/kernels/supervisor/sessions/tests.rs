@@ -1,6 +1,9 @@
 //! Who gets what, told as clients come, go and acknowledge.
 
 use super::super::journal::{Entry, Mark, Route};
+use super::forgotten::{AWAY_MAX, EXPIRES_AFTER};
+use std::time::Duration;
+
 use super::*;
 use crate::protocol::message::{Channel, Message};
 
@@ -225,10 +228,12 @@ fn who_comes_back_within_a_day_goes_on_and_then_is_new() {
     sessions.acknowledge("a", 1, 5);
     sessions.leave("a", 1, now);
     let minute = Duration::from_secs(60);
-    sessions.expire(now + EXPIRES_AFTER - minute);
+    let again = sessions.expire(now + EXPIRES_AFTER - minute);
+    assert_eq!(again, Some(now + EXPIRES_AFTER));
     assert_eq!(sessions.cursor("a"), Some(5));
-    sessions.expire(now + EXPIRES_AFTER + minute);
+    assert_eq!(sessions.expire(now + EXPIRES_AFTER), None);
     assert_eq!(sessions.cursor("a"), None);
+    assert_eq!(sessions.take_parted(), [Rc::from("a")]);
     assert_eq!(sessions.join(&a, &me, 2, 9, None, now).after, 9);
 }
 

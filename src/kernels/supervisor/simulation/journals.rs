@@ -103,6 +103,10 @@ impl Journal for Prompt {
         self.0.last()
     }
 
+    fn recovered(&mut self) -> Option<Seq> {
+        self.0.recovered()
+    }
+
     fn count(&self, after: Seq) -> u64 {
         self.0.count(after)
     }

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::record::Record;
+use super::record::{Heard, Record, Said};
 use super::session::Judged;
 use crate::kernels::supervisor::journal::RequestKey;
 use crate::protocol::message::Channel;
@@ -16,12 +16,13 @@ pub(super) fn judge(record: &Record, cells: &[Vec<RequestKey>]) -> Vec<String> {
         judged.check(|fault| faults.push(format!("{session}: {fault}")));
     }
     replies(record, &mut faults);
+    heard_replies(record, &mut faults);
     order_of_cells(record, cells, &mut faults);
     order_of_ours(record, &mut faults);
     faults
 }
 
-/// Every request has one reply, whoever died.
+/// Every request has one reply, whoever died; one that was lost with a supervisor has another of the next.
 fn replies(record: &Record, faults: &mut Vec<String>) {
     let mut replies = BTreeMap::<_, Vec<_>>::new();
     for said in record.replies() {
@@ -30,8 +31,41 @@ fn replies(record: &Record, faults: &mut Vec<String>) {
     for (key, request) in &record.requests {
         let replies = replies.remove(&Some(RequestKey::clone(key)));
         let replies = replies.unwrap_or_default();
-        if request.msg_type.ends_with("_request") && replies.len() != 1 {
+        let in_order = replies.is_sorted_by(|one, next| one.life < next.life && next.is_ours);
+        if request.msg_type.ends_with("_request") && (replies.is_empty() || !in_order) {
             faults.push(format!("{key:?} has these replies: {replies:?}"));
+        }
+    }
+}
+
+/// Whoever is there in the end has heard a reply to all that it asked, unless that had to go.
+fn heard_replies(record: &Record, faults: &mut Vec<String>) {
+    for (key, request) in &record.requests {
+        let lines = || {
+            record
+                .lines
+                .iter()
+                .filter(|line| line.session == request.session)
+        };
+        let is_there = lines().any(|line| line.life == record.life && line.begun.is_some());
+        if !is_there || !request.msg_type.ends_with("_request") {
+            continue;
+        }
+        let heard = lines()
+            .flat_map(|line| &line.heard)
+            .filter_map(|heard| match heard {
+                Heard::Entry(entry) => Some(&record.said[*entry]),
+                _ => None,
+            });
+        let is_reply = |said: &Said| {
+            said.channel != Channel::Iopub
+                && said.parent.as_ref() == Some(key)
+                && said.msg_type.ends_with("_reply")
+        };
+        let mut heard = heard.filter(|said| is_reply(said));
+        let mut all = record.said.iter().filter(|said| is_reply(said));
+        if heard.next().is_none() && !all.any(|said| said.is_dropped) {
+            faults.push(format!("{key:?}: its reply was never heard"));
         }
     }
 }

@@ -11,7 +11,7 @@ use super::record::{
 };
 use crate::kernels::supervisor::connection::Client;
 use crate::kernels::supervisor::journal::{Entry, Needs, RequestKey, Seq, request_key};
-use crate::kernels::supervisor::ledger::Left;
+use crate::kernels::supervisor::ledger::{Asked, Left};
 use crate::protocol::message::{Channel, HeaderPeek, Message};
 
 /// A handle to the record.
@@ -224,7 +224,8 @@ impl Notes {
             let key = (record.life, joined.session.as_str().into());
             record.members.insert(key, member);
         }
-        let asked = left.asked.iter().filter(|asked| !asked.held);
+        let is_open = |asked: &&Asked| asked.end.is_none() && !asked.held;
+        let asked = left.asked.iter().filter(is_open);
         for asked in asked.filter(|asked| asked.channel == Channel::Shell.name()) {
             let is_cell = asked.msg_type == "execute_request";
             if record.running.is_empty() && asked.msg_type != "kernel_info_request" {

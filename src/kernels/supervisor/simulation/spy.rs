@@ -44,6 +44,10 @@ impl Journal for Spied {
         self.journal.last()
     }
 
+    fn recovered(&mut self) -> Option<Seq> {
+        self.journal.recovered()
+    }
+
     fn count(&self, after: Seq) -> u64 {
         self.journal.count(after)
     }

@@ -214,6 +214,7 @@ var RETRY_FIRST_MS = 1e3;
 var RETRY_MAX_MS = 6e4;
 var REPLY_MS = 1e3;
 var FOREIGN_MS = 5e3;
+var isIdleStatus = (msg) => msg.header.msg_type === "status" && msg.content.execution_state === "idle";
 var Restore = class {
   // `kernel` is that of the page, when it is the cell's; `over` is called when there is nothing more to do.
   constructor(cell, mark, kernel, over) {
@@ -283,7 +284,8 @@ var Restore = class {
   }
   async #readOnce() {
     const pages = [];
-    let after = this.#after;
+    const begin = this.#after;
+    let after = begin;
     let until;
     for (; ; ) {
       const page = await readPage(this.mark.kernel_id, this.mark.msg_id, after);
@@ -296,12 +298,18 @@ var Restore = class {
       if (isLast) break;
     }
     this.#after = after;
-    const request = pages[0]?.request;
-    if (request?.state === "unknown") return this.#finish();
+    const state = pages[0]?.request?.state;
     const said = pages.flatMap((page) => page.entries.map((entry) => entry.message));
+    if (state === "unknown" && said.length === 0) {
+      if (begin === void 0) return this.#finish();
+      this.#after = void 0;
+      this.#readAgain = true;
+      return;
+    }
     const isWhole = pages.every((page) => page.request?.whole);
     this.#takeAll(this.#shown ? said : this.#begin(said, isWhole));
-    if (request?.state === "over") return this.#finish();
+    const isIdle = this.#idle || said.some(isIdleStatus);
+    if (state === "over" || state === "unknown" && isIdle) return this.#finish();
     this.#setState("running");
     if (!this.kernel) this.#readLater(FOREIGN_MS);
     else if (this.#idle) this.#readLater(REPLY_MS);
@@ -350,7 +358,7 @@ var Restore = class {
     switch (msg.header.msg_type) {
       case "status":
         time(`iopub.status.${content.execution_state}`, msg.header.date);
-        if (content.execution_state === "idle") this.#idle = true;
+        if (isIdleStatus(msg)) this.#idle = true;
         break;
       case "execute_input":
         time("iopub.execute_input", msg.header.date);

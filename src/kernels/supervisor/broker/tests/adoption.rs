@@ -7,7 +7,7 @@ use tokio::sync::mpsc;
 
 use super::{broker, from_kernel, me, next_cell, read, request, status, taken_over};
 use crate::kernels::supervisor::broker::Broker;
-use crate::kernels::supervisor::ledger::{Asked, Joined, Ledger, Left};
+use crate::kernels::supervisor::ledger::{Acknowledged, Asked, End, Joined, Ledger, Left, Note};
 use crate::kernels::supervisor::sessions::Loss;
 use crate::protocol::message::{Channel, Message};
 
@@ -22,6 +22,13 @@ fn joined(session: &str) -> Joined {
     }
 }
 
+fn kinds(heard: &[String]) -> Vec<&str> {
+    heard
+        .iter()
+        .filter_map(|said| said.split(' ').next())
+        .collect()
+}
+
 fn asked(channel: Channel, request: &Message, id: &str, msg_type: &str, held: bool) -> Asked {
     Asked {
         request: format!("a\n{id}"),
@@ -31,6 +38,7 @@ fn asked(channel: Channel, request: &Message, id: &str, msg_type: &str, held: bo
         header: String::from_utf8(request.header.to_vec()).unwrap(),
         stop_on_error: true,
         held,
+        end: None,
     }
 }
 
@@ -106,9 +114,9 @@ fn what_is_asked_before_the_kernel_is_there_follows_what_it_was_asked_before() {
     assert_eq!(broker.snapshot().lost.messages, 0);
 }
 
-/// This one may die too, before it has the kernel.
+/// This one may die too, before its answer has arrived.
 #[test]
-fn what_the_kernel_never_had_is_answered_by_one_successor_only() {
+fn what_the_kernel_never_had_is_answered_until_its_client_has_the_answer() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("requests");
     let held = request("a", "1", "execute_request");
@@ -119,11 +127,58 @@ fn what_the_kernel_never_had_is_answered_by_one_successor_only() {
     };
     let (mut ledger, _) = Ledger::open(&path).unwrap();
     left.notes().for_each(|note| ledger.write(&note));
-    for answers in [3, 0] {
+    drop(ledger);
+    let recalls = || {
         let (ledger, left) = Ledger::open(&path).unwrap();
         let broker = broker();
         broker.keep(ledger);
         broker.recall(&left);
-        assert_eq!(read(&broker, "a", 0).len(), answers);
-    }
+        read(&broker, "a", 0)
+    };
+    assert_eq!(recalls().len(), 3);
+    assert_eq!(
+        kinds(&recalls()),
+        ["stream", "error", "execute_reply", "status"]
+    );
+    let (mut ledger, left) = Ledger::open(&path).unwrap();
+    let acknowledged = Acknowledged {
+        session: "a".to_owned(),
+        cursor: left.said,
+        lost: Loss::default(),
+    };
+    ledger.write(&Note::Acknowledged(acknowledged));
+    drop(ledger);
+    assert!(recalls().is_empty());
+}
+
+/// An answer that was in no file when the supervisor died, and whose client had not acknowledged it.
+#[test]
+fn an_answer_that_is_lost_is_made_up_and_told() {
+    let cell = request("a", "1", "execute_request");
+    let end = |seq| End {
+        seq,
+        status: "ok".to_owned(),
+        execution_count: Some(4),
+    };
+    let over = |seq| Asked {
+        end: Some(end(seq)),
+        ..asked(Channel::Shell, &cell, "1", "execute_request", false)
+    };
+    let left = |seq| Left {
+        asked: vec![over(seq)],
+        joined: vec![joined("a"), joined("b")],
+        said: seq,
+        ..Left::default()
+    };
+    let broker = broker();
+    broker.recall(&left(7));
+    let heard = read(&broker, "a", 0);
+    assert!(heard[0].contains("may be lost"), "{heard:?}");
+    assert_eq!(heard[1..], ["execute_reply ok", "status idle"]);
+    // The other one has its gap told with the next cell.
+    broker.kernel_said(
+        Channel::Iopub,
+        status(&request("b", "2", "execute_request"), "busy"),
+    );
+    assert_eq!(kinds(&read(&broker, "b", 0)), ["status", "stream"]);
 }

@@ -295,6 +295,12 @@ impl Journal for DiskJournal {
         self.tail.last()
     }
 
+    fn recovered(&mut self) -> Option<Seq> {
+        self.collect();
+        let of_before = self.segments.iter().filter_map(Segment::last);
+        of_before.filter(|last| *last <= self.begin).max()
+    }
+
     fn count(&self, after: Seq) -> u64 {
         let in_files = self.segments.iter().map(|segment| segment.count(after));
         let in_flight = self.in_flight.partition_point(|(seq, _)| *seq <= after);
