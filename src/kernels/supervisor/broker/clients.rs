@@ -314,3 +314,39 @@ impl Broker {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_loss_is_told_with_its_reason() {
+        let loss = |messages, damaged, more| Loss {
+            messages,
+            bytes: 9,
+            damaged,
+            more,
+        };
+        let told = |loss, damage: Option<&str>| loss_text(loss, damage.map(str::to_owned));
+        let full = told(loss(2, 0, false), Some("EIO"));
+        assert!(
+            full.ends_with(
+                "2 messages (9 bytes) were dropped: the journal of this kernel was full\n"
+            )
+        );
+        let damaged = told(loss(2, 2, false), Some("EIO"));
+        assert!(damaged.ends_with("do not have them (EIO)\n"), "{damaged}");
+        let both = told(loss(3, 2, false), None);
+        assert!(
+            both.ends_with("do not have 2 of them, and it was full\n"),
+            "{both}"
+        );
+        let more = told(loss(0, 0, true), Some("EIO"));
+        assert!(more.contains("may be lost") && more.ends_with("do not have all of it (EIO)\n"));
+        let all = told(loss(3, 0, true), None);
+        assert!(
+            all.contains("and more may be lost: the journal was full"),
+            "{all}"
+        );
+    }
+}

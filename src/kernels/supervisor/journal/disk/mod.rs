@@ -14,6 +14,8 @@
 mod bounds;
 mod bring;
 mod folder;
+mod found;
+mod growing;
 mod reading;
 mod record;
 mod segment;
@@ -28,12 +30,12 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use tokio::time::timeout_at;
 
 use super::tail::Tail;
-use super::{Batch, Cause, Dropped, Entry, Journal, Keeping, Label, Needs, Read, Seq, far_after};
+use super::{Batch, Cause, Dropped, Entry, Journal, Keeping, Label, Needs, Read, Seq};
 use bring::Brought;
 pub use folder::About;
+use found::Found;
 use reading::Readings;
 use record::Unwritten;
 use segment::Segment;
@@ -66,9 +68,6 @@ const SEGMENT_BYTES_MAX: u64 = 16 * 1024 * 1024;
 /// How often it is looked whether what is on its way has arrived.
 const SAVE_EVERY: Duration = Duration::from_millis(250);
 
-/// Readers wait so long for what earlier supervisors have left, then they go on without it.
-const FOUND_WITHIN: Duration = Duration::from_secs(5);
-
 /// How often it is looked how much others of the user have.
 const WEIGH_EVERY: Duration = Duration::from_secs(2);
 
@@ -89,18 +88,6 @@ pub struct Bounds {
 pub fn decode(mut record: Bytes) -> Option<(Seq, Entry)> {
     let record = record::decode(&mut record).ok()?;
     Some((record.seen.seq, record.into_entry()))
-}
-
-/// Whether all is known that earlier supervisors have left.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Found {
-    /// Until then readers wait for it.
-    NotYet {
-        waits_until: Instant,
-    },
-    Whole,
-    /// Some of it is missing.
-    NotAll,
 }
 
 /// Entries in memory and in files; the oldest go first.
@@ -136,9 +123,7 @@ impl DiskJournal {
             folder,
             about,
             bounds,
-            found: Found::NotYet {
-                waits_until: now() + FOUND_WITHIN,
-            },
+            found: Found::not_yet(),
             begin: last,
             tail: Tail::new(last, tail_bytes_max(bounds) / LARGE_SHARE),
             in_flight: VecDeque::new(),
@@ -164,26 +149,6 @@ impl DiskJournal {
     pub(crate) fn is_writing(&mut self) -> bool {
         self.collect();
         !self.in_flight.is_empty()
-    }
-
-    /// What earlier supervisors have left goes before all else.
-    fn take_in(&mut self, found: folder::Found) {
-        self.found = match found.is_whole {
-            true => Found::Whole,
-            false => Found::NotAll,
-        };
-        let newest = found.segments.last().and_then(Segment::last).unwrap_or(0);
-        let is_fresh = self.tail.last() == self.begin && self.in_flight.is_empty();
-        if newest > self.begin && is_fresh {
-            self.begin = far_after([newest].into_iter(), 0);
-            self.tail = Tail::new(self.begin, tail_bytes_max(self.bounds) / LARGE_SHARE);
-        }
-        self.segments = found.segments.into();
-        while (self.segments.back()).is_some_and(|newest| newest.last() > Some(self.begin)) {
-            tracing::error!("a part of the journal has numbers that were given out again");
-            self.found = Found::NotAll;
-            self.segments.pop_back();
-        }
     }
 
     /// What was there has been found, and what was in flight and has arrived.
@@ -264,10 +229,6 @@ impl DiskJournal {
         IN_FLIGHT_BYTES.min(self.bounds.memory_bytes_max / IN_FLIGHT_SHARE)
     }
 
-    fn is_unprepared(&self) -> bool {
-        matches!(self.found, Found::NotYet { .. })
-    }
-
     fn weigh(&mut self) {
         let is_due = |weighed: Instant| now().duration_since(weighed) >= WEIGH_EVERY;
         if self.segments.is_empty() || !self.weighed.is_none_or(is_due) {
@@ -299,15 +260,8 @@ impl Journal for DiskJournal {
             return Read::Ready(batch);
         }
         self.collect();
-        if let Found::NotYet { waits_until } = self.found
-            && after < self.begin
-            && now() < waits_until
-        {
-            let is_ready = self.writer.is_ready();
-            return Read::Loading(Box::pin(async move {
-                let waited = timeout_at(waits_until.into(), is_ready).await;
-                tracing::debug!(?waited, "waited for what earlier supervisors have left");
-            }));
+        if let Some(waiting) = self.wait_for_found(after) {
+            return waiting;
         }
         for segment in &self.segments {
             if segment.last().is_none_or(|last| last <= after)

@@ -4,9 +4,8 @@
 //! then on. Knows nothing of who needs what.
 
 use std::collections::VecDeque;
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, IoSlice, Seek, SeekFrom, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
@@ -19,7 +18,8 @@ use tokio::sync::watch;
 
 use super::super::Seq;
 use super::folder::{self, About, Found, path};
-use super::record::{MAGIC, Seen, Unwritten};
+use super::growing::Growing;
+use super::record::{Seen, Unwritten};
 use super::share;
 
 /// What could not be written is tried again after this time.
@@ -30,9 +30,6 @@ const ATTEMPTS_MAX: u32 = 10;
 
 /// A disk that has not taken something for so long is said to be stalled.
 const STALLED_AFTER: Duration = Duration::from_secs(5);
-
-/// Pieces of one system call.
-const SLICES_MAX: usize = 256;
 
 /// What the writer is told.
 #[derive(Debug)]
@@ -178,18 +175,10 @@ struct Thread {
     /// The last file that was begun.
     number: u64,
     segment_bytes_max: u64,
-    open: Option<Open>,
+    open: Option<Growing>,
     /// What is to be written first.
     encoded: Option<Encoded>,
     waiting: VecDeque<Vec<Unwritten>>,
-}
-
-/// The file that grows.
-struct Open {
-    segment: u64,
-    file: File,
-    /// So much of it is whole.
-    bytes: u64,
 }
 
 struct Encoded {
@@ -323,7 +312,7 @@ impl Thread {
         let open = match &mut self.open {
             Some(open) => open,
             none => {
-                let fresh = Open::create(&self.folder, self.number + 1)?;
+                let fresh = Growing::create(&self.folder, self.number + 1)?;
                 self.number += 1;
                 none.insert(fresh)
             }
@@ -333,50 +322,10 @@ impl Thread {
     }
 }
 
-impl Open {
-    fn create(folder: &Path, segment: u64) -> io::Result<Self> {
-        let mut options = OpenOptions::new();
-        options.create(true).truncate(true).write(true).mode(0o600);
-        let mut file = options.open(path(folder, segment))?;
-        file.write_all(MAGIC)?;
-        Ok(Self {
-            segment,
-            file,
-            bytes: MAGIC.len() as u64,
-        })
-    }
-
-    /// All of it or, for whoever reads, nothing.
-    fn append(&mut self, pieces: &[Bytes]) -> io::Result<()> {
-        // An earlier attempt may have left a part.
-        self.file.seek(SeekFrom::Start(self.bytes))?;
-        let mut written = 0;
-        for pieces in pieces.chunks(SLICES_MAX) {
-            let mut slices: Vec<_> = pieces.iter().map(|piece| IoSlice::new(piece)).collect();
-            let mut slices = slices.as_mut_slice();
-            while !slices.is_empty() {
-                match self.file.write_vectored(slices) {
-                    Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-                    Ok(bytes) => {
-                        written += bytes as u64;
-                        IoSlice::advance_slices(&mut slices, bytes);
-                    }
-                    Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                    Err(error) => {
-                        self.file.set_len(self.bytes)?;
-                        return Err(error);
-                    }
-                }
-            }
-        }
-        self.bytes += written;
-        Ok(())
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::super::{Entry, Mark, Route};
+    use super::super::record::MAGIC;
     use super::*;
     use crate::protocol::message::{Channel, Message};
     use rustix::fs::{CWD, FileType, Mode, mknodat};
