@@ -19,6 +19,9 @@ use crate::protocol::message::Channel;
 /// More are forgotten, oldest first.
 const ENDED_MAX: usize = 1024;
 
+/// A request with a longer header is forgotten at once.
+const HEADER_BYTES_MAX: usize = 16 * 1024;
+
 /// Those that are answered, oldest first.
 #[derive(Debug, Default)]
 pub(super) struct Ended {
@@ -46,6 +49,16 @@ impl Outcome {
 }
 
 impl Ended {
+    /// The kernel is gone: no idle comes any more.
+    pub(super) fn end_all(&mut self) {
+        let half = self.half.drain(..);
+        let ended = half.map(|(_, asked, end)| Asked {
+            end: Some(end),
+            ..asked
+        });
+        self.whole.extend(ended);
+    }
+
     pub(super) fn all(&self) -> impl Iterator<Item = &Asked> {
         self.whole
             .iter()
@@ -64,6 +77,9 @@ impl State {
         let asked = noted(key, pending);
         if pending.idle_seen {
             return self.is_over(asked, end);
+        }
+        if asked.header.len() > HEADER_BYTES_MAX {
+            return self.ledger.write(&Note::Done(asked.request));
         }
         // Its output may follow, and its idle will.
         let half = (RequestKey::clone(key), asked, end);
@@ -96,6 +112,9 @@ impl State {
     }
 
     fn is_over(&mut self, asked: Asked, end: End) {
+        if asked.header.len() > HEADER_BYTES_MAX {
+            return self.ledger.write(&Note::Done(asked.request));
+        }
         self.ledger.write(&Note::Over(Over {
             request: asked.request.clone(),
             end: end.clone(),
