@@ -80,7 +80,9 @@ fn say(loud: &Servers, way: usize, count: u32, bytes: u32) -> u32 {
         .build()
         .unwrap();
     runtime.block_on(async {
-        let mut client = loud.connect(way, "loud").await;
+        // Of its own: what one has asked is nothing to the next.
+        let session = format!("loud-{:?}", thread::current().id());
+        let mut client = loud.connect(way, &session).await;
         client.run(&format!("burst {count} {bytes}")).await.outputs
     })
 }
