@@ -10,15 +10,18 @@
 //! Drivers run one cell for each hop and give back what it showed; the accounting is here, once for all.
 
 use std::fmt;
+use std::time::Duration;
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Signal;
 use tokio::process::Command;
+use tokio::time::sleep;
 
 use crate::cutter::Cutter;
 use crate::driver::Driver;
 use crate::front::Home;
 use crate::gateway::{Gateway, TOKEN, project};
 use crate::jupyter_server::{JupyterServer, OWN_TOKEN};
+use crate::processes::{pid_of, signal};
 
 /// How many lines a cell says, each a message, in about 4 s.
 const SENT: usize = 40;
@@ -45,6 +48,8 @@ enum Fault {
     Gateway,
     /// `kill -9`; the kernel is adopted.
     Supervisor,
+    /// The process between the client and nb is stopped, and goes on after a while.
+    Stopped,
 }
 
 /// What came of one cell.
@@ -124,6 +129,8 @@ struct Route {
     driver: Driver,
     /// From the client on.
     cutters: Vec<Cutter>,
+    /// The process between the client and nb.
+    between: Option<u32>,
     /// Stays as long as its browser.
     _server: Option<JupyterServer>,
     hops: Vec<(&'static str, Fault)>,
@@ -178,10 +185,16 @@ impl Route {
                 0
             }
             Fault::Supervisor => {
-                let about = self.gateway.supervisor(&self.kernel, "/v1/about").await;
-                let pid = about["pid"].as_i64().unwrap().try_into().unwrap();
-                kill_process(Pid::from_raw(pid).unwrap(), Signal::KILL).unwrap();
+                let model = self.gateway.model(&self.kernel).await;
+                signal(pid_of(&model, "supervisor_pid"), Signal::KILL);
                 UNCONFIRMED_MAX
+            }
+            Fault::Stopped => {
+                let pid = self.between.unwrap();
+                signal(pid, Signal::STOP);
+                sleep(Duration::from_millis(ABSENT_MS)).await;
+                signal(pid, Signal::CONT);
+                0
             }
         }
     }
@@ -212,10 +225,12 @@ async fn browser() -> Route {
         kernel,
         driver,
         cutters: vec![before, behind],
+        between: Some(server.pid()),
         _server: Some(server),
         hops: vec![
             ("browser - jupyter_server", Fault::Line(0)),
             ("jupyter_server - gateway", Fault::Line(1)),
+            ("jupyter_server stopped for a while", Fault::Stopped),
             ("gateway killed", Fault::Gateway),
             ("supervisor killed", Fault::Supervisor),
         ],
@@ -235,6 +250,7 @@ async fn direct(path: &'static str, client: &str) -> Route {
         kernel,
         driver,
         cutters: vec![cutter],
+        between: None,
         _server: None,
         hops: vec![
             ("client - gateway", Fault::Line(0)),
@@ -249,7 +265,7 @@ async fn front() -> Route {
     let mut program = home.case("counted");
     program.arg(cell());
     let mut driver = Driver::start(program);
-    driver.says("ready").await;
+    let front = driver.says("ready").await;
     let kernels = home.kernels().await;
     let kernel = kernels[0]["id"].as_str().map(str::to_owned);
     Route {
@@ -258,9 +274,11 @@ async fn front() -> Route {
         kernel: kernel.unwrap(),
         driver,
         cutters: Vec::new(),
+        between: Some(front.parse().unwrap()),
         _server: None,
         hops: vec![
             ("front - supervisor", Fault::Line(0)),
+            ("front stopped for a while", Fault::Stopped),
             ("gateway killed (not on the path)", Fault::Gateway),
             ("supervisor killed", Fault::Supervisor),
         ],

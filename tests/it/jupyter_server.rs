@@ -22,7 +22,7 @@ use crate::up::SET_UP_LIMIT;
 pub(crate) const OWN_TOKEN: &str = "server-token";
 
 pub(crate) struct JupyterServer {
-    _process: Child,
+    process: Child,
     /// Ends with a slash.
     pub(crate) url: String,
     pub(crate) port: u16,
@@ -30,6 +30,10 @@ pub(crate) struct JupyterServer {
 }
 
 impl JupyterServer {
+    pub(crate) fn pid(&self) -> u32 {
+        self.process.id().unwrap()
+    }
+
     /// Starts `python -m module`, stock, on the gateway behind `port`.
     pub(crate) async fn start(module: &str, port: u16) -> Self {
         Self::start_with(module, port, &[]).await
@@ -82,7 +86,7 @@ impl JupyterServer {
         listens.expect("the server does not listen");
         tokio::spawn(async move { while show(&mut log).await.is_some() {} });
         Self {
-            _process: process,
+            process,
             url: format!("http://127.0.0.1:{port}/"),
             port,
             _folder: folder,

@@ -276,7 +276,7 @@ def counted():
     """Runs the cell of the third argument once for each line that comes in, and gives all that it printed."""
     km, kc = start_new_kernel(kernel_name=KERNEL, startup_timeout=LIMIT)
     try:
-        print("ready", flush=True)
+        print("ready", front_pid(km), flush=True)
         for _ in sys.stdin:
             printed = []
 

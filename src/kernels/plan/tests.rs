@@ -147,10 +147,12 @@ fn launch_timeouts_are_seconds_within_the_servers_bound() {
         assert_eq!(planned(&planner, &wish), expected);
     }
     planner.config.kernels.launch_timeout_ms = 3_000;
+    planner.config.journal.retention_s = 5;
     assert_eq!(planned(&planner, &[]), 3_000);
     let of_spec = config::OfSpec {
         launch_timeout_ms: Some(2_000),
         journal_bytes_max: Some(1),
+        journal_mode: Some(config::JournalMode::Off),
         ..config::OfSpec::default()
     };
     planner
@@ -161,6 +163,8 @@ fn launch_timeouts_are_seconds_within_the_servers_bound() {
     assert_eq!(planned(&planner, &[]), 2_000);
     let start = plan(&planner, &asked(&[])).unwrap();
     assert_eq!(start.journal_bytes_max, 1);
+    assert_eq!(start.journal.mode, JournalMode::Off);
+    assert_eq!(start.journal.retention_s, 5);
 }
 
 #[test]
