@@ -277,12 +277,14 @@ impl Notebook {
     }
 }
 
-/// What the kernel itself has said, before what nb says of its end.
+/// What IPython says itself of an interrupt that came while it compiled a cell.
+const INTERRUPTED: &str = "Unexpected exception formatting exception";
+
+/// What the cell itself has said, before what nb or IPython say of its end.
 fn told(text: &str) -> &str {
-    text.split("[nb]")
-        .next()
-        .unwrap_or_default()
-        .trim_end_matches('\n')
+    let ends = ["[nb]", INTERRUPTED].map(|word| text.find(word));
+    let end = ends.into_iter().flatten().min();
+    text[..end.unwrap_or(text.len())].trim_end_matches('\n')
 }
 
 /// How many lines of a cell are missing in what came of it; nothing if some are there twice or in another order.
