@@ -49,16 +49,6 @@ impl Outcome {
 }
 
 impl Ended {
-    /// The kernel is gone: no idle comes any more.
-    pub(super) fn end_all(&mut self) {
-        let half = self.half.drain(..);
-        let ended = half.map(|(_, asked, end)| Asked {
-            end: Some(end),
-            ..asked
-        });
-        self.whole.extend(ended);
-    }
-
     pub(super) fn all(&self) -> impl Iterator<Item = &Asked> {
         self.whole
             .iter()
@@ -94,6 +84,18 @@ impl State {
         let half = &mut self.ended.half;
         let at = half.iter().position(|(request, ..)| request == key);
         if let Some((_, asked, mut end)) = at.and_then(|at| half.remove(at)) {
+            end.seq = self.journal.last();
+            self.is_over(asked, end);
+        }
+    }
+
+    /// The kernel is gone: the idle of what it has answered is ours to say.
+    pub(super) fn end_halves(&mut self) {
+        for (key, asked, mut end) in std::mem::take(&mut self.ended.half) {
+            let header = Bytes::from(asked.header.clone());
+            let idle = json!({"execution_state": "idle"});
+            let idle = self.composer.message("status", header, &idle);
+            self.append(Channel::Iopub, idle, Route::Everyone, Mark::Idle(key));
             end.seq = self.journal.last();
             self.is_over(asked, end);
         }

@@ -62,7 +62,7 @@ impl Broker {
         state.questions.clear();
         state.queues.clear();
         state.ours.end_all();
-        state.ended.end_all();
+        state.end_halves();
         state.probes = Probes::default();
         state.sessions.forget_cells();
         state.activity.clear(Timestamp::now());

@@ -370,3 +370,23 @@ async fn a_kernel_that_ignores_a_shutdown_request_dies_later_by_itself() {
     tokio::time::advance(std::time::Duration::from_secs(120)).await;
     assert_eq!(broker.farewell(), None);
 }
+
+#[test]
+fn a_kernel_that_dies_between_reply_and_idle_leaves_no_cell_without_an_end() {
+    let (broker, _requests) = running();
+    let a = "a".into();
+    let ticket = broker.join(&a, &me());
+    let cell = request("a", "1", "execute_request");
+    broker.submit(&a, Channel::Shell, cell.clone());
+    broker.kernel_said(Channel::Iopub, status(&cell, "busy"));
+    let reply = from_kernel("execute_reply", &cell, &json!({"status": "ok"}));
+    broker.kernel_said(Channel::Shell, reply);
+    broker.close_epoch(Phase::Restarting { asked: false }, "KernelDied", "it died");
+    let all = [
+        "status busy",
+        "execute_reply ok",
+        "status idle",
+        "status restarting",
+    ];
+    assert_eq!(read(&broker, "a", ticket.after), all);
+}
