@@ -9,7 +9,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tracing::{info, warn};
 
@@ -18,12 +18,6 @@ const LONG_BYTES: u64 = 1024 * 1024;
 
 /// More does not wait for a disk that does not answer.
 const WAITING_BYTES_MAX: usize = 4 * 1024 * 1024;
-
-/// While there is always something, it is looked for so often: to be woken for each line costs more than to write it.
-const LOOK_EVERY: Duration = Duration::from_millis(1);
-
-/// With nothing for so long, the next line wakes whoever writes.
-const RESTS_AFTER: Duration = Duration::from_millis(20);
 
 /// How long the end of this waits until all is written.
 const WRITTEN_WITHIN: Duration = Duration::from_secs(2);
@@ -49,8 +43,6 @@ struct Work {
     /// What is to be put at its end.
     more: Vec<u8>,
     is_writing: bool,
-    /// Nobody looks for more: whoever has some says so.
-    rests: bool,
     has_failed: bool,
     ends: bool,
 }
@@ -58,31 +50,6 @@ struct Work {
 impl Shared {
     fn lock(&self) -> MutexGuard<'_, Work> {
         self.work.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Waits until there is something to write; nothing when there will be no more.
-    fn next(&self) -> Option<MutexGuard<'_, Work>> {
-        let mut work = self.lock();
-        if mem::take(&mut work.is_writing) {
-            self.changed.notify_all();
-        }
-        let begun = Instant::now();
-        while work.anew.is_none() && work.more.is_empty() {
-            if work.ends {
-                return None;
-            }
-            work.rests = begun.elapsed() >= RESTS_AFTER;
-            work = if work.rests {
-                let woken = self.changed.wait(work);
-                woken.unwrap_or_else(PoisonError::into_inner)
-            } else {
-                let looked = self.changed.wait_timeout(work, LOOK_EVERY);
-                looked.unwrap_or_else(PoisonError::into_inner).0
-            };
-        }
-        work.rests = false;
-        work.is_writing = true;
-        Some(work)
     }
 }
 
@@ -108,10 +75,8 @@ impl Writer {
             return;
         }
         work.more.extend_from_slice(line);
-        if work.rests {
-            drop(work);
-            self.shared.changed.notify_all();
-        }
+        drop(work);
+        self.shared.changed.notify_all();
     }
 
     pub(super) fn write_anew(&mut self, content: Vec<u8>) {
@@ -153,9 +118,19 @@ fn run(path: &Path, shared: &Shared) {
     let mut is_mended = true;
     loop {
         let (anew, more) = {
-            let Some(mut work) = shared.next() else {
-                return;
-            };
+            let mut work = shared.lock();
+            work.is_writing = false;
+            shared.changed.notify_all();
+            while work.anew.is_none() && work.more.is_empty() {
+                if work.ends {
+                    return;
+                }
+                work = shared
+                    .changed
+                    .wait(work)
+                    .unwrap_or_else(PoisonError::into_inner);
+            }
+            work.is_writing = true;
             (work.anew.take(), mem::take(&mut work.more))
         };
         let written = write(path, &mut file, anew.as_deref(), &more);
