@@ -93,9 +93,7 @@ impl State {
     pub(super) fn end_halves(&mut self) {
         for (key, asked, mut end) in std::mem::take(&mut self.ended.half) {
             let header = Bytes::from(asked.header.clone());
-            let idle = json!({"execution_state": "idle"});
-            let idle = self.composer.message("status", header, &idle);
-            self.append(Channel::Iopub, idle, Route::Everyone, Mark::Idle(key));
+            self.say_idle(&header, Route::Everyone, Mark::Idle(key));
             end.seq = self.journal.last();
             self.is_over(asked, end);
         }

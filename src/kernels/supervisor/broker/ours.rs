@@ -156,10 +156,8 @@ impl Broker {
         let route = Route::Session(Rc::clone(&cell.session));
         state.append(Channel::Shell, reply, route, Mark::Plain);
         state.activity.idle(&cell.key, Timestamp::now());
-        let idle = json!({"execution_state": "idle"});
-        let idle = state.composer.message("status", header.clone(), &idle);
         let mark = Mark::Idle(RequestKey::clone(&cell.key));
-        state.append(Channel::Iopub, idle, Route::Everyone, mark);
+        state.say_idle(header, Route::Everyone, mark);
         if let Some(pending) = state.take_out(&cell.key) {
             let status = if outcome.is_ok() { "ok" } else { "error" };
             state.has_answered(noted(&cell.key, &pending), status);

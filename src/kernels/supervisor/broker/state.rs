@@ -70,10 +70,8 @@ impl State {
             self.append(Channel::Iopub, error, route.clone(), Mark::Plain);
         }
         self.append(channel, reply, route.clone(), Mark::Plain);
-        let idle = json!({"execution_state": "idle"});
-        let idle = self.composer.message("status", header.clone(), &idle);
         let mark = key.clone().map_or(Mark::Plain, Mark::Idle);
-        self.append(Channel::Iopub, idle, route, mark);
+        self.say_idle(header, route, mark);
         if let Some(key) = key {
             let status = content["status"].as_str().unwrap_or_default();
             let asked = Asked {
@@ -88,6 +86,13 @@ impl State {
             };
             self.has_answered(asked, status);
         }
+    }
+
+    /// Says in the kernel's place that it has done with the request of this header.
+    pub(super) fn say_idle(&mut self, header: &Bytes, route: Route, mark: Mark) {
+        let idle = json!({"execution_state": "idle"});
+        let idle = self.composer.message("status", header.clone(), &idle);
+        self.append(Channel::Iopub, idle, route, mark);
     }
 
     pub(super) fn publish_state(&mut self, execution_state: &str) {

@@ -186,6 +186,26 @@ fn a_restart_is_told_once_whoever_reconnects_because_of_it() {
     });
 }
 
+/// A cell of the session `a`.
+fn cell_of_a() -> Message {
+    let header = json!({"msg_id": "1", "msg_type": "execute_request", "session": "a"});
+    Message {
+        header: header.to_string().into(),
+        ..Message::empty()
+    }
+}
+
+/// What the kernel says of a request.
+fn said_of(request: &Message, msg_type: &str, content: &Value) -> Message {
+    let header = json!({"msg_id": "k", "msg_type": msg_type, "session": "kernel"});
+    Message {
+        header: header.to_string().into(),
+        parent_header: request.header.clone(),
+        content: content.to_string().into(),
+        ..Message::empty()
+    }
+}
+
 /// The journal behind the broker is a detail: a session that comes back and one that is new are told
 /// the same, whether entries are at hand or have to be brought first.
 #[test]
@@ -199,20 +219,9 @@ fn any_journal_replays_the_running_cell() {
             let broker = running_with(journal);
             let mut client = connect(&broker, "a");
             assert_eq!(told(&mut client).await, "idle");
-            let header = json!({"msg_id": "1", "msg_type": "execute_request", "session": "a"});
-            let cell = Message {
-                header: header.to_string().into(),
-                ..Message::empty()
-            };
+            let cell = cell_of_a();
             let says = |channel, msg_type: &str, content: Value| {
-                let header = json!({"msg_id": "k", "msg_type": msg_type, "session": "kernel"});
-                let message = Message {
-                    header: header.to_string().into(),
-                    parent_header: cell.header.clone(),
-                    content: content.to_string().into(),
-                    ..Message::empty()
-                };
-                broker.kernel_said(channel, message);
+                broker.kernel_said(channel, said_of(&cell, msg_type, &content));
             };
             broker.submit(&"a".into(), Channel::Shell, cell.clone());
             says(Channel::Iopub, "status", json!({"execution_state": "busy"}));
@@ -247,20 +256,9 @@ fn a_client_that_resumes_gets_the_cell_late_and_whole_whether_it_runs_or_is_over
             let broker = running();
             let mut client = connect(&broker, "a");
             assert_eq!(told(&mut client).await, "idle");
-            let header = json!({"msg_id": "1", "msg_type": "execute_request", "session": "a"});
-            let cell = Message {
-                header: header.to_string().into(),
-                ..Message::empty()
-            };
+            let cell = cell_of_a();
             let says = |channel, msg_type: &str, content: Value| {
-                let header = json!({"msg_id": "k", "msg_type": msg_type, "session": "kernel"});
-                let message = Message {
-                    header: header.to_string().into(),
-                    parent_header: cell.header.clone(),
-                    content: content.to_string().into(),
-                    ..Message::empty()
-                };
-                broker.kernel_said(channel, message);
+                broker.kernel_said(channel, said_of(&cell, msg_type, &content));
             };
             let end = || {
                 says(Channel::Shell, "execute_reply", json!({"status": "ok"}));
