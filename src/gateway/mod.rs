@@ -67,6 +67,7 @@ use crate::kernels::kernelspecs::SearchPath;
 use crate::kernels::launch::Launcher;
 use crate::kernels::plan;
 use crate::kernels::registry::Registry;
+use crate::kernels::shared_memory;
 
 /// How long it may take then to undo the starts that were cut off.
 const UNDO_WITHIN: Duration = Duration::from_secs(3);
@@ -103,11 +104,15 @@ pub struct Settings {
     pub config: config::Settings,
 }
 
-/// Removes now and then what journals have left, for as long as it is polled.
+/// Removes now and then what kernels that are gone have left, for as long as it is polled.
 async fn tidy_up(journals: &Path) -> Infallible {
     loop {
         let journals = journals.to_owned();
-        match spawn_blocking(move || journals::sweep(&journals)).await {
+        let swept = spawn_blocking(move || {
+            shared_memory::sweep(Path::new(shared_memory::FOLDER));
+            journals::sweep(&journals)
+        });
+        match swept.await {
             Ok(0) => {}
             Ok(count) => tracing::info!(count, "removed journals of kernels that are gone"),
             Err(error) => tracing::warn!(%error, "journals are not looked after this time"),

@@ -11,4 +11,5 @@ pub mod kernelspecs;
 pub mod launch;
 pub mod plan;
 pub mod registry;
+pub mod shared_memory;
 pub mod supervisor;

@@ -17,6 +17,7 @@ use uuid::Uuid;
 use super::contract::{self, JournalStart, Kernel};
 use super::journals;
 use super::kept_pid::KeptPid;
+use super::shared_memory;
 use crate::config::private_folder;
 use crate::error::Error;
 
@@ -233,6 +234,7 @@ impl Registry {
         if let Some(start) = self.journal(id) {
             journals::remove_of(&start);
         }
+        shared_memory::remove(&folder.join(contract::file::REQUESTS));
         fs::remove_dir_all(&folder)
     }
 }

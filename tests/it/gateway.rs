@@ -372,6 +372,9 @@ pub(crate) fn end_kernels(runtime: &Path) {
         if let Some(pid) = pid("kernel_pid") {
             let _gone = kill_process_group(pid, Signal::KILL);
         }
+        // In shared memory.
+        let notes = fs::read_link(folder.path().join("requests"));
+        let _none = notes.and_then(fs::remove_file);
     }
 }
 

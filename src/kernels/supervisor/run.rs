@@ -31,6 +31,7 @@ use super::storage;
 use super::vitals::Vitals;
 use crate::error::Error;
 use crate::kernels::contract::{API, Announcement, JournalMode, Start, file};
+use crate::kernels::shared_memory;
 use crate::magics::helper::injection;
 
 /// Commands that wait for the lifecycle.
@@ -62,7 +63,8 @@ pub async fn run(folder: &Path) -> Result<(), Error> {
     let start = read_start(folder)?;
     harden();
     let found = adoption::look(folder);
-    let (ledger, left) = Ledger::open(&folder.join(file::REQUESTS))
+    let memory = Path::new(shared_memory::FOLDER);
+    let (ledger, left) = Ledger::open(&folder.join(file::REQUESTS), memory)
         .inspect_err(|error| warn!(%error, "requests are not written down"))
         .unwrap_or_default();
     let takeovers = found.as_ref().map_or(0, |found| found.takeovers.len());
@@ -161,6 +163,7 @@ pub async fn run(folder: &Path) -> Result<(), Error> {
 
 /// Removes the folder. A kernel that was killed a moment ago may still put a socket into it.
 async fn remove(folder: &Path) {
+    shared_memory::remove(&folder.join(file::REQUESTS));
     let removal = async {
         loop {
             match fs::remove_dir_all(folder) {

@@ -179,19 +179,11 @@ async fn a_state_folder_whose_disk_does_not_answer_stops_no_cell_and_forgets_non
     let code = "import os, time\nprint('begun', flush=True)\nwhile not os.path.exists('go'): time.sleep(0.01)\nprint(x)";
     let cell = client.submit(code).await;
     client.wait_for(&cell, "begun").await;
+    // Its note waits for no disk.
+    let notes = gateway.root().join("run/kernels").join(&kernel);
+    let notes = fs::read_to_string(notes.join("requests")).unwrap();
+    assert!(notes.contains(&cell), "{notes}");
     disk.thaw();
-    // What was asked meanwhile is written down now.
-    let requests = gateway
-        .root()
-        .join("run/kernels")
-        .join(&kernel)
-        .join("requests");
-    let is_known = || {
-        fs::read_to_string(&requests)
-            .is_ok_and(|notes| notes.contains(&cell))
-            .then_some(())
-    };
-    wait_for("a note of the cell", is_known).await;
     let supervisor = pid_of(&gateway.model(&kernel).await, "supervisor_pid");
     signal(supervisor, Signal::KILL);
     let mut client = back(&gateway, &kernel, "a").await;

@@ -1,19 +1,19 @@
 //! What the kernel has been asked and has not done, and which clients there are, in a file: whoever takes over from
 //! a supervisor that died has to know.
 //!
-//! Each note is one line, on its way to the file before what it tells of is done. Ids, types and headers, and what the
-//! kernel asked; never what a client said. Survives the death of this process, not that of the machine.
+//! Each note is one line, in the file before what it tells of is done. Ids, types and headers, and what the kernel
+//! asked; never what a client said. Survives the death of this process, not that of the machine.
 
 mod file;
 
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::{self, Read};
+use std::io;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
 use super::sessions::Loss;
+use crate::kernels::shared_memory::Shared;
 use file::Writer;
 
 /// No more than this is read.
@@ -234,23 +234,18 @@ pub struct Ledger {
 }
 
 impl Ledger {
-    /// The one at `path`, and what an earlier writer left in it.
-    pub fn open(path: &Path) -> io::Result<(Self, Left)> {
-        let mut lines = Vec::new();
-        match File::open(path) {
-            Ok(file) => drop(file.take(READ_BYTES_MAX).read_to_end(&mut lines)?),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => return Err(error),
-        }
-        let left = Left::of(&lines);
+    /// The one to which `path` leads, in the folder `memory`, and what an earlier writer left in it.
+    pub fn open(path: &Path, memory: &Path) -> io::Result<(Self, Left)> {
+        let place = Shared::new(path, memory);
+        let left = Left::of(&place.read(READ_BYTES_MAX)?);
         let mut ledger = Self {
-            file: Some(Writer::start(path)?),
+            file: Some(Writer::new(place)),
         };
         ledger.compact(left.clone());
         Ok((ledger, left))
     }
 
-    /// Writes a note down, soon.
+    /// Writes a note down.
     pub fn write(&mut self, note: &Note) {
         if let Some(file) = &mut self.file {
             file.write(&line(note));
@@ -271,7 +266,7 @@ impl Ledger {
     pub fn compact(&mut self, left: Left) {
         if let Some(file) = &mut self.file {
             let lines: Vec<_> = left.notes().map(|note| line(&note)).collect();
-            file.write_anew(lines.concat());
+            file.write_anew(&lines.concat());
         }
     }
 }

@@ -125,11 +125,11 @@ fn what_the_kernel_never_had_is_answered_until_its_client_has_the_answer() {
         joined: vec![joined("a")],
         ..Left::default()
     };
-    let (mut ledger, _) = Ledger::open(&path).unwrap();
+    let (mut ledger, _) = Ledger::open(&path, folder.path()).unwrap();
     left.notes().for_each(|note| ledger.write(&note));
     drop(ledger);
     let recalls = || {
-        let (ledger, left) = Ledger::open(&path).unwrap();
+        let (ledger, left) = Ledger::open(&path, folder.path()).unwrap();
         let broker = broker();
         broker.keep(ledger);
         broker.recall(&left);
@@ -140,7 +140,7 @@ fn what_the_kernel_never_had_is_answered_until_its_client_has_the_answer() {
         kinds(&recalls()),
         ["stream", "error", "execute_reply", "status"]
     );
-    let (mut ledger, left) = Ledger::open(&path).unwrap();
+    let (mut ledger, left) = Ledger::open(&path, folder.path()).unwrap();
     let acknowledged = Acknowledged {
         session: "a".to_owned(),
         cursor: left.said,
