@@ -14,8 +14,10 @@ mod faults;
 mod leftovers;
 mod notebook;
 mod rest;
+mod story;
 
 use std::env;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -26,6 +28,7 @@ use tokio::sync::Notify;
 
 use self::faults::Faults;
 use self::notebook::{Counts, Notebook};
+use self::story::Story;
 use crate::gateway::Gateway;
 
 /// Kernels of Python, and the instant ones of the tests' own.
@@ -48,11 +51,13 @@ const DESCRIPTORS: u32 = 8192;
 #[derive(Debug)]
 struct Target {
     kernel: String,
+    folder: PathBuf,
     is_python: bool,
     /// How often its supervisor was killed so far.
     supervisors_killed: AtomicU64,
     /// Its client is to lose its connection.
     cut: Notify,
+    story: Story,
 }
 
 fn number<T: std::str::FromStr>(name: &str) -> Option<T> {
@@ -75,11 +80,14 @@ async fn whatever_is_killed_nothing_is_lost_and_nothing_is_left() {
             true => "{}",
             false => r#"{"name":"instant"}"#,
         };
+        let kernel = gateway.kernel(body).await;
         targets.push(Arc::new(Target {
-            kernel: gateway.kernel(body).await,
+            folder: gateway.root().join("run/kernels").join(&kernel),
+            kernel,
             is_python,
             supervisors_killed: AtomicU64::new(0),
             cut: Notify::new(),
+            story: Story::default(),
         }));
     }
     let quiet = Arc::new(AtomicBool::new(false));

@@ -70,6 +70,13 @@ impl Faults {
         let target = Arc::clone(&self.targets[index]);
         let path = format!("/api/kernels/{}", target.kernel);
         let port = self.gateway.port;
+        let told = match kind {
+            "client cut" | "kernel killed" | "supervisor killed" | "interrupt" | "restart" => {
+                std::slice::from_ref(&target)
+            }
+            _ => &self.targets,
+        };
+        told.iter().for_each(|target| target.story.tell(kind));
         match kind {
             "kernel killed" => self.signal(&target, "kernel_pid", Signal::KILL),
             "supervisor killed" => {
@@ -104,6 +111,7 @@ impl Faults {
                     key => self.pid(&target, key),
                 };
                 let Some(pid) = pid else { return };
+                target.story.tell(format!("stopped: its {one}"));
                 let _gone = kill_process(pid, Signal::STOP);
                 sleep(Duration::from_millis(self.random.of(&STOP_MS))).await;
                 let _gone = kill_process(pid, Signal::CONT);
@@ -116,6 +124,7 @@ impl Faults {
                 .iter()
                 .for_each(|target| target.cut.notify_waiters()),
         }
+        target.story.tell(format!("done: {kind}"));
         *self.done.entry(kind).or_default() += 1;
     }
 

@@ -1,41 +1,23 @@
 //! The takeover of a kernel whose supervisor died: its requests are known again, and what nobody heard meanwhile is
 //! made good as far as it can be.
 //!
-//! Nobody knows what the kernel did while no supervisor listened. So it is asked something: when it has answered
-//! that, it has done all that it had been asked before, and what is still without a reply lost it.
+//! Nobody knows what the kernel did while no supervisor listened: it is probed.
 
 use std::rc::Rc;
 
 use bytes::Bytes;
 use jiff::Timestamp;
 use serde_json::json;
-use tracing::info;
 
 use super::requests::Pending;
 use super::state::error_content;
 use super::{Broker, Outbox, Phase, State, now};
 use crate::kernels::supervisor::catch_up::{CatchUp, Share};
 use crate::kernels::supervisor::journal::{Mark, RequestKey, Route, Seq};
-use crate::kernels::supervisor::ledger::{Asked, Joined, Ledger, Left, Note};
+use crate::kernels::supervisor::ledger::{Asked, Joined, Ledger, Left};
 use crate::kernels::supervisor::sessions::Holder;
 use crate::protocol::legacy;
 use crate::protocol::message::{Channel, HeaderPeek};
-
-/// What is asked to know how far the kernel is.
-#[derive(Default)]
-pub(super) struct Probes {
-    /// The requests of an earlier supervisor, by the channel on which the kernel does them one after the other.
-    recalled: Vec<(Channel, RequestKey)>,
-    open: Vec<Probe>,
-}
-
-struct Probe {
-    id: String,
-    replied: bool,
-    idle: bool,
-    /// What it had been asked before.
-    requests: Vec<RequestKey>,
-}
 
 impl Broker {
     /// From now on requests, the question and sessions are written down here.
@@ -65,7 +47,7 @@ impl Broker {
                 Some(end) => state.end_again(asked, end, saved),
                 None => {
                     let recalled = state.take_in(asked);
-                    state.probes.recalled.extend(recalled);
+                    state.probes.recall(recalled);
                 }
             }
         }
@@ -91,7 +73,7 @@ impl Broker {
         state.phase = Phase::Running;
         state.outbox = Some(outbox);
         state.ask_again(left);
-        state.probe();
+        state.probe_recalled();
         for (channel, message) in std::mem::take(&mut state.waiting) {
             state.send(channel, message);
         }
@@ -166,27 +148,6 @@ impl State {
         (channel == Channel::Control || subshell.is_none()).then_some((channel, key))
     }
 
-    /// Asks on each channel what is done after what was asked there before.
-    fn probe(&mut self) {
-        let recalled = std::mem::take(&mut self.probes.recalled);
-        for channel in [Channel::Shell, Channel::Control] {
-            let of_it = recalled.iter().filter(|(of, _)| *of == channel);
-            let requests: Vec<_> = of_it.map(|(_, key)| RequestKey::clone(key)).collect();
-            if requests.is_empty() && channel == Channel::Control {
-                continue;
-            }
-            let request = self.composer.orphan("kernel_info_request", &json!({}));
-            let id = HeaderPeek::read(&request.header).map(|peek| peek.msg_id.into_owned());
-            self.probes.open.extend(id.map(|id| Probe {
-                id,
-                replied: false,
-                idle: false,
-                requests,
-            }));
-            self.send(channel, request);
-        }
-    }
-
     /// What the kernel had asked is asked again.
     fn ask_again(&mut self, left: &Left) {
         let Some(question) = &left.question else {
@@ -205,50 +166,5 @@ impl State {
             Route::Session(session),
             Mark::Plain,
         );
-    }
-
-    /// An answer to a message of our own: after that to a probe, and its idle, the kernel has done all that it had
-    /// been asked before on that channel.
-    pub(super) fn probe_said(&mut self, id: &str, is_reply: bool) {
-        let said = |probe: &mut Probe| {
-            let is_it = probe.id == id;
-            probe.replied |= is_it && is_reply;
-            probe.idle |= is_it && !is_reply;
-            probe.replied && probe.idle
-        };
-        let answered: Vec<_> = self.probes.open.extract_if(.., said).collect();
-        for key in answered.iter().flat_map(|probe| &probe.requests) {
-            self.make_good(key);
-        }
-    }
-
-    /// The reply to this request was lost, if it has none yet.
-    fn make_good(&mut self, key: &RequestKey) {
-        let Some(pending) = self.pending.get(key) else {
-            return;
-        };
-        info!(request = &**key, "its reply was lost with the supervisor");
-        let (session, channel) = (Rc::clone(&pending.session), pending.channel);
-        let (msg_type, header) = (pending.msg_type.clone(), pending.header.clone());
-        let content = match msg_type.as_str() {
-            "execute_request" => json!({
-                "status": "ok", "execution_count": null, "payload": [], "user_expressions": {},
-            }),
-            _ => error_content(
-                "SupervisorDied",
-                "the reply was lost with the supervisor of this kernel",
-            ),
-        };
-        self.take_out(key);
-        self.activity.idle(key, Timestamp::now());
-        if self.questions.over(key) {
-            self.ledger.write(&Note::Answered);
-        }
-        self.answer(&session, channel, &msg_type, &header, &content);
-        let subshell = None;
-        let queue = self.queues.get_mut(&subshell);
-        let actions = queue.map(|queue| queue.finished(key, false));
-        self.act(actions.unwrap_or_default());
-        self.forget_queue(&subshell);
     }
 }

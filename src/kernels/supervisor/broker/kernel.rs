@@ -6,8 +6,8 @@ use std::rc::Rc;
 use std::time::Duration;
 use tracing::debug;
 
-use super::adoption::Probes;
 use super::ended::Outcome;
+use super::probes::Probes;
 use super::requests::Pending;
 use super::state::{error_content, field};
 use super::{Broker, Farewell, Outbox, Phase, State, now};

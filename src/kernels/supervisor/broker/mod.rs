@@ -8,7 +8,8 @@
 //! `requests` has the first of these lines, `kernel` the second, `clients` who they are, `state` what all of
 //! them do to the journal; `ours` are the cells that the magics run, `hints` what they complete and explain,
 //! `keeping` sees to it that what is needed for long is safe, `ended` knows the requests whose answer is not, `adoption`
-//! is the takeover of a kernel whose supervisor died, `questions` what was asked on stdin.
+//! is the takeover of a kernel whose supervisor died, `probes` find the replies that were lost, `questions` what was asked on
+//! stdin.
 //!
 //! All methods are synchronous and short, so nothing is ever borrowed across an await. Knows nothing
 //! of sockets, processes or framings.
@@ -21,6 +22,7 @@ mod keeping;
 mod kernel;
 mod line;
 mod ours;
+mod probes;
 mod questions;
 mod requests;
 mod state;
@@ -41,13 +43,13 @@ use super::kept::Kept;
 use super::ledger::Ledger;
 use super::sessions::{ConnectionId, Loss, Sessions};
 use crate::protocol::message::{Channel, Message};
-use adoption::Probes;
 use ended::Ended;
 pub use hints::{Hint, Wants};
 use keeping::Fault;
 pub use line::{Closing, Line, Ticket};
 use ours::Ours;
 pub use ours::{Interrupt, OurCell, Takeover, Work};
+use probes::Probes;
 use questions::Questions;
 use requests::{Pending, Queues};
 

@@ -3,6 +3,7 @@
 mod adoption;
 mod kept;
 mod ours;
+mod probes;
 mod questions;
 
 use std::rc::Rc;
@@ -104,6 +105,13 @@ fn entries(broker: &Broker, session: &str, after: Seq) -> Vec<Rc<Entry>> {
     let entries = batch.into_iter().map(|(_, entry)| entry);
     entries
         .filter(|entry| entry.route.is_for(session))
+        .collect()
+}
+
+fn kinds(heard: &[String]) -> Vec<&str> {
+    heard
+        .iter()
+        .filter_map(|said| said.split(' ').next())
         .collect()
 }
 

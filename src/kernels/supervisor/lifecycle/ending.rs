@@ -40,14 +40,6 @@ impl Lifecycle {
         }
     }
 
-    /// See `wakes`.
-    pub(super) async fn wake(&self, kernel: &mut Running) {
-        let request = self.broker.compose("kernel_info_request", &json!({}));
-        if let Err(error) = kernel.sender.send(Channel::Shell, &request).await {
-            debug!(%error, "the kernel could not be woken");
-        }
-    }
-
     /// Ends the kernel: asks it, then SIGTERM, then SIGKILL. Its last words are still heard.
     pub(super) async fn stop(&self, kernel: Option<Box<Running>>, restart: bool) {
         let Some(mut kernel) = kernel else {

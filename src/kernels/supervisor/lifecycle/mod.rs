@@ -301,7 +301,7 @@ impl Lifecycle {
                     return died(kernel, &cause);
                 }
                 _ = look.tick() => kernel.process.look_after(),
-                () = kernel.wakes.due() => self.wake(kernel).await,
+                () = kernel.wakes.due() => self.broker.wake(),
                 Some(command) = self.commands.recv() => match command {
                     Command::Interrupt(asker) => {
                         self.interrupt(kernel).await;

@@ -5,7 +5,7 @@ use std::rc::Rc;
 use serde_json::json;
 use tokio::sync::mpsc;
 
-use super::{broker, from_kernel, me, next_cell, read, request, status, taken_over};
+use super::{broker, from_kernel, kinds, me, next_cell, read, request, status, taken_over};
 use crate::kernels::supervisor::broker::Broker;
 use crate::kernels::supervisor::ledger::{Acknowledged, Asked, End, Joined, Ledger, Left, Note};
 use crate::kernels::supervisor::sessions::Loss;
@@ -20,13 +20,6 @@ fn joined(session: &str) -> Joined {
         lost: Loss::default(),
         catches_up: None,
     }
-}
-
-fn kinds(heard: &[String]) -> Vec<&str> {
-    heard
-        .iter()
-        .filter_map(|said| said.split(' ').next())
-        .collect()
 }
 
 fn asked(channel: Channel, request: &Message, id: &str, msg_type: &str, held: bool) -> Asked {
