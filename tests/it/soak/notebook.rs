@@ -304,14 +304,19 @@ const INTERRUPTED: [&str; 2] = [
     "\nKeyboardInterrupt",
 ];
 
-/// What it says of one that came while it called somebody who wants to know of cells; the cell goes on then.
-const IN_CALLBACK: &str = "Error in callback ";
+/// How what it says of one begins and ends that came while it called somebody who wants to know of cells; the cell goes
+/// on then.
+const IN_CALLBACK: [&str; 2] = ["Error in callback ", "kwargs {}:\n"];
 
 fn without_callbacks(text: &str) -> String {
-    let lines = text.split_inclusive('\n');
-    lines
-        .filter(|line| !line.starts_with(IN_CALLBACK))
-        .collect()
+    let mut own = text.to_owned();
+    let [begins, ends] = IN_CALLBACK;
+    while let Some(begin) = own.find(begins)
+        && let Some(end) = own[begin..].find(ends)
+    {
+        own.replace_range(begin..begin + end + ends.len(), "");
+    }
+    own
 }
 
 /// What the cell itself has said, before what nb or IPython say of its end.
