@@ -7,6 +7,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, symlink};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use rustix::fs::OFlags;
 use rustix::process::geteuid;
@@ -18,6 +19,9 @@ pub const FOLDER: &str = "/dev/shm";
 
 /// What names there begin with.
 const PREFIX: &str = "nb-";
+
+/// What was written to within this time may be about to get its link.
+const NEW: Duration = Duration::from_secs(60);
 
 /// No more of a first line is read.
 const OWNER_BYTES_MAX: u64 = 16 * 1024;
@@ -128,17 +132,26 @@ pub(super) fn remove(link: &Path) {
 
 /// Removes what is ours in shared memory and to which no link leads any more; how many.
 pub fn sweep(memory: &Path) -> usize {
+    sweep_older(memory, NEW)
+}
+
+fn sweep_older(memory: &Path, than: Duration) -> usize {
     let files = fs::read_dir(memory).into_iter().flatten().flatten();
     let is_left = |path: &PathBuf| {
-        has_prefix(path)
-            && open_ours(path).is_ok_and(|file| {
-                let owner = file.and_then(|file| owner(&file));
-                let is_unused = |of: &Path| of.is_absolute() && target(of).as_ref() != Some(path);
-                owner.is_some_and(|owner| is_unused(&owner.of))
-            })
+        let file = open_ours(path).ok().flatten();
+        let file = file.filter(|file| has_prefix(path) && is_older(file, than));
+        let owner = file.and_then(|file| owner(&file));
+        owner
+            .is_some_and(|owner| owner.of.is_absolute() && target(&owner.of).as_ref() != Some(path))
     };
     let left = files.map(|file| file.path()).filter(is_left);
     left.filter(|path| fs::remove_file(path).is_ok()).count()
+}
+
+fn is_older(file: &File, than: Duration) -> bool {
+    let written = file.metadata().and_then(|about| about.modified());
+    let age = written.ok().and_then(|at| at.elapsed().ok());
+    age.is_some_and(|age| age >= than)
 }
 
 fn owner(file: &File) -> Option<Owner> {
@@ -201,7 +214,7 @@ mod tests {
             assert_eq!(shared.read(100).unwrap(), b"");
         }
         shared.replace(b"").unwrap();
-        assert_eq!(sweep(memory.path()), 0);
+        assert_eq!(sweep_older(memory.path(), Duration::ZERO), 0);
         remove(&link);
         assert_eq!(files(), 0);
     }
@@ -235,8 +248,9 @@ mod tests {
         fs::write(memory.path().join("nb-other"), "not ours").unwrap();
         fs::write(memory.path().join("other"), "{\"of\":\"/nowhere\"}\n").unwrap();
         fs::remove_dir_all(&kernels[1]).unwrap();
-        assert_eq!(sweep(memory.path()), 1);
-        assert_eq!(sweep(memory.path()), 0);
+        assert_eq!(sweep(memory.path()), 0, "they are new");
+        assert_eq!(sweep_older(memory.path(), Duration::ZERO), 1);
+        assert_eq!(sweep_older(memory.path(), Duration::ZERO), 0);
         assert_eq!(fs::read_dir(memory.path()).unwrap().count(), 3);
         let lives = Shared::new(&kernels[0].join("notes"), memory.path());
         assert!(!lives.read(100).unwrap().is_empty());

@@ -11,7 +11,7 @@ use tokio::time::timeout;
 use crate::gateway::{LIMIT, project};
 
 /// A suite of several kernels takes its time.
-pub(crate) const SUITE_LIMIT: Duration = Duration::from_secs(150);
+pub(crate) const SUITE_LIMIT: Duration = Duration::from_secs(300);
 
 /// Runs a program to its good end; what it printed.
 pub(crate) async fn runs(mut command: Command) -> String {

@@ -8,10 +8,12 @@ The notebooks are in notebooks.py, as text: `#%% name` begins one, `#%` a cell.
 
 import asyncio
 import copy
+import faulthandler
 import json
 import os
 import re
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -20,6 +22,12 @@ from jupyter_server.gateway.managers import GatewayKernelManager
 from nbclient import NotebookClient
 
 LIMIT = 60
+
+# Then it tells what it is at, and fails: before whoever runs this gives up.
+ALL_LIMIT = 270
+
+# What runs, as way and name: its notebook, and since when.
+RUNNING = {}
 
 # So many kernels at once.
 TOGETHER = 4
@@ -99,11 +107,13 @@ async def run(way, name, notebook, turns, folder):
     folder.mkdir(parents=True)
     resources = {"metadata": {"path": str(folder)}}
     async with turns:
+        RUNNING[way, name] = (notebook, time.monotonic())
         client = NotebookClient(
             notebook, timeout=LIMIT, resources=resources, allow_errors=True, raise_on_iopub_timeout=True,
             **WAYS[way],
         )
         await client.async_execute()
+        del RUNNING[way, name]
     shown = [(cell.source, cell.execution_count, outputs(cell)) for cell in notebook.cells]
     # The state of widgets, whose ids are chance: in the order of their making.
     widgets = notebook.metadata.get("widgets", {}).values()
@@ -145,5 +155,16 @@ async def main(folder):
     return len(told)
 
 
+def tell_and_fail():
+    for (way, name), (notebook, since) in list(RUNNING.items()):
+        done = [cell.execution_count for cell in notebook.cells]
+        print(f"{name}, {way}: {time.monotonic() - since:.0f} s, cells {done}", file=sys.stderr)
+    faulthandler.dump_traceback(all_threads=True)
+    os._exit(3)
+
+
 if __name__ == "__main__":
+    watch = threading.Timer(ALL_LIMIT, tell_and_fail)
+    watch.daemon = True
+    watch.start()
     sys.exit(min(asyncio.run(main(Path(sys.argv[1]))), 1))
