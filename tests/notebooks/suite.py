@@ -9,6 +9,7 @@ The notebooks are in notebooks.py, as text: `#%% name` begins one, `#%` a cell.
 import asyncio
 import copy
 import faulthandler
+import itertools
 import json
 import os
 import re
@@ -18,6 +19,7 @@ import time
 from pathlib import Path
 
 import nbformat
+from jupyter_client.manager import AsyncKernelManager
 from jupyter_server.gateway.managers import GatewayKernelManager
 from nbclient import NotebookClient
 
@@ -57,9 +59,18 @@ class Http(GatewayKernelManager):
         await super().start_kernel(**{"kernel_name": self.kernel_name, **more})
 
 
+class Local(AsyncKernelManager):
+    """Over Unix sockets: the ports that jupyter_client chooses for TCP may be taken before the kernel has bound them."""
+
+    number = itertools.count()
+
+    def __init__(self, **more):
+        super().__init__(transport="ipc", ip=f"{sys.argv[1]}/s{next(self.number)}", **more)
+
+
 WAYS = {
-    "direct": {"kernel_name": os.environ["IT_DIRECT"]},
-    "launch": {"kernel_name": os.environ["IT_LAUNCH"]},
+    "direct": {"kernel_name": os.environ["IT_DIRECT"], "kernel_manager_class": Local},
+    "launch": {"kernel_name": os.environ["IT_LAUNCH"], "kernel_manager_class": Local},
     "http": {"kernel_name": os.environ["IT_DIRECT"], "kernel_manager_class": Http},
 }
 
@@ -133,6 +144,7 @@ def differences(name, expected, way, got):
 async def main(folder):
     books = dict(notebooks())
     assert len(books) >= 30, len(books)
+    folder.mkdir()
     turns = asyncio.Semaphore(TOGETHER)
     began = time.monotonic()
     done = {}
