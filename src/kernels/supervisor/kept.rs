@@ -77,7 +77,7 @@ impl Kept {
     /// The kernel has done with this request.
     pub fn done(&mut self, request: &str) {
         let cells = self.cells.iter_mut();
-        for cell in cells.filter(|cell| *cell.request == *request) {
+        for cell in cells.filter(|cell| !cell.idle && *cell.request == *request) {
             cell.idle = true;
         }
     }

@@ -243,7 +243,8 @@ impl State {
 
     /// Subshells come and go, and a client can name any.
     pub(super) fn forget_queue(&mut self, subshell: &Option<String>) {
-        if self.queues.get(subshell).is_some_and(CellQueue::is_empty) {
+        let is_over = self.queues.get(subshell).is_some_and(CellQueue::is_empty);
+        if is_over && subshell.is_some() {
             self.queues.remove(subshell);
         }
     }
