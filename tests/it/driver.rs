@@ -34,6 +34,10 @@ pub(crate) struct Driver {
 }
 
 impl Driver {
+    pub(crate) fn pid(&self) -> u32 {
+        self.process.id().unwrap()
+    }
+
     pub(crate) fn start(mut program: Command) -> Self {
         let mut process = program
             .stdin(Stdio::piped())

@@ -262,6 +262,11 @@ async fn a_kernel_whose_supervisor_dies_goes_on() {
 }
 
 #[tokio::test]
+async fn what_a_client_does_not_read_is_lost_nowhere_and_not_held_by_the_front() {
+    Home::new(&[]).await.passes("unread").await;
+}
+
+#[tokio::test]
 async fn a_kernel_outlives_a_client_that_is_killed_by_its_linger() {
     let home = Home::new(&["--linger", "4s"]).await;
     let (mut client, _stdout, known) = home.starts("kept").await;

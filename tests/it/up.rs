@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::net::Ipv4Addr;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
@@ -227,6 +227,7 @@ async fn nothing_is_needed_and_a_second_start_installs_nothing_and_needs_no_netw
     let folder = tempfile::tempdir().unwrap();
     let home = folder.path();
     let places = [
+        ("PATH", without_node(home)),
         ("NB_DATA_DIR", home.join("data")),
         ("XDG_CACHE_HOME", home.join("cache")),
         ("UV_CACHE_DIR", home.join("cache/uv")),
@@ -266,6 +267,20 @@ async fn nothing_is_needed_and_a_second_start_installs_nothing_and_needs_no_netw
         assert!(is_first || now == before, "something was installed again");
         before = now;
     }
+}
+
+/// A search path on which Node, which Lab looks for itself, does not work.
+fn without_node(home: &Path) -> PathBuf {
+    let folder = home.join("no-node");
+    fs::create_dir(&folder).unwrap();
+    for name in ["node", "nodejs", "npm", "npx"] {
+        fs::write(folder.join(name), "#!/bin/sh\nexit 127\n").unwrap();
+        fs::set_permissions(folder.join(name), fs::Permissions::from_mode(0o755)).unwrap();
+    }
+    let mut path = folder.into_os_string();
+    path.push(":");
+    path.push(std::env::var_os("PATH").unwrap());
+    path.into()
 }
 
 #[tokio::test]

@@ -7,8 +7,10 @@ import json
 import os
 import queue
 import signal
+import socket
 import subprocess
 import sys
+import threading
 import time
 
 import nbformat
@@ -272,10 +274,87 @@ while os.path.exists(os.environ["IT_GO_ON"]):
         km.shutdown_kernel()
 
 
-def counted():
-    """Runs the cell of the third argument once for each line that comes in, and gives all that it printed."""
+def peak_mib(pid):
+    """The most that a process has held, without its program."""
+    with open(f"/proc/{pid}/status") as status:
+        fields = dict(line.split(":", 1) for line in status)
+    return (int(fields["VmHWM"].split()[0]) - int(fields["RssFile"].split()[0])) // 1024
+
+
+def unread():
+    """300 MB while the client reads nothing: all of it is there after, and was not in the front."""
     km, kc = start_new_kernel(kernel_name=KERNEL, startup_timeout=LIMIT)
     try:
+        msg_id = kc.execute("""
+from IPython.display import HTML, display
+for n in range(3000):
+    display(HTML(f"{n} " + "x" * 100_000))
+open("done", "w").close()
+""")
+        deadline = time.monotonic() + 2 * LIMIT
+        while not os.path.exists("done"):
+            assert time.monotonic() < deadline, "the kernel does not get rid of its output"
+            time.sleep(0.05)
+        shown = []
+        while True:
+            message = kc.get_iopub_msg(timeout=LIMIT)
+            if message["parent_header"].get("msg_id") != msg_id:
+                continue
+            if message["msg_type"] == "display_data":
+                shown.append(int(message["content"]["data"]["text/html"].split()[0]))
+            elif message["content"].get("execution_state") == "idle":
+                break
+        assert shown == list(range(3000)), f"{len(shown)} of 3000"
+        assert reply_to(kc, msg_id)["status"] == "ok"
+        peak = peak_mib(front_pid(km))
+        assert peak < 64, f"{peak} MiB"
+    finally:
+        kc.stop_channels()
+        km.shutdown_kernel()
+
+
+def line_to(port):
+    """The port of a TCP line to this one, which SIGUSR1 cuts."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    ends = []
+
+    def pump(one, other):
+        try:
+            while data := one.recv(65536):
+                other.sendall(data)
+        except OSError:
+            pass
+        cut([one, other])
+
+    def cut(ends):
+        for end in ends:
+            try:
+                end.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                pass
+
+    def serve():
+        while True:
+            one, _ = listener.accept()
+            other = socket.create_connection(("127.0.0.1", port))
+            ends[:] = [one, other]
+            for pair in [(one, other), (other, one)]:
+                threading.Thread(target=pump, args=pair, daemon=True).start()
+
+    threading.Thread(target=serve, daemon=True).start()
+    signal.signal(signal.SIGUSR1, lambda *_: cut(ends))
+    return listener.getsockname()[1]
+
+
+def counted():
+    """Runs the cell of the third argument once for each line that comes in, and gives all that it printed."""
+    km = KernelManager(kernel_name=KERNEL)
+    km.start_kernel()
+    kc = km.blocking_client()
+    kc.iopub_port = line_to(km.iopub_port)
+    kc.start_channels()
+    try:
+        kc.wait_for_ready(timeout=LIMIT)
         print("ready", front_pid(km), flush=True)
         for _ in sys.stdin:
             printed = []
