@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 
+use super::venv::Venv;
 use super::{Say, Uv, lock};
 use crate::config::private_folder;
 use crate::error::Error;
@@ -17,49 +18,48 @@ use crate::error::Error;
 const DEFAULT_LOCK: &str = include_str!("locks/default.txt");
 const LAB_LOCK: &str = include_str!("locks/lab.txt");
 
-/// The Pythons that every package of the locks has wheels for.
-const PYTHONS: &str = ">=3.11,<3.15";
-
 /// Written last, so an environment without it is an unfinished one.
 const MARKER: &str = "nb-lock.sha256";
 
 /// A virtual environment and what is to be in it.
 #[derive(Clone, Debug)]
 pub struct Environment {
-    /// What it is called to people.
-    title: &'static str,
-    folder: PathBuf,
+    venv: Venv,
     lock: &'static str,
 }
 
 impl Environment {
     /// Where kernels run when nothing else was asked for. People may add packages to it.
     pub fn default_kernel(data: &Path) -> Self {
-        Self {
-            title: "the default environment",
-            folder: data.join("envs/default"),
-            lock: DEFAULT_LOCK,
-        }
+        Self::new(
+            "the default environment",
+            data.join("envs/default"),
+            DEFAULT_LOCK,
+        )
     }
 
     /// Where JupyterLab runs. One folder per lock: a running Lab is never changed under its feet.
     pub fn lab(data: &Path) -> Self {
         let name = format!("envs/lab-{}", &digest(LAB_LOCK)[..8]);
+        Self::new("JupyterLab's environment", data.join(name), LAB_LOCK)
+    }
+
+    fn new(title: &str, folder: PathBuf, lock: &'static str) -> Self {
+        let title = title.to_owned();
         Self {
-            title: "JupyterLab's environment",
-            folder: data.join(name),
-            lock: LAB_LOCK,
+            venv: Venv { title, folder },
+            lock,
         }
     }
 
     /// What it is called to people.
-    pub fn title(&self) -> &'static str {
-        self.title
+    pub fn title(&self) -> &str {
+        &self.venv.title
     }
 
     /// Its Python, which may not exist yet.
     pub fn python(&self) -> PathBuf {
-        self.folder.join("bin/python")
+        self.venv.python()
     }
 
     /// Whether it was made to the end from this very lock and its Python is still there.
@@ -72,7 +72,7 @@ impl Environment {
     /// One that was finished from another lock is brought to this one and keeps what people added;
     /// an unfinished one, or one whose Python is gone, is made afresh.
     pub async fn make(&self, uv: &Uv, say: Say<'_>) -> Result<(), Error> {
-        let envs = self.folder.parent().unwrap_or(&self.folder);
+        let envs = self.venv.folder.parent().unwrap_or(&self.venv.folder);
         if let Some(data) = envs.parent() {
             private_folder(data)?;
         }
@@ -82,72 +82,32 @@ impl Environment {
             return Ok(());
         }
         if self.marker().is_none() || !self.python().exists() {
-            self.create(uv, say).await?;
+            self.venv.create(uv, say).await?;
         }
         self.install(uv, say).await?;
-        self.finish().map_err(|error| self.unusable(&error))
-    }
-
-    async fn create(&self, uv: &Uv, say: Say<'_>) -> Result<(), Error> {
-        match fs::remove_dir_all(&self.folder) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                return Err(self.unusable(&error));
-            }
-            _ => {}
-        }
-        let folder = self.folder.to_string_lossy();
-        let arguments = ["venv", "--no-project", "--python", PYTHONS, &folder];
-        uv.run(&arguments, say).await.map_err(|said| {
-            Error::user(format!(
-                "{} needs Python 3.11 or newer (on Debian: apt install python3), and uv could not \
-                 make one with it. uv said:\n{said}",
-                self.title
-            ))
-        })
+        self.finish().map_err(|error| self.venv.unusable(&error))
     }
 
     async fn install(&self, uv: &Uv, say: Say<'_>) -> Result<(), Error> {
-        let requirements = self.folder.join("nb-requirements.txt");
-        fs::write(&requirements, self.lock).map_err(|error| self.unusable(&error))?;
-        let (python, requirements) = (self.python(), requirements.to_string_lossy());
-        let python = python.to_string_lossy();
-        // The lock names every package, so nothing is to be worked out.
-        let mut arguments = vec![
-            "pip",
-            "install",
-            "--require-hashes",
-            "--no-build",
-            "--no-deps",
-        ];
-        arguments.extend(["--python", &python, "--requirement", &requirements]);
-        uv.run(&arguments, say).await.map_err(|said| {
-            Error::user(format!(
-                "{} could not be made; once the cause is removed, the same command goes on. \
-                 uv said:\n{said}",
-                self.title
-            ))
-        })
+        let requirements = self.venv.folder.join("nb-requirements.txt");
+        fs::write(&requirements, self.lock).map_err(|error| self.venv.unusable(&error))?;
+        self.venv.install(uv, &requirements, &[], say).await
     }
 
     fn finish(&self) -> io::Result<()> {
-        let part = self.folder.join("nb-lock.part");
+        let part = self.venv.folder.join("nb-lock.part");
         fs::write(&part, digest(self.lock))?;
-        fs::rename(part, self.folder.join(MARKER))
+        fs::rename(part, self.venv.folder.join(MARKER))
     }
 
     fn marker(&self) -> Option<String> {
-        fs::read_to_string(self.folder.join(MARKER)).ok()
+        fs::read_to_string(self.venv.folder.join(MARKER)).ok()
     }
 
     fn beside(&self, ending: &str) -> PathBuf {
-        let mut path = self.folder.clone().into_os_string();
+        let mut path = self.venv.folder.clone().into_os_string();
         path.push(ending);
         path.into()
-    }
-
-    fn unusable(&self, error: &io::Error) -> Error {
-        let folder = self.folder.display();
-        Error::user(format!("the folder {folder} cannot be used: {error}"))
     }
 }
 
@@ -170,11 +130,7 @@ mod tests {
         --hash=sha256:0000000000000000000000000000000000000000000000000000000000000000\n";
 
     fn tiny(folder: &Path, lock: &'static str) -> Environment {
-        Environment {
-            title: "a tiny environment",
-            folder: folder.join("envs/tiny"),
-            lock,
-        }
+        Environment::new("a tiny environment", folder.join("envs/tiny"), lock)
     }
 
     #[test]
@@ -208,7 +164,7 @@ mod tests {
         let uv = Uv::find(data.path(), &|_| ()).await.unwrap();
         let environment = tiny(data.path(), TINY);
         // What an interrupted start leaves behind.
-        fs::create_dir_all(environment.folder.join("bin")).unwrap();
+        fs::create_dir_all(environment.venv.folder.join("bin")).unwrap();
         fs::write(environment.python(), "half").unwrap();
         assert!(!environment.is_ready());
 
@@ -230,7 +186,7 @@ mod tests {
         );
 
         // Another lock is installed on top of what people added.
-        let added = environment.folder.join("added");
+        let added = environment.venv.folder.join("added");
         fs::write(&added, "").unwrap();
         let other = tiny(data.path(), OTHER);
         assert!(!other.is_ready());

@@ -7,6 +7,7 @@ mod environment;
 mod lock;
 mod tool;
 mod uv;
+mod venv;
 
 use std::path::{Path, PathBuf};
 
