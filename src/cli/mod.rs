@@ -3,11 +3,13 @@
 mod access;
 mod config;
 mod doctor;
+mod env;
 mod init;
 mod kernel;
 mod launch;
 mod output;
 mod outputs;
+mod progress;
 mod serve;
 mod supervise;
 mod table;
@@ -39,6 +41,8 @@ enum Command {
     Config(config::Config),
     Doctor(doctor::Doctor),
     Launch(launch::Launch),
+    #[command(visible_alias = "envs")]
+    Env(env::Env),
     #[command(visible_alias = "kernels")]
     Kernel(kernel::Kernel),
     #[command(visible_alias = "outputs")]
@@ -61,6 +65,7 @@ pub fn run() -> Result<ExitCode, Error> {
         Command::Up(up) => up.run(),
         Command::Config(config) => config.run(),
         Command::Launch(launch) => launch.run(),
+        Command::Env(env) => env.run(),
         Command::Token(token) => token.run(),
         Command::Supervise(supervise) => supervise.run(),
     };

@@ -4,7 +4,6 @@
 
 mod child;
 mod http;
-mod progress;
 mod servers;
 mod slot;
 
@@ -15,9 +14,9 @@ use std::path::PathBuf;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use self::progress::Progress;
 use self::servers::{Lab, Servers, Token};
 use self::slot::Slot;
+use super::progress::Progress;
 use crate::config::{self, OnStop, Places};
 use crate::env::{Environment, Uv, install_companion};
 use crate::error::Error;

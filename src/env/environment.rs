@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 
-use super::venv::Venv;
+use super::venv::{PYTHONS, Venv};
 use super::{Say, Uv, lock};
 use crate::config::private_folder;
 use crate::error::Error;
@@ -82,7 +82,7 @@ impl Environment {
             return Ok(());
         }
         if self.marker().is_none() || !self.python().exists() {
-            self.venv.create(uv, say).await?;
+            self.venv.create(uv, PYTHONS, say).await?;
         }
         self.install(uv, say).await?;
         self.finish().map_err(|error| self.venv.unusable(&error))

@@ -5,6 +5,7 @@
 mod companion;
 mod environment;
 mod lock;
+pub mod release;
 mod tool;
 mod uv;
 mod venv;

@@ -67,6 +67,17 @@ impl Uv {
         }
     }
 
+    /// The path of a Python of these versions.
+    pub(super) async fn find_python(&self, versions: &str) -> Result<String, Error> {
+        let mut command = tool::command(&self.program);
+        command.args(["python", "find", "--no-project", versions]);
+        tool::run(&mut command, &|_| ()).await.map_err(|said| {
+            Error::user(format!(
+                "there is no Python {versions} on this machine (on Debian: apt install python3). uv said:\n{said}"
+            ))
+        })
+    }
+
     async fn that_works(program: PathBuf) -> Option<Self> {
         let said = tool::run(tool::command(&program).arg("--version"), &|_| ()).await;
         let release = release(&said.ok()?)?;

@@ -10,7 +10,11 @@ use super::{Say, Uv};
 use crate::error::Error;
 
 /// The Pythons that every package of the locks has wheels for.
-const PYTHONS: &str = ">=3.11,<3.15";
+pub(super) const PYTHONS: &str = ">=3.11,<3.15";
+
+/// After what needs it.
+const NO_PYTHON: &str = "needs Python 3.11 or newer (on Debian: apt install python3), and uv could not make one with it. \
+                         uv said:";
 
 /// A virtual environment, which may not exist yet.
 #[derive(Clone, Debug)]
@@ -25,8 +29,8 @@ impl Venv {
         self.folder.join("bin/python")
     }
 
-    /// Makes it afresh, with nothing in it.
-    pub(super) async fn create(&self, uv: &Uv, say: Say<'_>) -> Result<(), Error> {
+    /// Makes it afresh, with nothing in it, of a Python as uv takes it.
+    pub(super) async fn create(&self, uv: &Uv, python: &str, say: Say<'_>) -> Result<(), Error> {
         match fs::remove_dir_all(&self.folder) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
                 return Err(self.unusable(&error));
@@ -34,14 +38,10 @@ impl Venv {
             _ => {}
         }
         let folder = self.folder.to_string_lossy();
-        let arguments = ["venv", "--no-project", "--python", PYTHONS, &folder];
-        uv.run(&arguments, say).await.map_err(|said| {
-            Error::user(format!(
-                "{} needs Python 3.11 or newer (on Debian: apt install python3), and uv could not \
-                 make one with it. uv said:\n{said}",
-                self.title
-            ))
-        })
+        let arguments = ["venv", "--no-project", "--python", python, &folder];
+        uv.run(&arguments, say)
+            .await
+            .map_err(|said| Error::user(format!("{} {NO_PYTHON}\n{said}", self.title)))
     }
 
     /// Installs what the lock at this path names, with its hashes; `how` are more arguments of uv's.

@@ -10,6 +10,7 @@ mod cutter;
 mod deaths;
 mod doctor;
 mod driver;
+mod env;
 mod exec;
 mod faults;
 mod front;

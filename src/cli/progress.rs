@@ -127,13 +127,18 @@ impl Progress {
 
 /// Whether a line of uv or pip is worth showing: not one per package.
 fn tells_something(line: &str) -> bool {
-    const LEADS: [&str; 6] = [
+    const LEADS: [&str; 11] = [
         "Using ",
         "Resolved ",
         "Downloading ",
         "Prepared ",
         "Installed ",
         "waiting ",
+        "makes ",
+        "tests ",
+        "imports ",
+        "runs ",
+        "removes ",
     ];
     LEADS.iter().any(|lead| line.starts_with(lead))
 }

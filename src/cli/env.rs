@@ -1,0 +1,210 @@
+//! `nb env`: what Python kernels run in, made and kept by nb.
+
+use std::path::PathBuf;
+
+use jiff::Timestamp;
+use serde_json::json;
+
+use super::progress::Progress;
+use super::table::table;
+use super::{output, runtime};
+use crate::config::Places;
+use crate::env::release::{Recipe, Release, Releases};
+use crate::env::{Say, Uv};
+use crate::error::Error;
+
+/// Makes, lists and removes releases of PyCX, the Python with batteries.
+///
+/// A release is an environment that is tested and never changed. Kernels are started in the current one, and stay in
+/// theirs when another one becomes current.
+#[derive(Debug, clap::Args)]
+pub(super) struct Env {
+    #[command(subcommand)]
+    command: Command,
+    /// For programs: JSON instead of a table
+    #[arg(long, global = true)]
+    json: bool,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Command {
+    /// Lists the releases, the newest first
+    Releases { name: Name },
+    /// Makes a release, tests it and makes it the current one
+    Release {
+        name: Name,
+        /// What has to work: requirements, a line each [default: nb's own]
+        #[arg(long, value_name = "FILE", requires = "lock")]
+        manifest: Option<PathBuf>,
+        /// All that is installed, with hashes, as `uv pip compile --generate-hashes` makes it of the manifest
+        #[arg(long, value_name = "FILE", requires = "manifest")]
+        lock: Option<PathBuf>,
+    },
+    /// Makes the release before the current one the current one, or the one that is named
+    Rollback { name: Name, release: Option<String> },
+    /// Tells in which packages two releases differ [default: the newest two]
+    Diff {
+        name: Name,
+        #[arg(requires = "to")]
+        from: Option<String>,
+        to: Option<String>,
+    },
+    /// Removes releases but the current one, the newest ones, and those in which a process runs
+    Gc {
+        name: Name,
+        /// How many of the newest stay
+        #[arg(long, value_name = "COUNT", default_value_t = 3)]
+        keep: usize,
+    },
+}
+
+/// Of what.
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+enum Name {
+    Pycx,
+}
+
+impl Name {
+    fn releases(self, places: &Places) -> Releases {
+        match self {
+            Self::Pycx => Releases::pycx(&places.data),
+        }
+    }
+}
+
+impl Env {
+    /// Runs it to its end.
+    pub(super) fn run(self) -> Result<(), Error> {
+        let places = Places::from_env()?;
+        match &self.command {
+            Command::Releases { name } => self.list(&name.releases(&places)),
+            Command::Release {
+                name,
+                manifest,
+                lock,
+            } => {
+                let recipe = match (manifest, lock) {
+                    (Some(manifest), Some(lock)) => Recipe::read(manifest, lock)?,
+                    _ => Recipe::pycx(),
+                };
+                self.release(&name.releases(&places), &recipe, &places)
+            }
+            Command::Rollback { name, release } => {
+                let release = name.releases(&places).roll_back(release.as_deref())?;
+                self.tell(&release, "is the current one")
+            }
+            Command::Diff { name, from, to } => {
+                self.diff(&name.releases(&places), from.as_deref(), to.as_deref())
+            }
+            Command::Gc { name, keep } => {
+                let releases = name.releases(&places);
+                let removed = working("removing releases", async |say| {
+                    releases.collect(*keep, say).await
+                })?;
+                match self.json {
+                    true => output::json(&json!(removed)),
+                    false => output::line(&format!("removed {} releases", removed.len())),
+                }
+            }
+        }
+    }
+
+    fn list(&self, releases: &Releases) -> Result<(), Error> {
+        let (all, current) = (releases.list(), releases.current());
+        let is_current = |release: &Release| current.as_ref() == Some(release);
+        if self.json {
+            let shown = all.iter().map(|release| {
+                json!({
+                    "name": release.name, "created": release.created, "python": release.python,
+                    "packages": release.packages, "current": is_current(release),
+                })
+            });
+            return output::json(&shown.collect());
+        }
+        let rows: Vec<_> = all
+            .iter()
+            .map(|release| {
+                [
+                    release.name.clone(),
+                    if is_current(release) { "current" } else { "" }.to_owned(),
+                    minute(release.created),
+                    release.python.clone(),
+                    release.packages.len().to_string(),
+                ]
+            })
+            .collect();
+        output::text(&table(["release", "", "made", "python", "packages"], &rows))
+    }
+
+    fn release(&self, releases: &Releases, recipe: &Recipe, places: &Places) -> Result<(), Error> {
+        let (release, is_new) = working("making a release", async |say| {
+            let uv = Uv::find(&places.data, say).await?;
+            releases.build(recipe, &uv, say).await
+        })?;
+        let how = match is_new {
+            true => "is made, tested and the current one",
+            false => "was there with this content, and is the current one",
+        };
+        self.tell(&release, how)
+    }
+
+    fn diff(&self, releases: &Releases, from: Option<&str>, to: Option<&str>) -> Result<(), Error> {
+        let all = releases.list();
+        let pick = |name: Option<&str>, n: usize| {
+            let found = match name {
+                Some(name) => all.iter().find(|release| release.name == name),
+                None => all.get(n),
+            };
+            found.ok_or_else(|| {
+                let what = name.unwrap_or("two to compare");
+                Error::user(format!(
+                    "there is no release {what}: `nb env releases` lists them"
+                ))
+            })
+        };
+        let changes = pick(from, 1)?.changes(pick(to, 0)?);
+        if self.json {
+            return output::json(&json!(changes));
+        }
+        let or_none = |version: Option<String>| version.unwrap_or_else(|| "-".to_owned());
+        let rows: Vec<_> = changes
+            .into_iter()
+            .map(|change| [change.package, or_none(change.from), or_none(change.to)])
+            .collect();
+        output::text(&table(["package", "from", "to"], &rows))
+    }
+
+    fn tell(&self, release: &Release, how: &str) -> Result<(), Error> {
+        match self.json {
+            true => output::json(&json!(release)),
+            false => output::line(&format!(
+                "{} {how}: Python {}, {} packages",
+                release.name,
+                release.python,
+                release.packages.len()
+            )),
+        }
+    }
+}
+
+/// Shows how the work goes on.
+fn working<T>(what: &str, work: impl AsyncFnOnce(Say<'_>) -> Result<T, Error>) -> Result<T, Error> {
+    let progress = Progress::new();
+    let say = |line: &str| progress.detail(what, line);
+    progress.begin(what);
+    let done = runtime()?.block_on(async {
+        tokio::select! {
+            done = work(&say) => done,
+            never = progress.animate() => match never {},
+        }
+    });
+    match done {
+        Ok(_) => progress.end(what),
+        Err(_) => progress.clear(),
+    }
+    done
+}
+
+fn minute(time: Timestamp) -> String {
+    time.strftime("%Y-%m-%d %H:%M UTC").to_string()
+}
