@@ -31,7 +31,8 @@ pub mod file {
     /// What the kernel's process wrote itself, not by messages; of much the end alone is kept.
     pub const STDOUT: &str = "stdout";
     pub const STDERR: &str = "stderr";
-    /// Requests that the kernel has not done, and client sessions: for whoever takes over.
+    /// Requests that the kernel has not done, and client sessions: for whoever takes over. A link into shared memory,
+    /// where there is some.
     pub const REQUESTS: &str = "requests";
     /// What the supervisor logs.
     pub const LOG: &str = "log";

@@ -1,7 +1,8 @@
 //! A file of a kernel's folder that is in shared memory: the folder has a link to it. Writing there waits for no disk,
 //! and what is written outlives the process, as little as it does the machine.
 //!
-//! Knows nothing of what is in it but the first line, which says whose it is.
+//! Everybody may put files beside ours, so nothing is taken that is not ours and a file. What no link leads to any more
+//! is swept. Knows nothing of what is in it but the first line, which says whose it is.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufRead, BufReader, Read, Write};
@@ -9,7 +10,7 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use rustix::fs::OFlags;
+use rustix::fs::{FlockOperation, OFlags, flock};
 use rustix::process::geteuid;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -40,6 +41,7 @@ pub(super) struct Shared {
     memory: PathBuf,
     /// What the link leads to.
     target: Option<PathBuf>,
+    is_told: bool,
 }
 
 impl Shared {
@@ -48,7 +50,8 @@ impl Shared {
         Self {
             link: link.to_owned(),
             memory: memory.to_owned(),
-            target: target(link),
+            target: target(link).unwrap_or(None),
+            is_told: false,
         }
     }
 
@@ -65,8 +68,13 @@ impl Shared {
     /// A file with this content in place of the one before, for more to be put at its end. It is in the folder itself
     /// where shared memory cannot be had, or is full.
     pub(super) fn replace(&mut self, content: &[u8]) -> io::Result<File> {
-        self.replace_in_memory(content)
-            .or_else(|_| self.replace_in_folder(content))
+        self.replace_in_memory(content).or_else(|error| {
+            if !self.is_told {
+                tracing::warn!(%error, "shared memory takes nothing: a file on the disk is written to, and waited for");
+                self.is_told = true;
+            }
+            self.replace_in_folder(content)
+        })
     }
 
     /// Touches the disk only when there is no link yet.
@@ -125,7 +133,7 @@ pub(super) fn is_removed(file: &File) -> bool {
 
 /// Removes what this link leads to; the link itself goes with its folder.
 pub(super) fn remove(link: &Path) {
-    if let Some(target) = target(link) {
+    if let Ok(Some(target)) = target(link) {
         let _none = fs::remove_file(target);
     }
 }
@@ -139,12 +147,17 @@ fn sweep_older(memory: &Path, than: Duration) -> usize {
     let files = fs::read_dir(memory).into_iter().flatten().flatten();
     let is_left = |path: &PathBuf| {
         let file = open_ours(path).ok().flatten();
-        let file = file.filter(|file| has_prefix(path) && is_older(file, than));
+        // Whoever writes to it holds a lock, even where its link is not to be seen from here.
+        let is_free = |file: &File| flock(file, FlockOperation::NonBlockingLockExclusive).is_ok();
+        let file = file.filter(|file| is_older(file, than) && is_free(file));
         let owner = file.and_then(|file| owner(&file));
-        owner
-            .is_some_and(|owner| owner.of.is_absolute() && target(&owner.of).as_ref() != Some(path))
+        owner.is_some_and(|owner| {
+            let leads_elsewhere = target(&owner.of).is_ok_and(|to| to.as_ref() != Some(path));
+            owner.of.is_absolute() && leads_elsewhere
+        })
     };
-    let left = files.map(|file| file.path()).filter(is_left);
+    let files = files.map(|file| file.path());
+    let left = files.filter(|path| has_prefix(path)).filter(is_left);
     left.filter(|path| fs::remove_file(path).is_ok()).count()
 }
 
@@ -161,8 +174,15 @@ fn owner(file: &File) -> Option<Owner> {
     serde_json::from_slice(&line).ok()
 }
 
-fn target(link: &Path) -> Option<PathBuf> {
-    fs::read_link(link).ok().filter(|path| has_prefix(path))
+/// What a link leads to, if there is one, and to something of ours; an error where that cannot be told.
+fn target(link: &Path) -> io::Result<Option<PathBuf>> {
+    use io::ErrorKind::{InvalidInput, NotFound};
+    match fs::read_link(link) {
+        Ok(path) => Ok(Some(path).filter(|path| has_prefix(path))),
+        // There is nothing, or a file.
+        Err(error) if matches!(error.kind(), NotFound | InvalidInput) => Ok(None),
+        Err(error) => Err(error),
+    }
 }
 
 fn has_prefix(path: &Path) -> bool {
@@ -172,7 +192,14 @@ fn has_prefix(path: &Path) -> bool {
 
 fn create(path: &Path) -> io::Result<File> {
     let mut options = OpenOptions::new();
-    options.create_new(true).append(true).mode(0o600).open(path)
+    let file = options
+        .create_new(true)
+        .append(true)
+        .mode(0o600)
+        .open(path)?;
+    // For `sweep`; what cannot be locked can be written to.
+    let _free = flock(&file, FlockOperation::NonBlockingLockShared);
+    Ok(file)
 }
 
 /// Nothing where nothing is, or somebody else's: everybody may put files beside ours.
@@ -240,15 +267,22 @@ mod tests {
     fn what_no_link_leads_to_is_swept_and_nothing_else() {
         let [folder, memory] = [(); 2].map(|()| tempfile::tempdir().unwrap());
         let kernels = ["lives", "gone"].map(|name| folder.path().join(name));
+        let mut held = Vec::new();
         for kernel in &kernels {
             fs::create_dir(kernel).unwrap();
             let mut shared = Shared::new(&kernel.join("notes"), memory.path());
-            shared.replace(b"").unwrap();
+            held.push(shared.replace(b"").unwrap());
         }
         fs::write(memory.path().join("nb-other"), "not ours").unwrap();
         fs::write(memory.path().join("other"), "{\"of\":\"/nowhere\"}\n").unwrap();
         fs::remove_dir_all(&kernels[1]).unwrap();
         assert_eq!(sweep(memory.path()), 0, "they are new");
+        assert_eq!(
+            sweep_older(memory.path(), Duration::ZERO),
+            0,
+            "they are written to"
+        );
+        held.clear();
         assert_eq!(sweep_older(memory.path(), Duration::ZERO), 1);
         assert_eq!(sweep_older(memory.path(), Duration::ZERO), 0);
         assert_eq!(fs::read_dir(memory.path()).unwrap().count(), 3);

@@ -336,7 +336,12 @@ def line_to(port):
     def serve():
         while True:
             one, _ = listener.accept()
-            other = socket.create_connection(("127.0.0.1", port))
+            try:
+                other = socket.create_connection(("127.0.0.1", port))
+            except OSError:
+                # It is not bound yet: ZeroMQ comes again.
+                one.close()
+                continue
             ends[:] = [one, other]
             for pair in [(one, other), (other, one)]:
                 threading.Thread(target=pump, args=pair, daemon=True).start()

@@ -1,5 +1,8 @@
 //! Releases of a tiny lock, made by the real uv.
 
+use std::io::Read;
+use std::process::Stdio;
+
 use super::*;
 use crate::env::Uv;
 
@@ -75,10 +78,14 @@ async fn releases_are_made_promoted_rolled_back_and_collected() {
     fs::create_dir(&unfinished).unwrap();
     let mut user = std::process::Command::new(releases.python(&first));
     let mut user = user
-        .args(["-c", "import sys; sys.stdin.read()"])
-        .stdin(std::process::Stdio::piped())
+        .args(["-c", "import sys; print(flush=True); sys.stdin.read()"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
         .spawn()
         .unwrap();
+    // It has no command line before it runs.
+    let runs = user.stdout.as_mut().unwrap().read_exact(&mut [0]);
+    runs.unwrap();
     let removed = releases.collect(1, &|_| ()).await.unwrap();
     assert_eq!(removed, ["2026.01.01-00000000"]);
     drop(user.stdin.take());

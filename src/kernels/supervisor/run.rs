@@ -64,9 +64,7 @@ pub async fn run(folder: &Path) -> Result<(), Error> {
     harden();
     let found = adoption::look(folder);
     let memory = Path::new(shared_memory::FOLDER);
-    let (ledger, left) = Ledger::open(&folder.join(file::REQUESTS), memory)
-        .inspect_err(|error| warn!(%error, "requests are not written down"))
-        .unwrap_or_default();
+    let (ledger, left) = Ledger::open(&folder.join(file::REQUESTS), memory);
     let takeovers = found.as_ref().map_or(0, |found| found.takeovers.len());
     let begin = storage::begin(&left, takeovers);
     let broker = Broker::new(storage::journal(&start, folder, begin).await);

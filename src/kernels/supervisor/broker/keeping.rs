@@ -18,6 +18,9 @@ use crate::protocol::message::Channel;
 /// So long after something has happened it is safe, with what else has happened by then.
 const AFTER: Duration = Duration::from_millis(250);
 
+/// How often it is looked whether the ledger is still there when nothing happens.
+const LOOK_EVERY: Duration = Duration::from_secs(5);
+
 /// How often a ledger that cannot be written is tried.
 const NOTE_AGAIN: Duration = Duration::from_secs(1);
 
@@ -92,7 +95,8 @@ impl Broker {
                     sleep(AFTER).await;
                 }
                 None => {
-                    unkept.notified().await;
+                    // The ledger may have been removed meanwhile.
+                    drop(timeout(LOOK_EVERY, unkept.notified()).await);
                     sleep(AFTER).await;
                 }
             }

@@ -4,6 +4,7 @@
 //! That happens when nobody listened, as a supervisor had died, and when a signal interrupts ipykernel between a
 //! cell's end and its reply: it logs "KeyboardInterrupt caught in kernel", says idle, and never replies.
 
+use std::collections::HashSet;
 use std::rc::Rc;
 
 use jiff::Timestamp;
@@ -25,6 +26,8 @@ pub(super) struct Probes {
     /// The requests of an earlier supervisor, by the channel on which the kernel does them one after the other.
     recalled: Vec<(Channel, RequestKey)>,
     open: Vec<Probe>,
+    /// The kernel had said that it was idle after these, and had not replied, before the last interrupt.
+    idle_before: HashSet<RequestKey>,
 }
 
 impl Probes {
@@ -39,17 +42,17 @@ struct Probe {
     idle: bool,
     /// What it had been asked before.
     requests: Vec<RequestKey>,
-    loss: Loss,
+    cause: Cause,
 }
 
 /// How replies get lost.
-#[derive(Clone, Copy)]
-enum Loss {
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Cause {
     WithSupervisor,
     ByInterrupt,
 }
 
-impl Loss {
+impl Cause {
     /// Whether the reply to this request, which the kernel has not given, can be.
     fn concerns(self, pending: &Pending) -> bool {
         match self {
@@ -62,11 +65,25 @@ impl Loss {
 }
 
 impl Broker {
+    /// The kernel is about to be interrupted. What is idle already and has no reply does not lose it by that: some cells
+    /// let the kernel do other requests, which then says idle in their name, while they run.
+    pub fn interrupts(&self) {
+        let mut state = self.state.borrow_mut();
+        let idle = state
+            .pending
+            .iter()
+            .filter(|(_, pending)| pending.idle_seen);
+        let idle = idle.map(|(key, _)| RequestKey::clone(key)).collect();
+        state.probes.idle_before = idle;
+    }
+
     /// Asks an interrupted kernel for something, which wakes its event loop.
     pub fn wake(&self) {
         let mut state = self.state.borrow_mut();
+        // The kernel has them, and does them before what it is asked now.
         let is_done_in_turn = |key: &&RequestKey| {
             let pending = state.pending.get(*key);
+            let pending = pending.filter(|_| !state.probes.idle_before.contains(*key));
             pending.is_some_and(|pending| {
                 let subshell = HeaderPeek::read(&pending.header).map(|peek| peek.subshell_id);
                 pending.channel == Channel::Shell && !pending.held && subshell == Some(None)
@@ -81,7 +98,7 @@ impl Broker {
                 .collect(),
             false => Vec::new(),
         };
-        state.probe(Channel::Shell, requests, Loss::ByInterrupt);
+        state.probe(Channel::Shell, requests, Cause::ByInterrupt);
     }
 }
 
@@ -95,11 +112,11 @@ impl State {
             if requests.is_empty() && channel == Channel::Control {
                 continue;
             }
-            self.probe(channel, requests, Loss::WithSupervisor);
+            self.probe(channel, requests, Cause::WithSupervisor);
         }
     }
 
-    fn probe(&mut self, channel: Channel, requests: Vec<RequestKey>, loss: Loss) {
+    fn probe(&mut self, channel: Channel, requests: Vec<RequestKey>, cause: Cause) {
         let request = self.composer.orphan("kernel_info_request", &json!({}));
         let id = HeaderPeek::read(&request.header).map(|peek| peek.msg_id.into_owned());
         self.probes
@@ -109,7 +126,7 @@ impl State {
                 replied: false,
                 idle: false,
                 requests,
-                loss,
+                cause,
             }));
         self.send(channel, request);
     }
@@ -122,35 +139,44 @@ impl State {
             probe.idle |= is_it && !is_reply;
             probe.replied && probe.idle
         };
-        let answered: Vec<_> = self.probes.open.extract_if(.., said).collect();
+        let Some(last) = self.probes.open.iter_mut().position(said) else {
+            return;
+        };
+        // What an interrupted kernel had been asked before is over too: answers to that may be lost as well.
+        let mut at = 0;
+        let is_over = |probe: &mut Probe| {
+            at += 1;
+            at == last + 1 || probe.cause == Cause::ByInterrupt
+        };
+        let answered: Vec<_> = self.probes.open.extract_if(..=last, is_over).collect();
         for probe in &answered {
             for key in &probe.requests {
-                self.make_good(key, probe.loss);
+                self.make_good(key, probe.cause);
             }
         }
     }
 
     /// The reply to this request was lost, if it has none yet.
-    fn make_good(&mut self, key: &RequestKey, loss: Loss) {
+    fn make_good(&mut self, key: &RequestKey, cause: Cause) {
         let pending = self.pending.get(key);
-        let Some(pending) = pending.filter(|pending| loss.concerns(pending)) else {
+        let Some(pending) = pending.filter(|pending| cause.concerns(pending)) else {
             return;
         };
         let (session, channel) = (Rc::clone(&pending.session), pending.channel);
         let (msg_type, header) = (pending.msg_type.clone(), pending.header.clone());
-        let content = match (loss, msg_type.as_str()) {
-            (Loss::ByInterrupt, _) => {
+        let content = match (cause, msg_type.as_str()) {
+            (Cause::ByInterrupt, _) => {
                 info!(request = &**key, "its reply was lost by an interrupt");
                 let reason = "the interrupt came when the kernel was done and had not replied";
                 error_content("KeyboardInterrupt", reason)
             }
-            (Loss::WithSupervisor, "execute_request") => {
+            (Cause::WithSupervisor, "execute_request") => {
                 info!(request = &**key, "its reply was lost with the supervisor");
                 json!({
                     "status": "ok", "execution_count": null, "payload": [], "user_expressions": {},
                 })
             }
-            (Loss::WithSupervisor, _) => error_content(
+            (Cause::WithSupervisor, _) => error_content(
                 "SupervisorDied",
                 "the reply was lost with the supervisor of this kernel",
             ),

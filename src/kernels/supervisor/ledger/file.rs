@@ -10,16 +10,18 @@ use tracing::{info, warn};
 
 use crate::kernels::shared_memory::{Shared, is_removed};
 
-/// A file that has grown by more than this is to be written anew, without what is over.
-const LONG_BYTES: u64 = 1024 * 1024;
+/// A file that has grown by more than this, and has doubled, is to be written anew, without what is over. All kernels of
+/// a container may have 64 MiB of shared memory together.
+const LONG_BYTES: u64 = 128 * 1024;
 
 #[derive(Debug)]
 pub(super) struct Writer {
     place: Shared,
     /// Without one it has failed.
     file: Option<File>,
-    /// Since it was written anew.
+    /// Since it was written anew, and then.
     bytes: u64,
+    anew_bytes: u64,
     is_told: bool,
 }
 
@@ -29,6 +31,7 @@ impl Writer {
             place,
             file: None,
             bytes: 0,
+            anew_bytes: 0,
             is_told: false,
         }
     }
@@ -43,6 +46,7 @@ impl Writer {
 
     pub(super) fn write_anew(&mut self, content: &[u8]) {
         self.bytes = 0;
+        self.anew_bytes = content.len() as u64;
         match self.place.replace(content) {
             Ok(file) => {
                 self.file = Some(file);
@@ -56,7 +60,7 @@ impl Writer {
     }
 
     pub(super) fn is_long(&self) -> bool {
-        self.bytes > LONG_BYTES
+        self.bytes > LONG_BYTES.max(self.anew_bytes)
     }
 
     pub(super) fn has_failed(&self) -> bool {

@@ -7,10 +7,10 @@
 mod file;
 
 use std::collections::BTreeMap;
-use std::io;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
+use tracing::warn;
 
 use super::sessions::Loss;
 use crate::kernels::shared_memory::Shared;
@@ -235,14 +235,16 @@ pub struct Ledger {
 
 impl Ledger {
     /// The one to which `path` leads, in the folder `memory`, and what an earlier writer left in it.
-    pub fn open(path: &Path, memory: &Path) -> io::Result<(Self, Left)> {
+    pub fn open(path: &Path, memory: &Path) -> (Self, Left) {
         let place = Shared::new(path, memory);
-        let left = Left::of(&place.read(READ_BYTES_MAX)?);
+        let read = place.read(READ_BYTES_MAX);
+        let lines = read.inspect_err(|error| warn!(%error, "what was written down is not read"));
+        let left = Left::of(&lines.unwrap_or_default());
         let mut ledger = Self {
             file: Some(Writer::new(place)),
         };
         ledger.compact(left.clone());
-        Ok((ledger, left))
+        (ledger, left)
     }
 
     /// Writes a note down.

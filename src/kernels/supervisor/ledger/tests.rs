@@ -34,7 +34,7 @@ fn over(request: &str, seq: u64) -> Note {
 fn what_is_left_is_what_was_asked_and_not_done() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("requests");
-    let (mut ledger, left) = Ledger::open(&path, folder.path()).unwrap();
+    let (mut ledger, left) = Ledger::open(&path, folder.path());
     assert_eq!(left, Left::default());
     let question = Question {
         request: "2".to_owned(),
@@ -109,7 +109,7 @@ fn what_is_left_is_what_was_asked_and_not_done() {
         }],
         said: 9,
     };
-    let (mut ledger, left) = Ledger::open(&path, folder.path()).unwrap();
+    let (mut ledger, left) = Ledger::open(&path, folder.path());
     assert_eq!(left, expected);
     ledger.write(&Note::Sent("3".to_owned()));
     ledger.write(&Note::Answered);
@@ -117,12 +117,12 @@ fn what_is_left_is_what_was_asked_and_not_done() {
     // Half a line.
     let mut file = OpenOptions::new().append(true).open(&path).unwrap();
     file.write_all(b"{\"done\":\"2").unwrap();
-    let (mut ledger, left) = Ledger::open(&path, folder.path()).unwrap();
+    let (mut ledger, left) = Ledger::open(&path, folder.path());
     assert_eq!((left.asked.len(), left.question), (3, None));
     assert!(!left.asked[1].held);
     ledger.compact(Left::default());
     drop(ledger);
-    let (_, left) = Ledger::open(&path, folder.path()).unwrap();
+    let (_, left) = Ledger::open(&path, folder.path());
     assert_eq!(left, Left::default());
 }
 

@@ -26,6 +26,7 @@ impl Lifecycle {
         }
         match self.start.interrupt_mode {
             InterruptMode::Signal => {
+                self.broker.interrupts();
                 kernel.process.signal(Signal::INT);
                 if self.vitals.has_helper.get() {
                     kernel.wakes.begin();

@@ -106,7 +106,7 @@ impl World {
     /// A supervisor begins, as `run` has it.
     pub(super) fn supervise(&self, found: bool) {
         self.trace(|| "a supervisor begins".to_owned());
-        let (ledger, left) = Ledger::open(&self.folder.join("requests"), &self.folder).unwrap();
+        let (ledger, left) = Ledger::open(&self.folder.join("requests"), &self.folder);
         let takeovers = self.machine.takeovers() + usize::from(found);
         let begin = storage::begin(&left, takeovers);
         let journal = (self.journals.make)(&self.folder, self.journal_bytes, begin);

@@ -118,11 +118,11 @@ fn what_the_kernel_never_had_is_answered_until_its_client_has_the_answer() {
         joined: vec![joined("a")],
         ..Left::default()
     };
-    let (mut ledger, _) = Ledger::open(&path, folder.path()).unwrap();
+    let (mut ledger, _) = Ledger::open(&path, folder.path());
     left.notes().for_each(|note| ledger.write(&note));
     drop(ledger);
     let recalls = || {
-        let (ledger, left) = Ledger::open(&path, folder.path()).unwrap();
+        let (ledger, left) = Ledger::open(&path, folder.path());
         let broker = broker();
         broker.keep(ledger);
         broker.recall(&left);
@@ -133,7 +133,7 @@ fn what_the_kernel_never_had_is_answered_until_its_client_has_the_answer() {
         kinds(&recalls()),
         ["stream", "error", "execute_reply", "status"]
     );
-    let (mut ledger, left) = Ledger::open(&path, folder.path()).unwrap();
+    let (mut ledger, left) = Ledger::open(&path, folder.path());
     let acknowledged = Acknowledged {
         session: "a".to_owned(),
         cursor: left.said,

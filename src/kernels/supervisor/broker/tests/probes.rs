@@ -56,3 +56,31 @@ fn a_reply_that_came_is_left_alone() {
         ["status idle", "execute_reply ok"]
     );
 }
+
+/// With jupyter_ui_poll and ipykernel 6 a cell does requests of others while it runs, and the idle after them is in its name.
+#[test]
+fn a_cell_that_was_idle_before_the_interrupt_is_not_answered_for() {
+    let (broker, mut requests) = running();
+    let a = Rc::from("a");
+    broker.join(&a, &me());
+    let cell = request("a", "1", "execute_request");
+    broker.submit(&a, Channel::Shell, cell.clone());
+    requests.try_recv().unwrap();
+    broker.kernel_said(Channel::Iopub, status(&cell, "idle"));
+    broker.interrupts();
+    // The answer to the first is lost as well.
+    broker.wake();
+    broker.wake();
+    requests.try_recv().unwrap();
+    let (_, probe) = requests.try_recv().unwrap();
+    let reply = from_kernel("kernel_info_reply", &probe, &json!({"status": "ok"}));
+    broker.kernel_said(Channel::Shell, reply);
+    broker.kernel_said(Channel::Iopub, status(&probe, "idle"));
+    let reply = from_kernel("execute_reply", &cell, &json!({"status": "ok"}));
+    broker.kernel_said(Channel::Shell, reply);
+    let heard = read(&broker, "a", 0);
+    assert_eq!(
+        heard[heard.len() - 2..],
+        ["status idle", "execute_reply ok"]
+    );
+}
