@@ -136,6 +136,7 @@ fn write(path: &Path, text: &str) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::env::hex;
     use sha2::{Digest, Sha256};
     use std::os::unix::fs::MetadataExt;
 
@@ -186,8 +187,7 @@ mod tests {
         let mut known = Vec::new();
         for line in made_from.lines() {
             let (hash, name) = line.split_once("  ").unwrap();
-            let now = Sha256::digest(fs::read(source.join(name)).unwrap());
-            let now: String = now.iter().map(|byte| format!("{byte:02x}")).collect();
+            let now = hex(&Sha256::digest(fs::read(source.join(name)).unwrap()));
             assert_eq!(now, hash, "{name} has changed");
             known.push(name.to_owned());
         }

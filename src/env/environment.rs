@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use sha2::{Digest, Sha256};
 
 use super::venv::{PYTHONS, Venv};
-use super::{Say, Uv, lock};
+use super::{Say, Uv, hex, lock};
 use crate::config::private_folder;
 use crate::error::Error;
 
@@ -112,8 +112,7 @@ impl Environment {
 }
 
 fn digest(lock: &str) -> String {
-    let hash = Sha256::digest(lock.as_bytes());
-    hash.iter().map(|byte| format!("{byte:02x}")).collect()
+    hex(&Sha256::digest(lock.as_bytes()))
 }
 
 #[cfg(test)]

@@ -23,3 +23,7 @@ pub type Say<'a> = &'a dyn Fn(&str);
 pub fn default_python(data: &Path) -> PathBuf {
     Environment::default_kernel(data).python()
 }
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}

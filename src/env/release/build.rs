@@ -14,7 +14,7 @@ use sha2::{Digest, Sha256};
 use super::{RECORD, Release, Releases, remove, set_writable};
 use crate::config::private_folder;
 use crate::env::venv::{PYTHONS, Venv};
-use crate::env::{Say, Uv, lock, tool};
+use crate::env::{Say, Uv, hex, lock, tool};
 use crate::error::Error;
 
 const PYCX_MANIFEST: &str = include_str!("../locks/pycx.in");
@@ -211,10 +211,7 @@ fn digest(parts: &[&str]) -> String {
         hash.update((part.len() as u64).to_le_bytes());
         hash.update(part);
     }
-    hash.finalize()
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect()
+    hex(&hash.finalize())
 }
 
 #[cfg(test)]

@@ -59,6 +59,13 @@ fn status(parent: &Message, state: &str) -> Message {
     from_kernel("status", parent, &json!({"execution_state": state}))
 }
 
+/// The kernel answers a message of ours.
+fn answers(broker: &Broker, channel: Channel, probe: &Message) {
+    broker.kernel_said(Channel::Iopub, status(probe, "idle"));
+    let reply = from_kernel("kernel_info_reply", probe, &json!({"status": "ok"}));
+    broker.kernel_said(channel, reply);
+}
+
 fn broker() -> Broker {
     Broker::new(Box::new(MemoryJournal::new(JOURNAL_BYTES)))
 }

@@ -1,12 +1,16 @@
 //! A kernel whose supervisor died: what its successor knows, and when it answers for what it cannot know.
 
+use std::fs;
 use std::rc::Rc;
+use std::time::Duration;
 
 use serde_json::json;
 use tokio::sync::mpsc;
+use tokio::time::sleep;
 
-use super::{broker, from_kernel, kinds, me, next_cell, read, request, status, taken_over};
-use crate::kernels::supervisor::broker::Broker;
+use super::{
+    answers, broker, from_kernel, kinds, me, next_cell, read, request, running, status, taken_over,
+};
 use crate::kernels::supervisor::ledger::{Acknowledged, Asked, End, Joined, Ledger, Left, Note};
 use crate::kernels::supervisor::sessions::Loss;
 use crate::protocol::message::{Channel, Message};
@@ -33,13 +37,6 @@ fn asked(channel: Channel, request: &Message, id: &str, msg_type: &str, held: bo
         held,
         end: None,
     }
-}
-
-/// The kernel answers a message of ours.
-fn answers(broker: &Broker, channel: Channel, probe: &Message) {
-    broker.kernel_said(Channel::Iopub, status(probe, "idle"));
-    let reply = from_kernel("kernel_info_reply", probe, &json!({"status": "ok"}));
-    broker.kernel_said(channel, reply);
 }
 
 /// The kernel does what comes on one channel beside what comes on the other.
@@ -174,4 +171,30 @@ fn an_answer_that_is_lost_is_made_up_and_told() {
         status(&request("b", "2", "execute_request"), "busy"),
     );
     assert_eq!(kinds(&read(&broker, "b", 0)), ["status", "stream"]);
+}
+
+/// As a system does that clears up after a login.
+#[tokio::test(start_paused = true)]
+async fn a_ledger_that_is_removed_while_nothing_happens_is_written_anew() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("requests");
+    let (broker, _requests) = running();
+    let (ledger, _) = Ledger::open(&path, folder.path());
+    broker.keep(ledger);
+    broker.submit(
+        &Rc::from("a"),
+        Channel::Shell,
+        request("a", "1", "execute_request"),
+    );
+    let keeps = async {
+        sleep(Duration::from_secs(60)).await;
+        fs::remove_file(fs::read_link(&path).unwrap()).unwrap();
+        sleep(Duration::from_secs(60)).await;
+        fs::read_to_string(&path)
+    };
+    let notes = tokio::select! {
+        notes = keeps => notes.unwrap(),
+        () = broker.keep_journal() => unreachable!(),
+    };
+    assert!(notes.contains("execute_request"), "{notes}");
 }
