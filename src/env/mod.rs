@@ -4,25 +4,20 @@
 
 mod companion;
 mod environment;
+mod kernelspec;
 mod lock;
 pub mod release;
 mod tool;
 mod uv;
 mod venv;
 
-use std::path::{Path, PathBuf};
-
 pub use companion::{COMPANION, COMPANION_CLASS, CompanionState, companion_in, install_companion};
 pub use environment::Environment;
+pub use kernelspec::own_kernelspecs;
 pub use uv::Uv;
 
 /// Takes each line that a tool prints while it works, to be shown as progress.
 pub type Say<'a> = &'a dyn Fn(&str);
-
-/// The Python of the default environment under nb's data folder; it may not exist yet.
-pub fn default_python(data: &Path) -> PathBuf {
-    Environment::default_kernel(data).python()
-}
 
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
