@@ -117,6 +117,7 @@ impl Launch {
             home: env::home_dir().unwrap_or_else(|| PathBuf::from("/")),
             inherited: of_caller(env::vars_os()),
             journals: places.journals(&config.journal)?,
+            data: places.data,
             config,
         };
         let me = config::user_name();

@@ -126,6 +126,7 @@ impl Serve {
             home: env::home_dir().unwrap_or_else(|| PathBuf::from("/")),
             environment: env::vars_os().collect(),
             journals: places.journals(&config.journal)?,
+            data: places.data,
             config,
         };
         let runtime = super::runtime()?;

@@ -3,6 +3,7 @@
 //! The kernel frees it when its holder dies, however that comes. Knows nothing of what it guards.
 
 use std::fs::{File, OpenOptions};
+use std::io;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::time::Duration;
@@ -26,12 +27,7 @@ pub(super) async fn exclusive(path: &Path, say: Say<'_>) -> Result<File, Error> 
             path.display()
         ))
     };
-    let file = OpenOptions::new()
-        .create(true)
-        .append(true)
-        .mode(0o600)
-        .open(path)
-        .map_err(|error| failed(error.to_string()))?;
+    let file = open(path).map_err(|error| failed(error.to_string()))?;
     let mut told = false;
     loop {
         match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
@@ -45,4 +41,16 @@ pub(super) async fn exclusive(path: &Path, say: Say<'_>) -> Result<File, Error> 
         }
         tokio::time::sleep(RETRY).await;
     }
+}
+
+/// The same for a thread that may block.
+pub(super) fn blocking(path: &Path) -> io::Result<File> {
+    let file = open(path)?;
+    rustix::fs::flock(&file, FlockOperation::LockExclusive)?;
+    Ok(file)
+}
+
+fn open(path: &Path) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.create(true).append(true).mode(0o600).open(path)
 }

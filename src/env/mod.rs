@@ -4,15 +4,23 @@
 
 mod companion;
 mod environment;
+mod installed;
+mod kernel;
 mod kernelspec;
 mod lock;
+mod overlay;
+pub mod pip;
 pub mod release;
 mod tool;
+mod undo;
+mod unshare;
 mod uv;
 mod venv;
 
 pub use companion::{COMPANION, COMPANION_CLASS, CompanionState, companion_in, install_companion};
 pub use environment::Environment;
+pub use installed::{Distribution, normal};
+pub use kernel::{Added, KernelEnvironment, Kind, Prepared};
 pub use kernelspec::own_kernelspecs;
 pub use uv::Uv;
 

@@ -55,10 +55,15 @@ impl fmt::Display for Failure {
 pub(super) fn command(program: impl AsRef<Path>) -> Command {
     let mut command = Command::new(program.as_ref());
     command.current_dir("/");
+    forget_misleading(&mut command);
+    command
+}
+
+/// Takes away the variables that would mislead it.
+pub(super) fn forget_misleading(command: &mut Command) {
     for name in MISLEADING {
         command.env_remove(name);
     }
-    command
 }
 
 /// Runs it and gives what it said last. Dropping the future kills the program.
@@ -84,6 +89,18 @@ pub(super) async fn run(command: &mut Command, say: Say<'_>) -> Result<String, F
         Ok(status) if tail.is_empty() => Err(Failure::Failed(format!("it ended with {status}"))),
         Ok(_) => Err(Failure::Failed(tail)),
         Err(error) => Err(Failure::Failed(error.to_string())),
+    }
+}
+
+/// The same; nothing when it was ended since `stop` has ended. Then it is gone.
+pub(super) async fn run_until(
+    command: &mut Command,
+    say: Say<'_>,
+    stop: impl Future<Output = ()>,
+) -> Option<Result<String, Failure>> {
+    tokio::select! {
+        done = run(command, say) => Some(done),
+        () = stop => None,
     }
 }
 

@@ -67,6 +67,11 @@ impl Uv {
         }
     }
 
+    /// It, to be told what to do.
+    pub(super) fn command(&self) -> tokio::process::Command {
+        tool::command(&self.program)
+    }
+
     /// The path of a Python of these versions.
     pub(super) async fn find_python(&self, versions: &str) -> Result<String, Error> {
         let mut command = tool::command(&self.program);

@@ -95,6 +95,8 @@ pub struct Settings {
     /// What paths of clients are below of, and where kernels work unless asked otherwise.
     pub root: PathBuf,
     pub home: PathBuf,
+    /// nb's data folder.
+    pub data: PathBuf,
     /// The folder of the journals of all kernels.
     pub journals: PathBuf,
     /// The environment that kernels inherit, before anything is withheld from them.
@@ -152,6 +154,7 @@ impl Gateway {
                 root: settings.root,
                 home: settings.home,
                 inherited,
+                data: settings.data,
                 journals: settings.journals,
                 config: settings.config.clone(),
             },

@@ -18,6 +18,8 @@ pub mod registry;
 pub mod wire;
 
 mod machine;
+mod pip;
+mod reset;
 mod status;
 #[cfg(test)]
 mod test_cell;

@@ -173,6 +173,12 @@ impl Releases {
         Ok(removed)
     }
 
+    /// The release of this name.
+    pub fn find(&self, name: &str) -> Option<Release> {
+        let is_name = !name.is_empty() && !name.contains('/') && !name.starts_with('.');
+        is_name.then(|| self.read(name))?
+    }
+
     fn read(&self, name: &str) -> Option<Release> {
         let record = fs::read(self.folder.join(name).join(RECORD)).ok()?;
         let release: Release = serde_json::from_slice(&record).ok()?;

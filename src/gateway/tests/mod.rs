@@ -82,6 +82,7 @@ impl Front {
             root: folder.path().to_owned(),
             home: PathBuf::from("/"),
             environment: Vec::new(),
+            data: path("data"),
             journals: path("journals"),
             config,
         };

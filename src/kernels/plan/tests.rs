@@ -19,6 +19,7 @@ fn planner(root: &Path) -> Planner {
         root: root.to_owned(),
         home: PathBuf::from("/"),
         inherited: env(&[("PATH", "/bin")]),
+        data: root.join("data"),
         journals: root.join("journals"),
         config: config::Settings::default(),
     }
