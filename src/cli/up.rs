@@ -12,11 +12,10 @@ use std::future::Future;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
-use tokio::signal::unix::{Signal, SignalKind, signal};
-
 use self::servers::{Lab, Servers, Token};
 use self::slot::Slot;
 use super::progress::Progress;
+use super::stop::Stop;
 use crate::config::{self, OnStop, Places};
 use crate::env::{Environment, Uv, install_companion};
 use crate::error::Error;
@@ -209,35 +208,6 @@ async fn step<T>(
     let done = work.await?;
     progress.end(what);
     Ok(done)
-}
-
-/// The signals that ask for the end.
-struct Stop {
-    signals: [Signal; 3],
-}
-
-impl Stop {
-    fn new() -> Result<Self, Error> {
-        let listen = |kind| {
-            signal(kind).map_err(|error| Error::nb(format!("signals cannot be received: {error}")))
-        };
-        Ok(Self {
-            signals: [
-                listen(SignalKind::interrupt())?,
-                listen(SignalKind::terminate())?,
-                listen(SignalKind::hangup())?,
-            ],
-        })
-    }
-
-    async fn asked(&mut self) {
-        let [interrupt, terminate, hangup] = &mut self.signals;
-        tokio::select! {
-            _ = interrupt.recv() => {}
-            _ = terminate.recv() => {}
-            _ = hangup.recv() => {}
-        }
-    }
 }
 
 /// The one line on stdout.

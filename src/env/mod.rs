@@ -4,8 +4,10 @@
 
 mod companion;
 mod environment;
+mod leftovers;
 mod lock;
 pub mod release;
+mod secrets;
 mod tool;
 mod uv;
 mod venv;
