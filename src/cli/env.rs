@@ -85,7 +85,7 @@ impl Env {
             } => {
                 let recipe = match (manifest, lock) {
                     (Some(manifest), Some(lock)) => Recipe::read(manifest, lock)?,
-                    _ => Recipe::pycx(),
+                    _ => Recipe::pycx()?,
                 };
                 self.release(&name.releases(&places), &recipe, &places)
             }

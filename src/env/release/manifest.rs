@@ -58,7 +58,9 @@ impl Manifest {
         let is_name = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
         let (name, rest) = line.split_at(line.find(|c| !is_name(c)).unwrap_or(line.len()));
         if !name.starts_with(|c: char| c.is_ascii_alphanumeric()) || rest.starts_with([':', '+']) {
-            return Err("is neither a requirement nor a path; a URL has its name before it: NAME @ URL");
+            return Err(
+                "is neither a requirement nor a path; a URL has its name before it: NAME @ URL",
+            );
         }
         let source = rest.trim_start().strip_prefix('@').map(str::trim_start);
         if source.is_some_and(|source| !source.contains("://") || source.starts_with("file:")) {
@@ -121,7 +123,9 @@ fn is_option(line: &str, short: &str, long: &str) -> bool {
 fn is_path(line: &str) -> bool {
     let first = line.split([' ', '\t', ';', '@', '[']).next();
     let first = first.unwrap_or_default();
-    first.starts_with('.') || (first.contains('/') && !first.contains(':')) || first.starts_with("file:")
+    first.starts_with('.')
+        || (first.contains('/') && !first.contains(':'))
+        || first.starts_with("file:")
 }
 
 fn folder(line: &str) -> Result<String, &'static str> {
