@@ -11,6 +11,7 @@ mod secrets;
 mod tool;
 mod uv;
 mod venv;
+pub mod watch;
 
 use std::path::{Path, PathBuf};
 
