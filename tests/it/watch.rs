@@ -56,7 +56,7 @@ async fn a_commit_that_changes_what_is_followed_makes_a_release_of_it() {
         (text(&event, "event"), text(&event, "commit")),
         ("unchanged", &*unrelated)
     );
-    assert_eq!(repository.release_folders(), [name.clone()]);
+    assert_eq!(repository.release_folders(), [&*name]);
 
     repository.put("libs/foo/foo/__init__.py", "x = 2\n");
     let changed = repository.commit().await;

@@ -12,6 +12,7 @@
 mod build;
 mod first_party;
 mod manifest;
+mod recipe;
 mod remains;
 
 use std::collections::BTreeMap;
@@ -25,9 +26,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
 
-pub use build::{Checkout, Recipe};
 pub use manifest::Manifest;
 pub(super) use manifest::in_repository;
+pub use recipe::{Checkout, Recipe};
 
 /// Written last, so a release without it is an unfinished one.
 const RECORD: &str = "nb-release.json";
