@@ -4,6 +4,7 @@
 
 mod companion;
 mod environment;
+mod kernelspec;
 mod leftovers;
 mod lock;
 pub mod release;
@@ -13,19 +14,13 @@ mod uv;
 mod venv;
 pub mod watch;
 
-use std::path::{Path, PathBuf};
-
 pub use companion::{COMPANION, COMPANION_CLASS, CompanionState, companion_in, install_companion};
 pub use environment::Environment;
+pub use kernelspec::own_kernelspecs;
 pub use uv::Uv;
 
 /// Takes each line that a tool prints while it works, to be shown as progress.
 pub type Say<'a> = &'a dyn Fn(&str);
-
-/// The Python of the default environment under nb's data folder; it may not exist yet.
-pub fn default_python(data: &Path) -> PathBuf {
-    Environment::default_kernel(data).python()
-}
 
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()

@@ -92,8 +92,6 @@ pub struct Settings {
     pub registry: Registry,
     pub launcher: Launcher,
     pub specs: SearchPath,
-    /// The Python of the default environment; it may not exist yet.
-    pub default_python: PathBuf,
     /// What paths of clients are below of, and where kernels work unless asked otherwise.
     pub root: PathBuf,
     pub home: PathBuf,
@@ -150,7 +148,7 @@ impl Gateway {
             registry: settings.registry,
             launcher: settings.launcher,
             planner: plan::Planner {
-                catalog: Catalog::new(settings.specs, settings.default_python),
+                catalog: Catalog::new(settings.specs),
                 root: settings.root,
                 home: settings.home,
                 inherited,

@@ -123,7 +123,15 @@ impl Monorepo {
         serde_json::from_str(last).unwrap()
     }
 
-    /// What the current release prints for this Python.
+    /// The release that kernels are started in.
+    pub(crate) async fn current(&self) -> String {
+        let (_, listed, _) = self.run(&["releases", "pycx", "--json"]).await;
+        let listed: Vec<Value> = serde_json::from_str(&listed).unwrap();
+        let mut current = listed.iter().filter(|release| release["current"] == true);
+        current.next().unwrap()["name"].as_str().unwrap().to_owned()
+    }
+
+    /// What a release prints for this Python.
     pub(crate) async fn python(&self, release: &str, code: &str) -> String {
         let python = self.releases().join(release).join("bin/python");
         let output = Command::new(python).args(["-c", code]).output().await;

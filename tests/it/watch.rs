@@ -61,12 +61,14 @@ async fn a_commit_that_changes_what_is_followed_makes_a_release_of_it() {
     repository.put("libs/foo/foo/__init__.py", "x = 2\n");
     let changed = repository.commit().await;
     let event = repository.event().await;
+    let second = text(&event["release"], "name").to_owned();
+    assert_eq!(repository.current().await, second);
     assert_eq!(
         (text(&event, "event"), &event["new"]),
         ("released", &Value::Bool(true))
     );
     assert_eq!(text(&event["release"], "commit"), changed);
-    assert_eq!(repository.python("current", X).await, "2");
+    assert_eq!(repository.python(&second, X).await, "2");
     assert_eq!(repository.python(&name, X).await, "1");
     let (_, listed, _) = repository.run(&["releases", "pycx", "--json"]).await;
     let listed: Value = serde_json::from_str(&listed).unwrap();
@@ -79,7 +81,7 @@ async fn a_commit_that_changes_what_is_followed_makes_a_release_of_it() {
     let (done, _, why) = repository.run(&["rollback", "pycx"]).await;
     assert!(done, "{why}");
     assert_eq!(text(&repository.event().await, "event"), "unchanged");
-    assert_eq!(repository.python("current", X).await, "1");
+    assert_eq!(repository.current().await, name);
     // A content that is there is not made twice.
     repository.git(&["revert", "--no-edit", "HEAD"]).await;
     let event = repository.event().await;
@@ -144,7 +146,7 @@ async fn what_does_not_work_is_not_promoted_and_says_why_and_the_next_commit_is(
     assert_eq!(text(&event, "commit"), commit);
     assert_eq!(
         repository
-            .python("current", "import foo; print(foo.x)")
+            .python(&repository.current().await, "import foo; print(foo.x)")
             .await,
         "3"
     );
@@ -275,7 +277,10 @@ async fn a_branch_has_any_name_that_git_takes_and_no_path_leaves_the_repository(
     let own = ["--manifest", "tools/../tools/own manifest.in"];
     let (made, _, why) = repository.look(&own).await;
     assert!(made, "{why}");
-    let lock = repository.releases().join("current/nb-requirements.txt");
+    let lock = repository
+        .releases()
+        .join(repository.current().await)
+        .join("nb-requirements.txt");
     let lock = fs::read_to_string(lock).unwrap();
     assert!(
         lock.starts_with("six==") && lock.contains("--hash=sha256:"),

@@ -2,11 +2,11 @@
 //!
 //! ```text
 //! <data>/releases/pycx/
-//!   2026.11.28-1a2b3c4d/           the environment, tested: it has a nb-release.json, written last
-//!   current -> 2026.11.28-1a2b3c4d what kernels are started in
+//!   2026.11.28-1a2b3c4d/   the environment, tested: it has a nb-release.json, written last
+//! <data>/kernels/pycx/     the kernelspec, which names the current one: what kernels are started in
 //! ```
 //!
-//! Kernels run in the folder of a release and never by `current`, so a promotion changes nothing for those that run.
+//! A promotion is a new kernelspec and changes nothing for kernels that run.
 //! Knows nothing of how one is made, which is `build`, nor of how one goes, which is `remains`.
 
 mod build;
@@ -18,12 +18,13 @@ mod remains;
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
-use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
+use super::kernelspec::{self, Template};
 use crate::error::Error;
 
 pub use manifest::Manifest;
@@ -33,7 +34,8 @@ pub use recipe::{Checkout, Recipe};
 /// Written last, so a release without it is an unfinished one.
 const RECORD: &str = "nb-release.json";
 
-const CURRENT: &str = "current";
+/// What a kernelspec's `metadata.nb` calls its release.
+pub const RELEASE: &str = "release";
 
 /// What a release is, as its folder says.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -65,7 +67,9 @@ pub struct Change {
 pub struct Releases {
     /// What they are called to people.
     title: &'static str,
+    data: PathBuf,
     folder: PathBuf,
+    kernelspec: Template,
 }
 
 impl Releases {
@@ -73,7 +77,9 @@ impl Releases {
     pub fn pycx(data: &Path) -> Self {
         Self {
             title: "PyCX",
+            data: data.to_owned(),
             folder: data.join("releases/pycx"),
+            kernelspec: kernelspec::PYCX,
         }
     }
 
@@ -88,8 +94,8 @@ impl Releases {
 
     /// The one that kernels are started in.
     pub fn current(&self) -> Option<Release> {
-        let current = fs::read_link(self.folder.join(CURRENT)).ok()?;
-        self.read(current.to_str()?)
+        let spec = self.kernelspec.written(&self.data)?;
+        self.read(spec.metadata.get("nb")?.get(RELEASE)?.as_str()?)
     }
 
     /// The Python of a release.
@@ -99,16 +105,16 @@ impl Releases {
 
     /// Kernels are started in this one from now on.
     pub fn promote(&self, release: &Release) -> Result<(), Error> {
-        let part = self.folder.join("current.part");
-        let replace = || {
-            match fs::remove_file(&part) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-                _ => {}
-            }
-            symlink(&release.name, &part)?;
-            fs::rename(&part, self.folder.join(CURRENT))
-        };
-        replace().map_err(|error| self.unusable(&error))
+        let mut spec = self.kernelspec.spec()?;
+        if let Some(program) = spec.argv.first_mut() {
+            *program = self.python(release).to_string_lossy().into_owned();
+        }
+        spec.display_name = format!("Python ({} {})", self.title, release.date());
+        let nb = spec.metadata.get_mut("nb").and_then(Value::as_object_mut);
+        if let Some(nb) = nb {
+            nb.insert(RELEASE.to_owned(), release.name.clone().into());
+        }
+        self.kernelspec.write(&spec, &self.data)
     }
 
     /// Promotes the release of this name, or the one before the current one.
@@ -157,6 +163,11 @@ impl Releases {
 }
 
 impl Release {
+    /// What it is called in a list of kernels.
+    fn date(&self) -> &str {
+        self.name.split('-').next().unwrap_or(&self.name)
+    }
+
     /// What differs from here to the other one, by package.
     pub fn changes(&self, to: &Self) -> Vec<Change> {
         let mut packages: Vec<_> = self.packages.keys().chain(to.packages.keys()).collect();

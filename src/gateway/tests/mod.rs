@@ -79,7 +79,6 @@ impl Front {
             specs: SearchPath::from_lookup(move |name| {
                 (name == "JUPYTER_DATA_DIR").then(|| data.clone().into())
             }),
-            default_python: path("none"),
             root: folder.path().to_owned(),
             home: PathBuf::from("/"),
             environment: Vec::new(),
