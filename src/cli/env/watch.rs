@@ -64,7 +64,7 @@ impl Arguments {
             let releases = self.name.releases(places);
             let mut watch = tokio::select! {
                 opened = Watch::open(&watched, releases, &places.data, &say) => opened?,
-                () = stop.asked() => return Ok(()),
+                () = stop.asked() => return self.ended(),
             };
             let ended = tokio::select! {
                 ended = self.watch(&mut watch, &teller) => Some(ended),
@@ -74,12 +74,19 @@ impl Arguments {
             teller.progress.clear();
             match ended {
                 Some(ended) => ended,
-                None => watch.tidy(&say).await.and(match self.once {
-                    true => Err(Error::user("ended before it was done; nothing has changed")),
-                    false => Ok(()),
-                }),
+                None => watch.tidy(&say).await.and(self.ended()),
             }
         })
+    }
+
+    /// To be told to end is how watching ends, and no look that was asked for.
+    fn ended(&self) -> Result<(), Error> {
+        match self.once {
+            true => Err(Error::user(
+                "ended before it was done; the current release is what it was",
+            )),
+            false => Ok(()),
+        }
     }
 
     async fn watch(&self, watch: &mut Watch, teller: &Teller) -> Result<(), Error> {

@@ -50,6 +50,7 @@ impl Mirror {
         let mut checkout = git();
         checkout.args(["checkout-index", "--all", "--force"]);
         self.run(&mut checkout).await?;
+        let _next_time = fs::remove_file(&index);
         match leaves(root).map_err(|error| self.unusable(&error))? {
             Some(link) => Err(Error::user(format!(
                 "{} is a link to what is in no first-party package",
