@@ -41,10 +41,11 @@ const MISLEADING: [&str; 12] = [
 ];
 
 /// What a git that was killed leaves.
-const LOCKS: [&str; 6] = [
+const LOCKS: [&str; 7] = [
     "HEAD.lock",
     "config.lock",
     "gc.pid.lock",
+    "objects/maintenance.lock",
     "packed-refs.lock",
     "refs/nb/watched.lock",
     "shallow.lock",
