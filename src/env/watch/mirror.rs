@@ -138,7 +138,11 @@ impl Mirror {
         fetch.args(["--", &self.address.bare, &format!("+{from}:{WATCHED}")]);
         let fetched = tool::run_for(&mut fetch, FETCH_LIMIT, say).await;
         fetched.map_err(|failure| {
-            let (bare, what) = (&self.address.bare, branch.unwrap_or("its default branch"));
+            let bare = &self.address.bare;
+            let what = match branch {
+                Some(branch) => format!("the branch {branch}"),
+                None => "the default branch".to_owned(),
+            };
             match failure {
                 Failure::Missing => missing(),
                 Failure::Failed(said) => Error::user(format!(
