@@ -12,11 +12,10 @@ use std::future::Future;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
-use tokio::signal::unix::{Signal, SignalKind, signal};
-
 use self::servers::{Lab, Servers, Token};
 use self::slot::Slot;
 use super::progress::Progress;
+use super::stop::Stop;
 use crate::config::{self, OnStop, Places};
 use crate::env::release::{Recipe, Releases};
 use crate::env::{Environment, Uv, install_companion};
@@ -196,7 +195,7 @@ async fn make(lab: &Environment, places: &Places, progress: &Progress) -> Result
         }
         let what = "making PyCX, the Python of kernels";
         let say = |line: &str| progress.detail(what, line);
-        let recipe = Recipe::pycx();
+        let recipe = Recipe::pycx()?;
         step(progress, what, pycx.build(&recipe, &uv, &say)).await?;
         Ok(())
     };
@@ -213,35 +212,6 @@ async fn step<T>(
     let done = work.await?;
     progress.end(what);
     Ok(done)
-}
-
-/// The signals that ask for the end.
-struct Stop {
-    signals: [Signal; 3],
-}
-
-impl Stop {
-    fn new() -> Result<Self, Error> {
-        let listen = |kind| {
-            signal(kind).map_err(|error| Error::nb(format!("signals cannot be received: {error}")))
-        };
-        Ok(Self {
-            signals: [
-                listen(SignalKind::interrupt())?,
-                listen(SignalKind::terminate())?,
-                listen(SignalKind::hangup())?,
-            ],
-        })
-    }
-
-    async fn asked(&mut self) {
-        let [interrupt, terminate, hangup] = &mut self.signals;
-        tokio::select! {
-            _ = interrupt.recv() => {}
-            _ = terminate.recv() => {}
-            _ = hangup.recv() => {}
-        }
-    }
 }
 
 /// The one line on stdout.

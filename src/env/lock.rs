@@ -21,6 +21,21 @@ const RETRY: Duration = Duration::from_millis(100);
 ///
 /// Asks again and again instead of blocking, so that the wait can be cancelled.
 pub(super) async fn exclusive(path: &Path, say: Say<'_>) -> Result<File, Error> {
+    let mut told = false;
+    loop {
+        if let Some(held) = try_exclusive(path)? {
+            return Ok(held);
+        }
+        if !told {
+            told = true;
+            say("waiting for another nb that is at it");
+        }
+        tokio::time::sleep(RETRY).await;
+    }
+}
+
+/// [`exclusive`] without a wait; nothing when another process holds it.
+pub(super) fn try_exclusive(path: &Path) -> Result<Option<File>, Error> {
     let failed = |reason: String| {
         Error::user(format!(
             "the lock {} cannot be taken: {reason}",
@@ -28,18 +43,10 @@ pub(super) async fn exclusive(path: &Path, say: Say<'_>) -> Result<File, Error> 
         ))
     };
     let file = open(path).map_err(|error| failed(error.to_string()))?;
-    let mut told = false;
-    loop {
-        match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => return Ok(file),
-            Err(Errno::WOULDBLOCK) => {}
-            Err(error) => return Err(failed(error.to_string())),
-        }
-        if !told {
-            told = true;
-            say("waiting for another nb that is at it");
-        }
-        tokio::time::sleep(RETRY).await;
+    match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(Some(file)),
+        Err(Errno::WOULDBLOCK) => Ok(None),
+        Err(error) => Err(failed(error.to_string())),
     }
 }
 

@@ -7,21 +7,25 @@ mod environment;
 mod installed;
 mod kernel;
 mod kernelspec;
+mod leftovers;
 mod lock;
 mod overlay;
 pub mod pip;
 pub mod release;
+mod secrets;
 mod tool;
 mod undo;
 mod unshare;
 mod uv;
 mod venv;
+pub mod watch;
 
 pub use companion::{COMPANION, COMPANION_CLASS, CompanionState, companion_in, install_companion};
 pub use environment::Environment;
 pub use installed::{Distribution, normal};
 pub use kernel::{Added, KernelEnvironment, Kind, Prepared};
 pub use kernelspec::own_kernelspecs;
+pub use tool::is_waited_for;
 pub use uv::Uv;
 
 /// Takes each line that a tool prints while it works, to be shown as progress.

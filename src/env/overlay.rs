@@ -24,7 +24,7 @@ use super::pip::{
     read_requirements,
 };
 use super::undo::Undo;
-use super::{Say, Uv, lock, tool, unshare};
+use super::{Say, Uv, leftovers, lock, tool, unshare};
 use crate::config::private_folder;
 
 /// What was asked for; a layer has that which it was made of.
@@ -136,6 +136,7 @@ impl Overlay {
             let tool = Tool {
                 uv,
                 typed,
+                folder: &self.folder,
                 from: &install.from,
                 say,
             };
@@ -146,6 +147,7 @@ impl Overlay {
         let tool = Tool {
             uv,
             typed,
+            folder: &self.folder,
             from: &install.from,
             say,
         };
@@ -201,6 +203,7 @@ impl Overlay {
         let tool = Tool {
             uv,
             typed,
+            folder: &self.folder,
             from: &from,
             say,
         };
@@ -264,6 +267,7 @@ impl Overlay {
         let tool = Tool {
             uv: &uv,
             typed,
+            folder: &self.folder,
             from: &from,
             say,
         };
@@ -289,6 +293,7 @@ impl Overlay {
         }
         private_folder(&self.folder)?;
         let held = lock::exclusive(&self.folder.join("lock"), say).await?;
+        leftovers::end(&self.folder).await?;
         Undo::recover(&self.layer()).map_err(|error| self.unusable(&error))?;
         Ok(held)
     }

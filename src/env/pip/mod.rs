@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use futures_util::future::LocalBoxFuture;
 
 use super::installed::Distribution;
-use super::{Say, Uv};
+use super::{Say, Uv, leftovers, tool};
 
 pub use arguments::{COMMANDS, Command, Format, From, Install};
 pub(super) use install::{Asked, Requirements, read_requirements};
@@ -173,6 +173,8 @@ impl State {
 pub(super) struct Tool<'a> {
     pub(super) uv: &'a Uv,
     pub(super) typed: &'a Typed<'a>,
+    /// What it changes, which is the caller's.
+    pub(super) folder: &'a Path,
     pub(super) from: &'a From,
     pub(super) say: Say<'a>,
 }
@@ -212,13 +214,17 @@ impl Tool<'_> {
             .current_dir(self.typed.folder)
             .env("UV_NO_PROGRESS", "1");
         command.args(arguments);
-        super::tool::forget_misleading(&mut command);
-        let stop = self.typed.stop.stopped();
-        match super::tool::run_until(&mut command, say, stop).await {
-            None => Err(Failure::interrupt()),
-            Some(Ok(_)) => Ok(Ok(())),
-            Some(Err(failure)) => Ok(Err(failure.to_string())),
+        tool::forget_misleading(&mut command);
+        leftovers::mark(&mut command, self.folder);
+        tokio::select! {
+            done = tool::run(&mut command, say) => {
+                return Ok(done.map(|_| ()).map_err(|failure| failure.to_string()));
+            }
+            () = self.typed.stop.stopped() => {}
         }
+        // It is killed, and so is what it has started.
+        leftovers::end(self.folder).await?;
+        Err(Failure::interrupt())
     }
 }
 
@@ -247,9 +253,12 @@ pub(super) async fn by_pip(
     say: Say<'_>,
 ) -> Result<(), Failure> {
     let from = From::default();
+    // It changes nothing, so it has to be told from others that work here.
+    let alone = typed.folder.join(uuid::Uuid::new_v4().to_string());
     let tool = Tool {
         uv,
         typed,
+        folder: &alone,
         from: &from,
         say,
     };

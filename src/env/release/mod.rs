@@ -7,14 +7,17 @@
 //! ```
 //!
 //! A promotion is a new kernelspec and changes nothing for kernels that run.
-//! Knows nothing of how one is made, which is `build`.
+//! Knows nothing of how one is made, which is `build`, nor of how one goes, which is `remains`.
 
 mod build;
+mod first_party;
+mod manifest;
+mod recipe;
+mod remains;
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
@@ -22,10 +25,11 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::kernelspec::{self, Template};
-use super::{Say, lock};
 use crate::error::Error;
 
-pub use build::Recipe;
+pub use manifest::Manifest;
+pub(super) use manifest::in_repository;
+pub use recipe::{Checkout, Recipe};
 
 /// Written last, so a release without it is an unfinished one.
 const RECORD: &str = "nb-release.json";
@@ -36,15 +40,18 @@ pub const RELEASE: &str = "release";
 /// What a release is, as its folder says.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Release {
-    /// Its date and the start of its content's hash, which is its folder's name.
+    /// Its date, the start of its content's hash, and that of its commit after `-g`: its folder's name.
     pub name: String,
     pub created: Timestamp,
     /// The version of its Python.
     pub python: String,
     /// What is in it, with versions.
     pub packages: BTreeMap<String, String>,
-    /// The SHA-256 of its lock and its Python's version.
+    /// The SHA-256 of its lock and its Python's version, and of what a commit has of it.
     pub content: String,
+    /// The commit of a repository that it was made from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub commit: Option<String>,
 }
 
 /// What one release has of a package, and another one.
@@ -139,40 +146,6 @@ impl Releases {
         Ok(release.clone())
     }
 
-    /// Removes all but the current one, the newest `keep`, and those that a process runs in; their names.
-    pub async fn collect(&self, keep: usize, say: Say<'_>) -> Result<Vec<String>, Error> {
-        if !self.folder.exists() {
-            return Ok(Vec::new());
-        }
-        // Nobody builds meanwhile, so what is unfinished is left over.
-        let _held = lock::exclusive(&self.lock(), say).await?;
-        let kept: Vec<_> = self.list().into_iter().take(keep).collect();
-        let stays = |name: &str| {
-            let is_it = |release: &Release| release.name == name;
-            kept.iter().any(is_it) || self.current().as_ref().is_some_and(is_it)
-        };
-        let mut removed = Vec::new();
-        let folders = fs::read_dir(&self.folder).into_iter().flatten().flatten();
-        for folder in folders
-            .map(|folder| folder.path())
-            .filter(|folder| is_folder(folder))
-        {
-            let name = folder.file_name().and_then(|name| name.to_str());
-            let Some(name) = name.filter(|name| !stays(name)) else {
-                continue;
-            };
-            if is_in_use(&folder) {
-                say(&format!("{name} stays: a process runs in it"));
-                continue;
-            }
-            say(&format!("removes {name}"));
-            remove(&folder).map_err(|error| self.unusable(&error))?;
-            removed.push(name.to_owned());
-        }
-        removed.sort();
-        Ok(removed)
-    }
-
     /// The release of this name.
     pub fn find(&self, name: &str) -> Option<Release> {
         let is_name = !name.is_empty() && !name.contains('/') && !name.starts_with('.');
@@ -214,51 +187,6 @@ impl Release {
         let changes = packages.into_iter().map(change);
         changes.filter(|change| change.from != change.to).collect()
     }
-}
-
-fn is_folder(path: &Path) -> bool {
-    fs::symlink_metadata(path).is_ok_and(|about| about.is_dir())
-}
-
-/// Whether a process was started from a program in this folder.
-fn is_in_use(folder: &Path) -> bool {
-    let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
-    let mut programs =
-        processes.filter_map(|process| fs::read(process.path().join("cmdline")).ok());
-    let folder = folder.join("").into_os_string().into_encoded_bytes();
-    programs.any(|program| program.starts_with(&folder))
-}
-
-/// Removes a folder whose folders may be read-only.
-fn remove(folder: &Path) -> io::Result<()> {
-    set_writable(folder, true)?;
-    fs::remove_dir_all(folder)
-}
-
-/// Lets its owner change what is below a folder, or nobody.
-fn set_writable(folder: &Path, is_writable: bool) -> io::Result<()> {
-    let set = |path: &Path| {
-        let mode = fs::symlink_metadata(path)?.permissions().mode();
-        let mode = if is_writable {
-            mode | 0o200
-        } else {
-            mode & !0o222
-        };
-        fs::set_permissions(path, fs::Permissions::from_mode(mode))
-    };
-    if is_writable {
-        set(folder)?;
-    }
-    for entry in fs::read_dir(folder)? {
-        let entry = entry?;
-        let kind = entry.file_type()?;
-        if kind.is_dir() {
-            set_writable(&entry.path(), is_writable)?;
-        } else if kind.is_file() {
-            set(&entry.path())?;
-        }
-    }
-    if is_writable { Ok(()) } else { set(folder) }
 }
 
 #[cfg(test)]
