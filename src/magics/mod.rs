@@ -20,6 +20,7 @@ pub mod wire;
 mod machine;
 mod pip;
 mod reset;
+mod restart;
 mod status;
 #[cfg(test)]
 mod test_cell;

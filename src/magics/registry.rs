@@ -13,6 +13,7 @@ use super::cell::{Answer, Bundle, Cell, Failure, Given};
 use super::magic::{Magic, Runs};
 use super::pip::Pip;
 use super::reset::Reset;
+use super::restart::Restart;
 use super::status::Status;
 use crate::env::KernelEnvironment;
 
@@ -70,7 +71,7 @@ enum Found<'a> {
 impl Registry {
     /// The magics of this version of nb, for a kernel in this environment of nb's or in none.
     pub fn standard(environment: Option<&KernelEnvironment>) -> Self {
-        let mut magics: Vec<Box<dyn Magic>> = vec![Box::new(Status::default())];
+        let mut magics: Vec<Box<dyn Magic>> = vec![Box::new(Status::default()), Box::new(Restart)];
         if environment.is_some() {
             magics.push(Box::new(Pip));
             magics.push(Box::new(Reset));
