@@ -231,7 +231,7 @@ impl Tool<'_> {
             .envs(install::variables(self.from, self.typed.env))
             .current_dir(self.typed.folder)
             .env("UV_NO_PROGRESS", "1");
-        command.args(arguments);
+        command.args(["--color", "never"]).args(arguments);
         tool::forget_misleading(&mut command);
         leftovers::mark(&mut command, self.folder);
         tokio::select! {
@@ -318,7 +318,7 @@ fn failure(said: &str) -> Failure {
     let lines: Vec<String> = said
         .lines()
         .map(plain)
-        .filter(|line| !line.is_empty())
+        .filter(|line| !line.is_empty() && !line.starts_with("Using Python"))
         .collect();
     let is_head = |line: &&String| line.starts_with("No solution found");
     // "No solution found when resolving dependencies:" says nothing; why follows in one sentence over several lines.
