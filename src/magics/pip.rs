@@ -50,34 +50,7 @@ impl Magic for Pip {
     ) -> LocalBoxFuture<'a, Result<Answer, Failure>> {
         async move {
             let command = Command::read(&words(call)?).map_err(Failure::usage)?;
-            let place = cell.place();
-            let Some(environment) = place.environment.clone() else {
-                return Err(Failure::usage(
-                    "This kernel does not run in an environment of nb's; its own pip is `%%python -m pip`.",
-                ));
-            };
-            let folder = working_folder(cell).unwrap_or_else(|| place.cwd.clone());
-            let typed = Typed {
-                folder: &folder,
-                env: &place.env,
-                stop: &Interrupt(cell),
-            };
-            // What is printed waits for room; nothing is left out.
-            let (printed, mut prints) = mpsc::unbounded_channel();
-            let print = |text: &str| {
-                let _gone = printed.send(text.to_owned());
-            };
-            let doing = environment.pip(&command, &typed, &print).map(|done| {
-                let _end = printed.send(String::new());
-                done
-            });
-            let showing = async {
-                while let Some(text) = prints.recv().await.filter(|text| !text.is_empty()) {
-                    cell.emit(Output::stdout(text)).await;
-                }
-            };
-            let (done, ()) = tokio::join!(doing, showing);
-            done.map_err(of_pip)?;
+            run(&command, cell).await?;
             Ok(Answer::nothing())
         }
         .boxed_local()
@@ -100,6 +73,46 @@ impl Magic for Pip {
         };
         futures_util::future::ready(offers).boxed_local()
     }
+}
+
+/// Installs these requirements.
+pub(super) async fn install(requirements: Vec<String>, cell: &dyn Cell) -> Result<(), Failure> {
+    let install = pip::Install {
+        requirements,
+        ..pip::Install::default()
+    };
+    run(&Command::Install(install), cell).await
+}
+
+async fn run(command: &Command, cell: &dyn Cell) -> Result<(), Failure> {
+    let place = cell.place();
+    let Some(environment) = &place.environment else {
+        return Err(Failure::usage(
+            "This kernel does not run in an environment of nb's; its own pip is `!python -m pip`.",
+        ));
+    };
+    let folder = working_folder(cell).unwrap_or_else(|| place.cwd.clone());
+    let typed = Typed {
+        folder: &folder,
+        env: &place.env,
+        stop: &Interrupt(cell),
+    };
+    // What is printed waits for room; nothing is left out.
+    let (printed, mut prints) = mpsc::unbounded_channel();
+    let print = |text: &str| {
+        let _gone = printed.send(text.to_owned());
+    };
+    let doing = environment.pip(command, &typed, &print).map(|done| {
+        let _end = printed.send(String::new());
+        done
+    });
+    let showing = async {
+        while let Some(text) = prints.recv().await.filter(|text| !text.is_empty()) {
+            cell.emit(Output::stdout(text)).await;
+        }
+    };
+    let (done, ()) = tokio::join!(doing, showing);
+    done.map_err(of_pip)
 }
 
 /// The words behind `pip`, as a shell would take them.

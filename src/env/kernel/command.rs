@@ -92,5 +92,8 @@ fn told(changes: &Changes) -> String {
             text += &format!("Successfully uninstalled {}-{}\n", one.name, one.version);
         }
     }
+    if text.is_empty() {
+        text += "Nothing had to be changed.\n";
+    }
     text
 }

@@ -83,3 +83,36 @@ def imported(replaced):
         if any(file in modules or file.startswith(inside) for file in files):
             found.append("%s (now %s)" % (one["old"], one["new"] or "gone"))
     return found
+
+
+BLOCK = "# /// script"
+
+
+def follow_blocks(transformers):
+    """A cell with a block of inline script metadata (PEP 723) in its head has its packages installed first."""
+    transformers[:] = [one for one in transformers if getattr(one, "__name__", "") != "nb_script"]
+
+    def nb_script(lines):
+        return script(lines) if any(line.startswith(BLOCK) for line in lines) else lines
+
+    transformers.append(nb_script)
+
+
+def script(lines):
+    """The lines, the first one of the block being the call that installs what it asks for: no line gets another number."""
+    begin = None
+    for n, line in enumerate(lines):
+        if begin is None and line.rstrip() == BLOCK:
+            begin = n
+        elif begin is not None and line.rstrip() == "# ///":
+            block = "".join(one[2:] if one.startswith("# ") else one[1:] for one in lines[begin + 1 : n])
+            break
+        elif line.strip() and not line.startswith("#"):
+            # Only comments stand before it and in it.
+            return lines
+    else:
+        return lines
+    import base64
+
+    call = "get_ipython().run_line_magic('nb', 'script %s')\n" % base64.b64encode(block.encode()).decode()
+    return lines[:begin] + [call] + lines[begin + 1 :]

@@ -364,6 +364,8 @@ def install(path, magics, changes):
             events.unregister("post_run_cell", before.after_cell)
             helper.changes.seen.update(before.changes.seen)
         events.register("post_run_cell", helper.after_cell)
+        if changes:
+            follow_blocks(shell.input_transformers_post)
         shell._nb_helper = helper
         hold_output(shell.kernel.iopub_thread)
     except (KeyError, AttributeError):
