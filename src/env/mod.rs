@@ -4,11 +4,13 @@
 
 mod companion;
 mod environment;
+pub mod interpreters;
 mod lock;
 pub mod release;
 mod tool;
 mod uv;
 mod venv;
+pub mod version;
 
 use std::path::{Path, PathBuf};
 
