@@ -6,6 +6,7 @@ mod companion;
 mod environment;
 pub mod interpreters;
 mod lock;
+pub mod pex;
 pub mod release;
 mod tool;
 mod uv;
