@@ -11,6 +11,7 @@ use futures_util::future::{self, Either};
 use super::call::{self, At, Call};
 use super::cell::{Answer, Bundle, Cell, Failure, Given};
 use super::magic::{Magic, Runs};
+use super::pex::Pexes;
 use super::status::Status;
 
 /// The name that is always ours.
@@ -67,7 +68,7 @@ enum Found<'a> {
 impl Registry {
     /// The magics of this version of nb.
     pub fn standard() -> Self {
-        Self::of(vec![Box::new(Status::default())])
+        Self::of(vec![Box::new(Status::default()), Box::new(Pexes)])
     }
 
     /// These magics; where two share a name the first has it.
