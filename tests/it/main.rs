@@ -34,6 +34,7 @@ mod notebooks;
 mod output;
 mod overload;
 mod people;
+mod pex;
 mod ports;
 mod processes;
 mod rest;

@@ -300,9 +300,12 @@ def load(title, mount):
             if module is not None and isinstance(module.__path__, list):
                 module.__path__.insert(0, folder)
         importlib.invalidate_caches()
-    except BaseException:
+    except BaseException as problem:
         restore(path, modules, paths)
-        raise
+        if isinstance(problem, (Exception, KeyboardInterrupt)):
+            raise
+        # What a .pth file does must not end the kernel.
+        raise ImportError("%s: %s" % (type(problem).__name__, problem)) from None
     holder()._nb_pex = {
         "title": title,
         "mount": mount,

@@ -89,7 +89,17 @@ async fn call<T: DeserializeOwned>(
         source = literal(&format!("{ABOUT}\n\n{SOURCE}")),
         request = literal(&request),
     );
-    let printed = cell.run_hidden(code).await?;
+    let printed = cell.run_hidden(code).await;
+    let printed = printed.map_err(|failure| match failure.ename.as_str() {
+        "KeyboardInterrupt" | "KernelDied" | "SupervisorError" => failure,
+        ename => Failure::new(
+            "PexError",
+            format!(
+                "It failed in the kernel, where all is as it was: {ename}: {}",
+                failure.message
+            ),
+        ),
+    })?;
     // What the .pth files of a pex print comes before.
     let last = printed.trim_end().lines().last().unwrap_or_default();
     serde_json::from_str(last).map_err(|_| {
