@@ -4,6 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
+use nb::env::interpreters::Interpreters;
 use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt;
 use tokio::process::Command;
@@ -406,4 +407,40 @@ async fn what_cannot_be_loaded_is_one_sentence_and_changes_nothing() {
     );
     let captured = format!("%%capture out\n{}", load(&whole));
     assert_eq!(print(&mut client, &captured).await, "");
+}
+
+/// What runs in a kernel runs in every Python of this machine that a kernel may be of.
+#[tokio::test]
+async fn every_python_of_this_machine_takes_it() {
+    let shop = Workshop::new();
+    for (name, files) in [
+        ("first", &["corp"][..]),
+        ("second", &["corp", "space/theirs"]),
+    ] {
+        for file in files {
+            shop.put(&format!("{name}/{file}.py"), &format!("HERE = '{name}'\n"));
+        }
+    }
+    let variable = |name: &str| std::env::var_os(name);
+    let all = Interpreters::look(&shop.path("data"), variable, LIMIT).await;
+    let is_of_a_kernel =
+        |it: &&Interpreter| (it.about.version.number(0), it.about.version.number(1)) >= (3, 8);
+    let mut count = 0;
+    for interpreter in all.0.iter().filter(is_of_a_kernel) {
+        let mut command = Command::new(&interpreter.path);
+        command.arg("-B").arg(project("tests/python/pex_kernel.py"));
+        command.arg(project("src/env/interpreters/about.py"));
+        command.arg(project("src/magics/pex/kernel.py"));
+        command.args([shop.path("first"), shop.path("second")]);
+        let said = timeout(LIMIT, command.kill_on_drop(true).output()).await;
+        let said = said.expect("Python hangs").unwrap();
+        let errors = String::from_utf8_lossy(&said.stderr);
+        assert!(
+            said.status.success(),
+            "{}: {errors}",
+            interpreter.path.display()
+        );
+        count += 1;
+    }
+    assert!(count > 0, "there is no Python");
 }

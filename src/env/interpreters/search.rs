@@ -69,6 +69,14 @@ fn folders(variable: impl Fn(&str) -> Option<OsString>) -> Vec<PathBuf> {
     let mut folders: Vec<PathBuf> = std::env::split_paths(&path)
         .filter(|folder| folder.is_absolute())
         .collect();
+    // pyenv's own folder, for those who have not its variable: kernels get few.
+    let shims = folders.iter().filter(|folder| folder.ends_with("shims"));
+    let roots: Vec<_> = shims.filter_map(|folder| folder.parent()).collect();
+    let versions = roots
+        .into_iter()
+        .flat_map(|root| below(&root.join("versions"), "bin"));
+    let versions: Vec<_> = versions.collect();
+    folders.extend(versions);
     folders.extend(["/usr/bin", "/usr/local/bin", "/opt/conda/bin"].map(PathBuf::from));
     folders.extend(below(Path::new("/opt"), "bin"));
     folders.extend(below(Path::new("/opt/python"), "bin"));
@@ -165,6 +173,8 @@ mod tests {
         program(".pyenv/shims/python3.9", "#!/bin/sh");
         program("uv/cpython-3.12/bin/python3.12", "another");
         program("env/bin/python3.10", "of conda");
+        program("other/versions/3.8.18/bin/python3.8", "of another pyenv");
+        fs::create_dir_all(home.join("other/shims")).unwrap();
         fs::write(place("shims/python3.7"), "no program").unwrap();
         symlink(home.join("env/bin/python3.10"), place("shims/python3")).unwrap();
         symlink("nowhere", place("shims/python3.8")).unwrap();
@@ -174,7 +184,7 @@ mod tests {
             Some(match name {
                 "HOME" => home.clone().into(),
                 "PATH" => {
-                    std::env::join_paths([home.join("shims"), home.join(".pyenv/shims")]).unwrap()
+                    std::env::join_paths(["shims", "other/shims"].map(|it| home.join(it))).unwrap()
                 }
                 "UV_PYTHON_INSTALL_DIR" => home.join("uv").into(),
                 _ => return None,
@@ -186,6 +196,7 @@ mod tests {
         let own: Vec<_> = own.map(|path| path.to_str().unwrap()).collect();
         let expected = [
             "env/bin/python3.10",
+            "other/versions/3.8.18/bin/python3.8",
             ".pyenv/versions/3.9.18/bin/python3.9",
             "uv/cpython-3.12/bin/python3.12",
         ];
