@@ -2,6 +2,7 @@
 //!
 //! Must not know of kernels, of HTTP, nor of where progress is shown: callers pass a [`Say`].
 
+pub mod build;
 mod companion;
 mod environment;
 pub mod interpreters;

@@ -6,6 +6,8 @@
 //! Pex::mount a folder that Python can import from        (store)
 //! ```
 //!
+//! [`Requirements`] become such a folder too.
+//!
 //! Whatever a pex says is checked: a hostile or damaged one is an error, never a panic, a file elsewhere, or a full
 //! disk. Knows nothing of kernels.
 
@@ -14,6 +16,7 @@ mod fit;
 mod info;
 mod layout;
 mod path;
+mod requirements;
 mod store;
 mod unpack;
 mod zip;
@@ -34,6 +37,7 @@ use crate::error::Error;
 
 pub use fit::Misfit;
 pub use info::PexInfo;
+pub use requirements::Requirements;
 pub use store::{Content, Distribution, Mount};
 
 use layout::{Leaf, Shape};

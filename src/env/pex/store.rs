@@ -121,34 +121,35 @@ impl Store<'_> {
             hash.update(piece.key());
         }
         let hash = hex(&hash.finalize());
-        let place = self.folder.join("mounts").join(&hash);
-        let record = fs::read(place.join(RECORD)).ok();
-        match record.and_then(|record| serde_json::from_slice(&record).ok()) {
-            Some(content) => Ok(Mount {
-                hash,
-                folder: place.join("site-packages"),
-                content,
-            }),
-            None => Err(hash),
-        }
+        self.mounted(&hash).ok_or(hash)
     }
 
-    /// Makes the mount. Whoever calls holds the lock.
-    pub(super) fn make(&self, pieces: &[Piece], hash: &str) -> Result<Mount, String> {
-        let (store, mounts) = (self.folder.join("store"), self.folder.join("mounts"));
-        for folder in [&store, &mounts] {
-            fs::create_dir_all(folder).map_err(reason)?;
-            remove_parts(folder).map_err(reason)?;
-        }
-        let sizes = pieces.iter().flat_map(|piece| &piece.leaves);
-        let bytes = sizes.fold(0u64, |sum, leaf| sum.saturating_add(leaf.size));
-        if bytes > BYTES_MAX {
-            return Err("it is larger than 64 GiB unpacked".to_owned());
-        }
-        self.unpack_all(&store, pieces)?;
+    /// The mount of this hash, if it is there.
+    pub(super) fn mounted(&self, hash: &str) -> Option<Mount> {
+        let place = self.folder.join("mounts").join(hash);
+        let record = fs::read(place.join(RECORD)).ok()?;
+        Some(Mount {
+            hash: hash.to_owned(),
+            folder: place.join("site-packages"),
+            content: serde_json::from_slice(&record).ok()?,
+        })
+    }
+
+    /// The folder in which a mount is made: whoever calls holds the lock.
+    pub(super) fn start(&self, hash: &str) -> Result<PathBuf, String> {
+        let mounts = self.folder.join("mounts");
+        fs::create_dir_all(&mounts).map_err(reason)?;
+        remove_parts(&mounts).map_err(reason)?;
+        let folder = mounts.join(format!("{hash}.part/site-packages"));
+        fs::create_dir_all(&folder).map_err(reason)?;
+        Ok(folder)
+    }
+
+    /// Lets a mount appear that was made in such a folder.
+    pub(super) fn finish(&self, hash: &str, content: Content) -> Result<Mount, String> {
+        let mounts = self.folder.join("mounts");
         let part = mounts.join(format!("{hash}.part"));
         let place = mounts.join(hash);
-        let content = self.link(&store, pieces, &part.join("site-packages"))?;
         let record = serde_json::to_vec(&content).map_err(|error| error.to_string())?;
         fs::write(part.join(RECORD), record).map_err(reason)?;
         // One without its record is no mount.
@@ -159,6 +160,22 @@ impl Store<'_> {
             folder: place.join("site-packages"),
             content,
         })
+    }
+
+    /// Makes the mount. Whoever calls holds the lock.
+    pub(super) fn make(&self, pieces: &[Piece], hash: &str) -> Result<Mount, String> {
+        let store = self.folder.join("store");
+        fs::create_dir_all(&store).map_err(reason)?;
+        remove_parts(&store).map_err(reason)?;
+        let sizes = pieces.iter().flat_map(|piece| &piece.leaves);
+        let bytes = sizes.fold(0u64, |sum, leaf| sum.saturating_add(leaf.size));
+        if bytes > BYTES_MAX {
+            return Err("it is larger than 64 GiB unpacked".to_owned());
+        }
+        self.unpack_all(&store, pieces)?;
+        let folder = self.start(hash)?;
+        let content = self.link(&store, pieces, &folder)?;
+        self.finish(hash, content)
     }
 
     fn unpack_all(&self, store: &Path, pieces: &[Piece]) -> Result<(), String> {
@@ -221,7 +238,6 @@ impl Store<'_> {
 
     /// Links what the pieces have into one folder: the first of two with the same path has its way.
     fn link(&self, store: &Path, pieces: &[Piece], folder: &Path) -> Result<Content, String> {
-        fs::create_dir_all(folder).map_err(reason)?;
         let mut seen: HashMap<&str, (u32, u64)> = HashMap::new();
         let mut collisions = Vec::new();
         for piece in pieces {

@@ -17,10 +17,26 @@ pub(super) enum Mode {
     Rebase,
 }
 
+/// What makes a pex of a target.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum BuildTool {
+    Pants,
+    Bazel,
+}
+
 /// What is to be done.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Asked {
-    Load { file: String, mode: Mode },
+    Load {
+        file: String,
+        mode: Mode,
+    },
+    /// Words of a command line of pip.
+    Requirements(Vec<String>),
+    /// A target of the tool.
+    Build(BuildTool, String),
+    /// The repository of pants from now on.
+    Repository(String),
     Clean,
     Status,
 }
@@ -42,19 +58,45 @@ pub(super) fn parse(call: &Call) -> Result<Asked, Failure> {
     let (spelling, verb, rest) = match (call.magic.as_str(), &words[..]) {
         ("pex", []) => ("pex".to_owned(), "status", &[][..]),
         ("pex", [verb, rest @ ..]) => (format!("pex {verb}"), *verb, rest),
-        ("pex_load", rest) => ("pex_load".to_owned(), "load", rest),
-        (name, rest) => (name.to_owned(), "reset", rest),
+        (name, rest) => (name.to_owned(), name, rest),
     };
     match verb {
-        "load" => load(&spelling, rest),
-        "reset" | "status" if !rest.is_empty() => {
+        "load" | "pex_load" => load(&spelling, rest),
+        "requirements" | "requirements_load" => match rest {
+            [] => Err(Failure::usage(format!(
+                "The requirements are missing: write `%{spelling} REQUIREMENT…`."
+            ))),
+            rest => Ok(Asked::Requirements(owned(rest))),
+        },
+        "pants" | "pants_load" => Ok(Asked::Build(
+            BuildTool::Pants,
+            one(&spelling, "TARGET", rest)?,
+        )),
+        "bazel" | "bazel_load" => Ok(Asked::Build(
+            BuildTool::Bazel,
+            one(&spelling, "TARGET", rest)?,
+        )),
+        "pants_repo" => Ok(Asked::Repository(one(&spelling, "FOLDER", rest)?)),
+        "reset" | "clean_path" | "status" if !rest.is_empty() => {
             Err(Failure::usage(format!("`%{spelling}` takes nothing more.")))
         }
-        "reset" => Ok(Asked::Clean),
+        "reset" | "clean_path" => Ok(Asked::Clean),
         "status" => Ok(Asked::Status),
         _ => Err(Failure::usage(format!(
-            "There is no `%{spelling}`; there is `%pex load FILE`, `%pex status` and `%pex reset`."
+            "There is no `%{spelling}`; there is `%pex load FILE`, `%pex requirements REQUIREMENT…`, `%pex pants TARGET`, \
+             `%pex bazel TARGET`, `%pex status` and `%pex reset`."
         ))),
+    }
+}
+
+fn owned(words: &[&str]) -> Vec<String> {
+    words.iter().map(|&word| word.to_owned()).collect()
+}
+
+fn one(spelling: &str, what: &str, words: &[&str]) -> Result<String, Failure> {
+    match words {
+        [word] if !word.is_empty() && !word.starts_with('-') => Ok((*word).to_owned()),
+        _ => Err(Failure::usage(format!("Write `%{spelling} {what}`."))),
     }
 }
 
@@ -121,6 +163,14 @@ mod tests {
         let live = load("a.pex", Mode::Live);
         assert_eq!(asked("pex_load", "--mode live a.pex"), live);
         assert_eq!(asked("pex_load", "a.pex --mode=live"), live);
+        let six = Ok(Asked::Requirements(owned(&["six>=1.16", "a b"])));
+        assert_eq!(asked("requirements_load", "six>=1.16 'a b'"), six);
+        assert_eq!(asked("pex", "requirements six>=1.16 'a b'"), six);
+        let target = |tool| Ok(Asked::Build(tool, "//app:bin".to_owned()));
+        assert_eq!(asked("pants_load", "//app:bin"), target(BuildTool::Pants));
+        assert_eq!(asked("pex", "bazel //app:bin"), target(BuildTool::Bazel));
+        let repository = Ok(Asked::Repository("~/repo".to_owned()));
+        assert_eq!(asked("pants_repo", "~/repo"), repository);
         assert_eq!(asked("pex", "reset"), Ok(Asked::Clean));
         assert_eq!(asked("clean_path", ""), Ok(Asked::Clean));
         assert_eq!(asked("pex", ""), Ok(Asked::Status));
@@ -143,6 +193,9 @@ mod tests {
             ("pex_load", "a.pex --now", "There is no option --now"),
             ("pex_load", "'a.pex", "is not closed"),
             ("pex", "lode a.pex", "There is no `%pex lode`; there is"),
+            ("pants_load", "", "Write `%pants_load TARGET`."),
+            ("bazel_load", "--config=x", "Write `%bazel_load TARGET`."),
+            ("requirements_load", "", "The requirements are missing"),
             ("clean_path", "now", "`%clean_path` takes nothing more."),
             ("pex", "reset now", "`%pex reset` takes nothing more."),
         ] {

@@ -363,7 +363,16 @@ def status():
 
 
 def here():
-    return {"about": about(), "folder": os.getcwd()}
+    return {
+        "about": about(),
+        "folder": os.getcwd(),
+        "python": sys.executable,
+        "repository": getattr(holder(), "_nb_pants", None),
+    }
+
+
+def set_repository(folder):
+    holder()._nb_pants = folder
 
 
 def run(request):

@@ -19,6 +19,10 @@ const SOURCE: &str = include_str!("kernel.py");
 pub(super) struct Here {
     pub(super) about: About,
     pub(super) folder: PathBuf,
+    /// The interpreter's program.
+    pub(super) python: PathBuf,
+    /// What `%pants_repo` was told.
+    pub(super) repository: Option<PathBuf>,
 }
 
 /// How a load ended.
@@ -67,6 +71,10 @@ pub(super) async fn here(cell: &dyn Cell) -> Result<Here, Failure> {
 
 pub(super) async fn load(cell: &dyn Cell, title: &str, mount: &Path) -> Result<Loaded, Failure> {
     call(cell, "load", json!([title, utf8(mount)?])).await
+}
+
+pub(super) async fn set_repository(cell: &dyn Cell, folder: &Path) -> Result<(), Failure> {
+    call(cell, "set_repository", json!([utf8(folder)?])).await
 }
 
 pub(super) async fn clean(cell: &dyn Cell, mounts: &Path) -> Result<Cleaned, Failure> {

@@ -1,13 +1,17 @@
-//! `%pex_load`, `%clean_path`, `%pex`: what is in a pex, for the Python that runs.
+//! `%pex_load`, `%requirements_load`, `%pants_load`, `%bazel_load`, `%clean_path`, `%pex`: what is in a pex, for the Python
+//! that runs.
 //!
 //! ```text
 //! arguments  what is asked        env::pex  read, fitted, unpacked        kernel  path and modules over there
+//!                                 build     made first, by a tool
 //! ```
 //!
 //! Keeps nothing: what is loaded, the kernel knows. Never runs a pex.
 
 mod arguments;
+mod build;
 mod kernel;
+mod progress;
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -20,7 +24,7 @@ use super::cell::{Answer, Cell, Failure, Output, Place};
 use super::magic::Magic;
 use crate::config::Places;
 use crate::env::interpreters::{About, Interpreters, names};
-use crate::env::pex::{Misfit, Mount, Pex};
+use crate::env::pex::{Misfit, Mount, Pex, Requirements};
 use crate::error::Error;
 
 use arguments::{Asked, Mode};
@@ -42,7 +46,7 @@ impl Magic for Pexes {
     }
 
     fn help(&self) -> &'static str {
-        "what is in a pex, in this kernel (load FILE, status, reset; also %pex_load FILE, %clean_path)"
+        "what is in a pex, in this kernel (load FILE, requirements REQ…, pants TARGET, bazel TARGET, status, reset)"
     }
 
     fn run<'a>(
@@ -57,6 +61,9 @@ impl Magic for Pexes {
             }
             let text = match asked {
                 Asked::Load { file, mode } => load(cell, &file, mode).await?,
+                Asked::Requirements(words) => requirements(cell, &words).await?,
+                Asked::Build(tool, target) => build::load(cell, tool, &target).await?,
+                Asked::Repository(folder) => build::set_repository(cell, &folder).await?,
                 Asked::Clean => cleaned(&kernel::clean(cell, &mounts()?).await?),
                 Asked::Status => status(cell).await?,
             };
@@ -67,8 +74,10 @@ impl Magic for Pexes {
 
     fn complete<'a>(&'a self, at: &'a At, _: &'a dyn Cell) -> LocalBoxFuture<'a, Vec<String>> {
         let words: &[&str] = match at.before.trim_start().split_once(' ') {
-            _ if at.call.magic == "clean_path" => &[],
-            None if at.call.magic == "pex" => &["load", "status", "reset"],
+            None if at.call.magic == "pex" => {
+                &["load", "requirements", "pants", "bazel", "status", "reset"]
+            }
+            _ if !matches!(at.call.magic.as_str(), "pex" | "pex_load") => &[],
             _ if at.before.ends_with("--mode ") => &["live", "rebase", "auto"],
             _ => &["--mode"],
         };
@@ -77,7 +86,15 @@ impl Magic for Pexes {
     }
 
     fn spellings(&self) -> &'static [&'static str] {
-        &["pex", "pex_load", "clean_path"]
+        &[
+            "pex",
+            "pex_load",
+            "requirements_load",
+            "pants_load",
+            "pants_repo",
+            "bazel_load",
+            "clean_path",
+        ]
     }
 
     fn expands(&self) -> bool {
@@ -92,50 +109,78 @@ async fn load(cell: &dyn Cell, file: &str, mode: Mode) -> Result<String, Failure
             "Loading with --mode rebase is not there yet; restart the kernel and load the pex first.",
         ));
     }
-    let place = cell.place();
     let here = kernel::here(cell).await?;
-    let path = full(file, &here.folder, &place);
+    let path = full(file, &here.folder, &cell.place());
+    load_file(cell, &here, &path).await
+}
+
+/// Loads the pex of this path.
+async fn load_file(cell: &dyn Cell, here: &Here, path: &Path) -> Result<String, Failure> {
     let title = path.file_name().unwrap_or(path.as_os_str());
     let title = title.to_string_lossy().into_owned();
-    let pex = Pex::open(&path).await.map_err(plain)?;
+    let pex = Pex::open(path).await.map_err(plain)?;
     let fit = match pex.fit(&here.about) {
         Ok(fit) => fit,
-        Err(misfit) => return Err(unfit(&pex, &title, &misfit, &here, place).await),
+        Err(misfit) => return Err(unfit(&pex, &title, &misfit, here, cell.place()).await),
     };
-    let mount = pex.mount(&fit, &data()?, &|_| ()).await.map_err(plain)?;
-    let loaded = kernel::load(cell, &title, &mount.folder).await?;
-    let mut text = match loaded {
-        Loaded::Refused { refused } => return Err(native(&title, &refused)),
+    let data = data()?;
+    let mount = unless_interrupted(cell, pex.mount(&fit, &data, &|_| ())).await?;
+    let mut text = load_mount(cell, &title, &mount).await?;
+    line(&mut text, "Only for other platforms", fit.left_out());
+    if pex.info().names_others() {
+        text.push_str("Its PEX_PATH names other pexes: they are not loaded with it.\n");
+    }
+    Ok(text)
+}
+
+/// What is required, installed into a folder of its own and loaded.
+async fn requirements(cell: &dyn Cell, words: &[String]) -> Result<String, Failure> {
+    let here = kernel::here(cell).await?;
+    let asked = Requirements::parse(words, &here.folder).map_err(plain)?;
+    let data = data()?;
+    let mount = progress::shown(cell, async |say| {
+        asked.mount(&here.python, &here.about, &data, say).await
+    });
+    let mount = unless_interrupted(cell, mount).await?;
+    load_mount(cell, &words.join(" "), &mount).await
+}
+
+/// Whoever interrupts waits for nothing: what is dropped leaves nothing that the next load does not remove.
+async fn unless_interrupted<T>(
+    cell: &dyn Cell,
+    work: impl Future<Output = Result<T, Error>>,
+) -> Result<T, Failure> {
+    tokio::select! {
+        done = work => done.map_err(plain),
+        () = cell.interrupted() => Err(Failure::interrupted()),
+    }
+}
+
+async fn load_mount(cell: &dyn Cell, title: &str, mount: &Mount) -> Result<String, Failure> {
+    let (swapped, kept, removed, natives) = match kernel::load(cell, title, &mount.folder).await? {
+        Loaded::Refused { refused } => return Err(native(title, &refused)),
         Loaded::Done {
             swapped,
             kept,
             removed,
             native,
-        } => {
-            let mut text = format!("{title} is on the path: {}.\n", summary(&mount));
-            line(
-                &mut text,
-                "Import again, it was imported from elsewhere",
-                &swapped,
-            );
-            line(&mut text, "Of the kernel's own and not of the pex", &kept);
-            line(&mut text, "Gone with the pex before", &removed);
-            line(
-                &mut text,
-                "Restart the kernel before you import again, native code stays loaded",
-                &native,
-            );
-            text
-        }
+        } => (swapped, kept, removed, native),
     };
-    line(&mut text, "Only for other platforms", fit.left_out());
-    line(
-        &mut text,
-        "Twice in it with different content, the first has its way",
-        &mount.content.collisions,
-    );
-    if pex.info().names_others() {
-        text.push_str("Its PEX_PATH names other pexes: they are not loaded with it.\n");
+    let mut text = format!("{title} is on the path: {}.\n", summary(mount));
+    for (what, names) in [
+        ("Import again, it was imported from elsewhere", &swapped),
+        ("Of the kernel's own and not of the pex", &kept),
+        ("Gone with what was loaded before", &removed),
+        (
+            "Restart the kernel before you import again, native code stays loaded",
+            &natives,
+        ),
+        (
+            "Twice in it with different content, the first has its way",
+            &mount.content.collisions,
+        ),
+    ] {
+        line(&mut text, what, names);
     }
     Ok(text)
 }
@@ -279,6 +324,11 @@ fn failure(message: impl Into<String>) -> Failure {
     Failure::new("PexError", message)
 }
 
+/// The first line is the sentence, the others are what a tool said.
 fn plain(error: Error) -> Failure {
-    failure(error.message)
+    let message = error.message;
+    let (sentence, log) = message.split_once('\n').unwrap_or((&message, ""));
+    let mut failure = failure(sentence);
+    failure.log = log.to_owned();
+    failure
 }
