@@ -1,17 +1,19 @@
 //! Pexes that pex itself has made, in a real kernel.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
 use nb::env::interpreters::{Interpreter, Interpreters};
+use nb::protocol::message::Channel;
 use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt;
 use tokio::process::Command;
 use tokio::time::timeout;
 
 use crate::client::{Client, Outcome};
-use crate::gateway::{Gateway, LIMIT, project};
+use crate::gateway::{Gateway, LIMIT, project, wait_for};
 
 /// The pex of today, and the one that pants 2.17 uses.
 const NEW: &str = "target/pex-env";
@@ -443,4 +445,149 @@ async fn every_python_of_this_machine_takes_it() {
         count += 1;
     }
     assert!(count > 0, "there is no Python");
+}
+
+/// A build tool that makes real pexes: it stands in for bazel, which is not to be had.
+fn put_tool(shop: &Workshop, name: &str, script: &str) {
+    let (pex, wheels) = (project(NEW).join("bin/pex"), project("target/pex-wheels"));
+    let make = format!(
+        "PEX_ROOT={:?} {pex:?} --no-index --python python3.11 -f {wheels:?}",
+        shop.path("root")
+    );
+    shop.put(
+        name,
+        &format!("#!/bin/sh -e\nmake() {{ {make} \"$@\"; }}\n{script}\n"),
+    );
+    fs::set_permissions(shop.path(name), fs::Permissions::from_mode(0o755)).unwrap();
+}
+
+#[tokio::test]
+async fn a_target_is_built_by_the_repositorys_own_tool_and_loaded() {
+    let shop = Workshop::new();
+    shop.put("repo/src/corp/__init__.py", "NAME = 'corp'\n");
+    shop.put("repo/MODULE.bazel", "");
+    shop.put("repo/pants.toml", "");
+    put_tool(
+        &shop,
+        "repo/bazel",
+        "case $1 in\n\
+         build) echo \"INFO: analyses $2\" >&2; case $2 in *bad) echo 'ERROR: no such target' >&2; exit 7;;\n\
+         *slow) trap '' INT; echo \"$$\" > pid; echo slow; sleep 600 & wait; esac\n\
+         mkdir -p bazel-bin; make platformdirs -D src -o bazel-bin/app.pex;;\n\
+         cquery) echo bazel-bin/app.pex; echo bazel-bin/app;; esac",
+    );
+    // As pants puts it.
+    put_tool(
+        &shop,
+        "repo/pants",
+        "out=${1#--pants-distdir=}; [ \"$2\" = package ]; echo 'Wrote it' >&2\n\
+         case $3 in *many) mkdir -p $out/a; touch $out/a/one.pex $out/two.pex;; *none) ;;\n\
+         *) mkdir -p $out/app; make six -D src -o $out/app/bin.pex;; esac",
+    );
+    let (_gateway, mut client) = kernel().await;
+    let outside = refusal(&mut client, "%bazel_load //app:bin").await;
+    assert!(
+        outside.contains("is in no repository of bazel"),
+        "{outside}"
+    );
+    let outside = refusal(&mut client, "%pants_load //app:bin").await;
+    assert!(
+        outside.contains("say which with `%pants_repo FOLDER`"),
+        "{outside}"
+    );
+    let wrong = refusal(&mut client, "%pants_repo /").await;
+    assert_eq!(wrong, "/ is no repository of pants: it has no pants.toml.");
+
+    let repo = shop.path("repo");
+    let said = print(&mut client, &format!("%pants_repo {}", repo.display())).await;
+    assert_eq!(
+        said,
+        format!("Targets of pants are those of {}.\n", repo.display())
+    );
+    let said = print(&mut client, "%pants_load src/app:bin").await;
+    assert_eq!(
+        said,
+        "Wrote it\nbin.pex is on the path: corp; six 1.16.0.\n"
+    );
+    let none = refusal(&mut client, "%pants_load src/app:none").await;
+    assert_eq!(
+        none,
+        "No pex came of src/app:none: is it a target that is packaged as one?"
+    );
+    let many = refusal(&mut client, "%pants_load src/app:many").await;
+    assert_eq!(
+        many,
+        "2 pexes came of src/app:many: name the target of one."
+    );
+    assert_eq!(fs::read_dir(repo.join("dist")).unwrap().count(), 0);
+    // What was loaded before is still there.
+    assert_eq!(
+        print(&mut client, "import corp, six; print(corp.NAME)").await,
+        "corp\n"
+    );
+
+    print(
+        &mut client,
+        &format!("%cd -q {}", repo.join("src").display()),
+    )
+    .await;
+    let said = print(&mut client, "%bazel_load //app:bin").await;
+    assert!(said.starts_with("INFO: analyses //app:bin\n"), "{said}");
+    assert!(
+        said.contains("app.pex is on the path: corp; platformdirs 4.2.2.\n"),
+        "{said}"
+    );
+    assert!(
+        said.contains("Gone with what was loaded before: six.\n"),
+        "{said}"
+    );
+    let bad = client.run("%bazel_load //app:bad").await;
+    assert!(bad.text.ends_with("ERROR: no such target\n"), "{bad:?}");
+    assert_eq!(
+        bad.reply["evalue"],
+        "bazel could not do it; what it said is above."
+    );
+    let request = client.submit("%bazel_load //app:slow").await;
+    client.wait_for(&request, "slow").await;
+    let pid = fs::read_to_string(repo.join("pid")).unwrap();
+    client
+        .send(Channel::Control, "interrupt_request", json!({}))
+        .await;
+    let stopped = client.outcome(&request, "").await;
+    assert_eq!(stopped.reply["ename"], "KeyboardInterrupt", "{stopped:?}");
+    let status = PathBuf::from(format!("/proc/{}/status", pid.trim()));
+    let is_gone = || fs::read_to_string(&status).map_or(true, |it| it.contains("State:\tZ"));
+    wait_for("the end of the tool", || is_gone().then_some(())).await;
+    let said = print(&mut client, "%clean_path").await;
+    assert!(said.contains("corp, platformdirs"), "{said}");
+}
+
+#[tokio::test]
+async fn requirements_are_installed_into_a_folder_of_their_own() {
+    let (gateway, mut client) = kernel().await;
+    let wheels = project("target/pex-wheels");
+    let from = format!("--no-index -f {}", wheels.display());
+    let code = format!("%requirements_load {from} 'platformdirs<5' six");
+    let said = print(&mut client, &code).await;
+    let expected = format!(
+        "--no-index -f {} platformdirs<5 six is on the path: platformdirs 4.2.2, six 1.16.0.\n",
+        wheels.display()
+    );
+    assert!(said.contains(&expected), "{said}");
+    assert_eq!(print(&mut client, DIRS).await, OURS);
+    let again = print(&mut client, &code).await;
+    assert_eq!(again, expected);
+    let missing = client
+        .run(&format!("%requirements_load {from} nothing-of-this-name"))
+        .await;
+    assert_eq!(
+        missing.reply["evalue"], "The requirements cannot be met.",
+        "{missing:?}"
+    );
+    let log = missing.reply["traceback"].to_string();
+    assert!(log.contains("nothing-of-this-name"), "{log}");
+    print(&mut client, "%clean_path").await;
+    assert_eq!(print(&mut client, DIRS).await, THEIRS);
+    let mounts = fs::read_dir(gateway.root().join("data/pex/mounts")).unwrap();
+    assert_eq!(mounts.count(), 1);
 }
