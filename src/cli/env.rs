@@ -1,11 +1,14 @@
 //! `nb env`: what Python kernels run in, made and kept by nb.
 
+mod watch;
+
 use std::path::PathBuf;
 
 use jiff::Timestamp;
 use serde_json::json;
 
 use super::progress::Progress;
+use super::stop::Stop;
 use super::table::table;
 use super::{output, runtime};
 use crate::config::Places;
@@ -40,6 +43,9 @@ enum Command {
         #[arg(long, value_name = "FILE", requires = "manifest")]
         lock: Option<PathBuf>,
     },
+    /// Follows a git repository: a commit that changes the manifest, its lock or a first-party package that it names makes
+    /// a release
+    Watch(watch::Arguments),
     /// Makes the release before the current one the current one, or the one that is named
     Rollback { name: Name, release: Option<String> },
     /// Tells in which packages two releases differ [default: the newest two]
@@ -85,20 +91,24 @@ impl Env {
             } => {
                 let recipe = match (manifest, lock) {
                     (Some(manifest), Some(lock)) => Recipe::read(manifest, lock)?,
-                    _ => Recipe::pycx(),
+                    _ => Recipe::pycx()?,
                 };
                 self.release(&name.releases(&places), &recipe, &places)
             }
+            Command::Watch(arguments) => arguments.run(self.json, &places),
             Command::Rollback { name, release } => {
                 let release = name.releases(&places).roll_back(release.as_deref())?;
-                self.tell(&release, "is the current one")
+                match self.json {
+                    true => output::json(&json!(release)),
+                    false => output::line(&sentence(&release, "is the current one")),
+                }
             }
             Command::Diff { name, from, to } => {
                 self.diff(&name.releases(&places), from.as_deref(), to.as_deref())
             }
             Command::Gc { name, keep } => {
                 let releases = name.releases(&places);
-                let removed = working("removing releases", async |say| {
+                let removed = working("removing releases", &releases, async |say| {
                     releases.collect(*keep, say).await
                 })?;
                 match self.json {
@@ -116,7 +126,7 @@ impl Env {
             let shown = all.iter().map(|release| {
                 json!({
                     "name": release.name, "created": release.created, "python": release.python,
-                    "packages": release.packages, "current": is_current(release),
+                    "packages": release.packages, "commit": release.commit, "current": is_current(release),
                 })
             });
             return output::json(&shown.collect());
@@ -137,15 +147,14 @@ impl Env {
     }
 
     fn release(&self, releases: &Releases, recipe: &Recipe, places: &Places) -> Result<(), Error> {
-        let (release, is_new) = working("making a release", async |say| {
+        let (release, is_new) = working("making a release", releases, async |say| {
             let uv = Uv::find(&places.data, say).await?;
             releases.build(recipe, &uv, say).await
         })?;
-        let how = match is_new {
-            true => "is made, tested and the current one",
-            false => "was there with this content, and is the current one",
-        };
-        self.tell(&release, how)
+        match self.json {
+            true => output::json(&json!(release)),
+            false => output::line(&told(&release, is_new)),
+        }
     }
 
     fn diff(&self, releases: &Releases, from: Option<&str>, to: Option<&str>) -> Result<(), Error> {
@@ -173,30 +182,48 @@ impl Env {
             .collect();
         output::text(&table(["package", "from", "to"], &rows))
     }
-
-    fn tell(&self, release: &Release, how: &str) -> Result<(), Error> {
-        match self.json {
-            true => output::json(&json!(release)),
-            false => output::line(&format!(
-                "{} {how}: Python {}, {} packages",
-                release.name,
-                release.python,
-                release.packages.len()
-            )),
-        }
-    }
 }
 
-/// Shows how the work goes on.
-fn working<T>(what: &str, work: impl AsyncFnOnce(Say<'_>) -> Result<T, Error>) -> Result<T, Error> {
+/// What became of a release that was asked for.
+fn told(release: &Release, is_new: bool) -> String {
+    sentence(
+        release,
+        match is_new {
+            true => "is made, tested and the current one",
+            false => "was there with this content, and is the current one",
+        },
+    )
+}
+
+fn sentence(release: &Release, how: &str) -> String {
+    format!(
+        "{} {how}: Python {}, {} packages",
+        release.name,
+        release.python,
+        release.packages.len()
+    )
+}
+
+/// Shows how the work goes on, and leaves nothing of it when it is to end.
+fn working<T>(
+    what: &str,
+    releases: &Releases,
+    work: impl AsyncFnOnce(Say<'_>) -> Result<T, Error>,
+) -> Result<T, Error> {
     let progress = Progress::new();
     let say = |line: &str| progress.detail(what, line);
     progress.begin(what);
     let done = runtime()?.block_on(async {
+        let mut stop = Stop::new()?;
         tokio::select! {
-            done = work(&say) => done,
+            done = work(&say) => return done,
             never = progress.animate() => match never {},
+            () = stop.asked() => {}
         }
+        releases.tidy(&say).await?;
+        Err(Error::user(
+            "ended before it was done; the current release is what it was",
+        ))
     });
     match done {
         Ok(_) => progress.end(what),

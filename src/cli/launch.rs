@@ -7,7 +7,7 @@ use std::time::Duration;
 use jiff::{Span, SpanRelativeTo};
 
 use crate::config::{self, LogFormat, Places};
-use crate::env::default_python;
+use crate::env::own_kernelspecs;
 use crate::error::Error;
 use crate::front::{self, Gateway, GatewayUrl, Machine, Place, Settings};
 use crate::gateway;
@@ -103,7 +103,7 @@ impl Launch {
         let runtime_dir = config.server.runtime_dir.as_deref();
         let registry = Registry::open(runtime_dir.unwrap_or(&places.runtime))?;
         let linger_ms = self.linger_ms(&config)?;
-        let search = SearchPath::from_env().and_own(places.data.join("kernels"));
+        let search = SearchPath::from_env().and_own(own_kernelspecs(&places.data));
         let here = env::current_dir()
             .map_err(|error| Error::user(format!("there is no current folder: {error}")))?;
         let quota = Quota {
@@ -112,11 +112,12 @@ impl Launch {
         };
         let log_format = config.server.log_format;
         let planner = Planner {
-            catalog: Catalog::new(search, default_python(&places.data)),
+            catalog: Catalog::new(search),
             root: here,
             home: env::home_dir().unwrap_or_else(|| PathBuf::from("/")),
             inherited: of_caller(env::vars_os()),
             journals: places.journals(&config.journal)?,
+            data: places.data,
             config,
         };
         let me = config::user_name();

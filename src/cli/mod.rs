@@ -11,6 +11,7 @@ mod output;
 mod outputs;
 mod progress;
 mod serve;
+mod stop;
 mod supervise;
 mod table;
 mod token;

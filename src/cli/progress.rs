@@ -127,7 +127,7 @@ impl Progress {
 
 /// Whether a line of uv or pip is worth showing: not one per package.
 fn tells_something(line: &str) -> bool {
-    const LEADS: [&str; 11] = [
+    const LEADS: [&str; 12] = [
         "Using ",
         "Resolved ",
         "Downloading ",
@@ -135,6 +135,7 @@ fn tells_something(line: &str) -> bool {
         "Installed ",
         "waiting ",
         "makes ",
+        "builds ",
         "tests ",
         "imports ",
         "runs ",

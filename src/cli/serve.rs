@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use self::entry::Wanted;
 use super::output;
 use crate::config::{self, Handover, LogFormat, OnStop, Places, Settled};
-use crate::env::default_python;
+use crate::env::own_kernelspecs;
 use crate::error::Error;
 use crate::gateway::{self, Door, Settings, TokenFile};
 use crate::kernels::kernelspecs::SearchPath;
@@ -121,12 +121,12 @@ impl Serve {
             tokens: TokenFile::new(&places.state),
             launcher: Launcher::new(registry.clone()).logging(config.server.log_format),
             registry,
-            specs: SearchPath::from_env().and_own(places.data.join("kernels")),
-            default_python: default_python(&places.data),
+            specs: SearchPath::from_env().and_own(own_kernelspecs(&places.data)),
             root: root(config.server.root.as_deref())?,
             home: env::home_dir().unwrap_or_else(|| PathBuf::from("/")),
             environment: env::vars_os().collect(),
             journals: places.journals(&config.journal)?,
+            data: places.data,
             config,
         };
         let runtime = super::runtime()?;

@@ -12,12 +12,12 @@ use std::future::Future;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
-use tokio::signal::unix::{Signal, SignalKind, signal};
-
 use self::servers::{Lab, Servers, Token};
 use self::slot::Slot;
 use super::progress::Progress;
+use super::stop::Stop;
 use crate::config::{self, OnStop, Places};
+use crate::env::release::{Recipe, Releases};
 use crate::env::{Environment, Uv, install_companion};
 use crate::error::Error;
 use crate::gateway;
@@ -121,11 +121,8 @@ impl Up {
         token: &Token,
         progress: &Progress,
     ) -> Result<(), Error> {
-        let (kernels, lab) = (
-            Environment::default_kernel(&places.data),
-            Environment::lab(&places.data),
-        );
-        make(&[&kernels, &lab], places, progress).await?;
+        let lab = Environment::lab(&places.data);
+        make(&lab, places, progress).await?;
         install_companion(&lab)?;
 
         let start = "starting the gateway";
@@ -169,17 +166,11 @@ fn on_stop() -> Result<OnStop, Error> {
     }
 }
 
-/// Makes the environments that are not ready, side by side.
-async fn make(
-    environments: &[&Environment],
-    places: &Places,
-    progress: &Progress,
-) -> Result<(), Error> {
-    let missing: Vec<_> = environments
-        .iter()
-        .filter(|environment| !environment.is_ready())
-        .collect();
-    if missing.is_empty() {
+/// Makes what is not there, side by side: Lab's environment, and a release of PyCX for kernels.
+async fn make(lab: &Environment, places: &Places, progress: &Progress) -> Result<(), Error> {
+    let pycx = Releases::pycx(&places.data);
+    let has_pycx = pycx.current().is_some();
+    if lab.is_ready() && has_pycx {
         return Ok(());
     }
     progress.line("the first run sets things up, which takes a minute or two");
@@ -190,13 +181,25 @@ async fn make(
         Uv::find(&places.data, &|line| progress.detail(find, line)),
     )
     .await?;
-    let uv = &uv;
-    let makes = missing.into_iter().map(|environment| async move {
-        let what = format!("making {}", environment.title());
+    let make_lab = async {
+        if lab.is_ready() {
+            return Ok(());
+        }
+        let what = format!("making {}", lab.title());
         let say = |line: &str| progress.detail(&what, line);
-        step(progress, &what, environment.make(uv, &say)).await
-    });
-    futures_util::future::try_join_all(makes).await?;
+        step(progress, &what, lab.make(&uv, &say)).await
+    };
+    let make_pycx = async {
+        if has_pycx {
+            return Ok(());
+        }
+        let what = "making PyCX, the Python of kernels";
+        let say = |line: &str| progress.detail(what, line);
+        let recipe = Recipe::pycx()?;
+        step(progress, what, pycx.build(&recipe, &uv, &say)).await?;
+        Ok(())
+    };
+    futures_util::future::try_join(make_lab, make_pycx).await?;
     Ok(())
 }
 
@@ -209,35 +212,6 @@ async fn step<T>(
     let done = work.await?;
     progress.end(what);
     Ok(done)
-}
-
-/// The signals that ask for the end.
-struct Stop {
-    signals: [Signal; 3],
-}
-
-impl Stop {
-    fn new() -> Result<Self, Error> {
-        let listen = |kind| {
-            signal(kind).map_err(|error| Error::nb(format!("signals cannot be received: {error}")))
-        };
-        Ok(Self {
-            signals: [
-                listen(SignalKind::interrupt())?,
-                listen(SignalKind::terminate())?,
-                listen(SignalKind::hangup())?,
-            ],
-        })
-    }
-
-    async fn asked(&mut self) {
-        let [interrupt, terminate, hangup] = &mut self.signals;
-        tokio::select! {
-            _ = interrupt.recv() => {}
-            _ = terminate.recv() => {}
-            _ = hangup.recv() => {}
-        }
-    }
 }
 
 /// The one line on stdout.

@@ -5,7 +5,6 @@
 use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process_group};
@@ -13,7 +12,8 @@ use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncReadExt, BufReader};
 use tokio::process::{Child, Command};
 use tokio::time::timeout;
 
-use super::Say;
+use super::secrets::redacted;
+use super::{Say, tool};
 
 /// How long a tool may take to end after an interrupt.
 const GRACE: Duration = Duration::from_secs(3);
@@ -72,22 +72,14 @@ impl Tool {
         say: Say<'_>,
         stop: impl Future<Output = ()>,
     ) -> Result<Vec<String>, Ended> {
-        let started = Command::new(&self.program)
-            .args(arguments)
-            .current_dir(&self.folder)
-            .env_clear()
-            .envs(&self.env)
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .process_group(0)
-            .kill_on_drop(true)
-            .spawn();
-        let failed =
-            |error: std::io::Error| Ended::Failed(format!("{}: {error}", self.program.display()));
-        let mut child = started.map_err(failed)?;
+        let mut command = Command::new(&self.program);
+        command.args(arguments).current_dir(&self.folder);
+        command.env_clear().envs(&self.env).process_group(0);
+        let mut running = tool::start(&mut command)
+            .map_err(|failure| Ended::Failed(format!("{}: {failure}", self.program.display())))?;
+        let child = &mut running.child;
         let mut group = Group(child.id().and_then(|id| Pid::from_raw(id.try_into().ok()?)));
-        let run = finish(&mut child, say);
+        let run = finish(child, say);
         tokio::pin!(run);
         tokio::select! {
             ended = &mut run => {
@@ -147,7 +139,7 @@ async fn lines(from: Option<impl AsyncBufRead + Unpin>, take: &mut impl FnMut(St
             .await
         {
             Ok(0) | Err(_) => return,
-            Ok(_) => take(String::from_utf8_lossy(&line).trim_end().to_owned()),
+            Ok(_) => take(redacted(String::from_utf8_lossy(&line).trim_end()).into_owned()),
         }
     }
 }

@@ -15,7 +15,6 @@ use super::{Say, Uv, hex, lock};
 use crate::config::private_folder;
 use crate::error::Error;
 
-const DEFAULT_LOCK: &str = include_str!("locks/default.txt");
 const LAB_LOCK: &str = include_str!("locks/lab.txt");
 
 /// Written last, so an environment without it is an unfinished one.
@@ -29,15 +28,6 @@ pub struct Environment {
 }
 
 impl Environment {
-    /// Where kernels run when nothing else was asked for. People may add packages to it.
-    pub fn default_kernel(data: &Path) -> Self {
-        Self::new(
-            "the default environment",
-            data.join("envs/default"),
-            DEFAULT_LOCK,
-        )
-    }
-
     /// Where JupyterLab runs. One folder per lock: a running Lab is never changed under its feet.
     pub fn lab(data: &Path) -> Self {
         let name = format!("envs/lab-{}", &digest(LAB_LOCK)[..8]);
@@ -133,28 +123,14 @@ mod tests {
     }
 
     #[test]
-    fn the_locks_pin_by_hash_and_name_no_host() {
-        for (lock, packages) in [
-            (
-                DEFAULT_LOCK,
-                &[
-                    "ipykernel==7.",
-                    "ipywidgets==",
-                    "matplotlib==",
-                    "numpy==",
-                    "pandas==",
-                ][..],
-            ),
-            (LAB_LOCK, &["jupyterlab==4.", "jupyterlab-widgets=="][..]),
-        ] {
-            for package in packages {
-                assert!(lock.contains(&format!("\n{package}")), "{package}");
-            }
-            assert!(!lock.contains("://") && !lock.contains("--index"));
-            let mut pins = lock.lines().filter(|line| !line.starts_with(' '));
-            assert!(pins.all(|pin| pin.contains("==") && pin.ends_with('\\')));
-            assert!(lock.contains("--hash=sha256:"));
+    fn the_lock_pins_by_hash_and_names_no_host() {
+        for package in ["jupyterlab==4.", "jupyterlab-widgets=="] {
+            assert!(LAB_LOCK.contains(&format!("\n{package}")), "{package}");
         }
+        assert!(!LAB_LOCK.contains("://") && !LAB_LOCK.contains("--index"));
+        let mut pins = LAB_LOCK.lines().filter(|line| !line.starts_with(' '));
+        assert!(pins.all(|pin| pin.contains("==") && pin.ends_with('\\')));
+        assert!(LAB_LOCK.contains("--hash=sha256:"));
     }
 
     #[tokio::test]

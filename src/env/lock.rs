@@ -3,6 +3,7 @@
 //! The kernel frees it when its holder dies, however that comes. Knows nothing of what it guards.
 
 use std::fs::{File, OpenOptions};
+use std::io;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::time::Duration;
@@ -20,24 +21,10 @@ const RETRY: Duration = Duration::from_millis(100);
 ///
 /// Asks again and again instead of blocking, so that the wait can be cancelled.
 pub(super) async fn exclusive(path: &Path, say: Say<'_>) -> Result<File, Error> {
-    let failed = |reason: String| {
-        Error::user(format!(
-            "the lock {} cannot be taken: {reason}",
-            path.display()
-        ))
-    };
-    let file = OpenOptions::new()
-        .create(true)
-        .append(true)
-        .mode(0o600)
-        .open(path)
-        .map_err(|error| failed(error.to_string()))?;
     let mut told = false;
     loop {
-        match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => return Ok(file),
-            Err(Errno::WOULDBLOCK) => {}
-            Err(error) => return Err(failed(error.to_string())),
+        if let Some(held) = try_exclusive(path)? {
+            return Ok(held);
         }
         if !told {
             told = true;
@@ -45,4 +32,32 @@ pub(super) async fn exclusive(path: &Path, say: Say<'_>) -> Result<File, Error> 
         }
         tokio::time::sleep(RETRY).await;
     }
+}
+
+/// [`exclusive`] without a wait; nothing when another process holds it.
+pub(super) fn try_exclusive(path: &Path) -> Result<Option<File>, Error> {
+    let failed = |reason: String| {
+        Error::user(format!(
+            "the lock {} cannot be taken: {reason}",
+            path.display()
+        ))
+    };
+    let file = open(path).map_err(|error| failed(error.to_string()))?;
+    match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(Some(file)),
+        Err(Errno::WOULDBLOCK) => Ok(None),
+        Err(error) => Err(failed(error.to_string())),
+    }
+}
+
+/// The same for a thread that may block.
+pub(super) fn blocking(path: &Path) -> io::Result<File> {
+    let file = open(path)?;
+    rustix::fs::flock(&file, FlockOperation::LockExclusive)?;
+    Ok(file)
+}
+
+fn open(path: &Path) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.create(true).append(true).mode(0o600).open(path)
 }

@@ -5,28 +5,35 @@
 pub mod build;
 mod companion;
 mod environment;
+mod installed;
 pub mod interpreters;
+mod kernel;
+mod kernelspec;
+mod leftovers;
 mod lock;
+mod overlay;
 pub mod pex;
+pub mod pip;
 pub mod release;
+mod secrets;
 mod tool;
+mod undo;
+mod unshare;
 mod uv;
 mod venv;
 pub mod version;
-
-use std::path::{Path, PathBuf};
+pub mod watch;
 
 pub use companion::{COMPANION, COMPANION_CLASS, CompanionState, companion_in, install_companion};
 pub use environment::Environment;
+pub use installed::{Distribution, normal};
+pub use kernel::{Added, KernelEnvironment, Kind, Prepared};
+pub use kernelspec::own_kernelspecs;
+pub use tool::is_waited_for;
 pub use uv::Uv;
 
 /// Takes each line that a tool prints while it works, to be shown as progress.
 pub type Say<'a> = &'a dyn Fn(&str);
-
-/// The Python of the default environment under nb's data folder; it may not exist yet.
-pub fn default_python(data: &Path) -> PathBuf {
-    Environment::default_kernel(data).python()
-}
 
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()

@@ -1,17 +1,29 @@
 //! A foreign program run to its end: its lines are passed on, the last ones kept for an error.
 //!
-//! Knows nothing of what the program does.
+//! No secret of an address is in what is passed on. Knows nothing of what the program does.
 
 use std::cell::RefCell;
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::fmt;
+use std::io;
 use std::path::Path;
+use std::pin::pin;
 use std::process::Stdio;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
-use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
-use tokio::process::Command;
+use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, BufReader};
+use tokio::process::{Child, Command};
+use tokio::time::timeout;
 
 use super::Say;
+use super::secrets::redacted;
+
+/// What works longer than that hangs.
+const LIMIT: Duration = Duration::from_hours(1);
+
+/// How long what is left in the pipes is waited for: a process that a tool leaves behind may hold them open.
+const REST: Duration = Duration::from_secs(1);
 
 /// How many of the last lines are kept.
 const LINES_KEPT: usize = 12;
@@ -55,36 +67,134 @@ impl fmt::Display for Failure {
 pub(super) fn command(program: impl AsRef<Path>) -> Command {
     let mut command = Command::new(program.as_ref());
     command.current_dir("/");
+    forget_misleading(&mut command);
+    command
+}
+
+/// Takes away the variables that would mislead it.
+pub(super) fn forget_misleading(command: &mut Command) {
     for name in MISLEADING {
         command.env_remove(name);
     }
-    command
 }
 
 /// Runs it and gives what it said last. Dropping the future kills the program.
 pub(super) async fn run(command: &mut Command, say: Say<'_>) -> Result<String, Failure> {
+    run_for(command, LIMIT, say).await
+}
+
+/// [`run`] with another deadline than what is enough for all.
+pub(super) async fn run_for(
+    command: &mut Command,
+    limit: Duration,
+    say: Say<'_>,
+) -> Result<String, Failure> {
+    let mut running = start(command)?;
+    let child = &mut running.child;
+    let kept = RefCell::new(VecDeque::new());
+    let (output, errors) = (child.stdout.take(), child.stderr.take());
+    let reading = async { tokio::join!(read(output, &kept, say), read(errors, &kept, say)) };
+    let ended = timeout(limit, end(child, reading)).await;
+    let tail = Vec::from(kept.into_inner()).join("\n");
+    outcome(ended, tail, limit)
+}
+
+/// Runs it and gives what it prints, which has to be less than so many bytes.
+pub(super) async fn output(command: &mut Command, bytes_max: u64) -> Result<Vec<u8>, Failure> {
+    let mut running = start(command)?;
+    let child = &mut running.child;
+    let kept = RefCell::new(VecDeque::new());
+    let printed = RefCell::new(Vec::new());
+    let (output, errors) = (child.stdout.take(), child.stderr.take());
+    let reading = async {
+        let all = async {
+            let mut bytes = Vec::new();
+            if let Some(output) = output {
+                let _broken = output.take(bytes_max).read_to_end(&mut bytes).await;
+            }
+            printed.replace(bytes);
+        };
+        tokio::join!(all, read(errors, &kept, &|_| ()))
+    };
+    let ended = timeout(LIMIT, end(child, reading)).await;
+    let printed = printed.into_inner();
+    if printed.len() as u64 == bytes_max {
+        return Err(Failure::Failed(format!("it printed {bytes_max} bytes")));
+    }
+    let tail = Vec::from(kept.into_inner()).join("\n");
+    outcome(ended, tail, LIMIT).map(|_| printed)
+}
+
+/// The processes of tools that somebody here waits for.
+static WAITED_FOR: Mutex<BTreeSet<u32>> = Mutex::new(BTreeSet::new());
+
+/// Whether this is a tool that somebody here waits for: nobody else may.
+pub fn is_waited_for(pid: u32) -> bool {
+    waited_for().contains(&pid)
+}
+
+fn waited_for() -> MutexGuard<'static, BTreeSet<u32>> {
+    WAITED_FOR.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A tool that runs.
+pub(super) struct Running {
+    pub(super) child: Child,
+    pid: Option<u32>,
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if let Some(pid) = self.pid {
+            waited_for().remove(&pid);
+        }
+    }
+}
+
+pub(super) fn start(command: &mut Command) -> Result<Running, Failure> {
     let started = command
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .kill_on_drop(true)
         .spawn();
-    let mut child = match started {
-        Ok(child) => child,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Err(Failure::Missing),
-        Err(error) => return Err(Failure::Failed(error.to_string())),
-    };
-    let kept = RefCell::new(VecDeque::new());
-    let (output, errors) = (child.stdout.take(), child.stderr.take());
-    tokio::join!(read(output, &kept, say), read(errors, &kept, say));
-    let status = child.wait().await;
-    let tail = Vec::from(kept.into_inner()).join("\n");
-    match status {
-        Ok(status) if status.success() => Ok(tail),
-        Ok(status) if tail.is_empty() => Err(Failure::Failed(format!("it ended with {status}"))),
-        Ok(_) => Err(Failure::Failed(tail)),
-        Err(error) => Err(Failure::Failed(error.to_string())),
+    let child = started.map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound => Failure::Missing,
+        _ => Failure::Failed(error.to_string()),
+    })?;
+    let pid = child.id();
+    waited_for().extend(pid);
+    Ok(Running { child, pid })
+}
+
+/// Reads what it says until it ends.
+async fn end(
+    child: &mut Child,
+    reading: impl Future<Output = ((), ())>,
+) -> io::Result<std::process::ExitStatus> {
+    let mut reading = pin!(reading);
+    tokio::select! {
+        _ = &mut reading => child.wait().await,
+        status = child.wait() => {
+            let _held_open = timeout(REST, reading).await;
+            status
+        }
     }
+}
+
+fn outcome(
+    ended: Result<io::Result<std::process::ExitStatus>, tokio::time::error::Elapsed>,
+    tail: String,
+    limit: Duration,
+) -> Result<String, Failure> {
+    let failed = match ended {
+        Ok(Ok(status)) if status.success() => return Ok(tail),
+        Ok(Ok(status)) if tail.is_empty() => format!("it ended with {status}"),
+        Ok(Ok(_)) => tail,
+        Ok(Err(error)) => error.to_string(),
+        Err(_) => format!("{tail}\nit was ended after {} s", limit.as_secs()),
+    };
+    Err(Failure::Failed(failed))
 }
 
 async fn read(
@@ -95,7 +205,7 @@ async fn read(
     let Some(from) = from else { return };
     let mut lines = BufReader::new(from).lines();
     while let Ok(Some(line)) = lines.next_line().await {
-        let line = line.trim_end();
+        let line = redacted(line.trim_end());
         if line.is_empty() {
             continue;
         }
@@ -104,7 +214,7 @@ async fn read(
         if kept.len() == LINES_KEPT {
             kept.pop_front();
         }
-        kept.push_back(line.to_owned());
+        kept.push_back(line.into_owned());
     }
 }
 
@@ -132,6 +242,36 @@ mod tests {
         assert_eq!(missing, Err(Failure::Missing));
         let silent = shell("exit 4").await;
         assert!(matches!(silent, Err(Failure::Failed(why)) if why.contains('4')));
+    }
+
+    #[tokio::test]
+    async fn what_is_printed_is_had_whole_and_bounded() {
+        let print = async |script: &str, bytes_max| {
+            output(command("sh").args(["-c", script]), bytes_max).await
+        };
+        let whole = print("seq 3; echo warning >&2", 100).await;
+        assert_eq!(whole, Ok(b"1\n2\n3\n".to_vec()));
+        let endless = print("while echo y; do :; done", 100).await;
+        assert!(matches!(endless, Err(Failure::Failed(why)) if why.contains("100 bytes")));
+        let failed = print("echo x; echo why >&2; exit 1", 100).await;
+        assert_eq!(failed, Err(Failure::Failed("why".to_owned())));
+    }
+
+    #[tokio::test]
+    async fn one_that_hangs_is_ended_and_one_that_leaves_its_pipes_to_another_is_not_waited_for() {
+        let limit = Duration::from_millis(50);
+        let mut sleeper = command("sleep");
+        let hangs = run_for(sleeper.arg("60"), limit, &|_| ()).await;
+        assert!(matches!(hangs, Err(Failure::Failed(why)) if why.contains("was ended")));
+        let said = shell("sleep 60 & echo $!").await.unwrap();
+        let left = rustix::process::Pid::from_raw(said.parse().unwrap()).unwrap();
+        rustix::process::kill_process(left, rustix::process::Signal::KILL).unwrap();
+    }
+
+    #[tokio::test]
+    async fn no_secret_of_an_address_is_passed_on() {
+        let said = shell("echo https://ada:secret@host/x").await.unwrap();
+        assert_eq!(said, "https://***@host/x");
     }
 
     #[tokio::test]

@@ -6,19 +6,21 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::tool::{self, Failure};
-use super::{Say, lock};
+use super::{Say, leftovers, lock};
 use crate::config::private_folder;
 use crate::error::Error;
 
 const LOCK: &str = include_str!("locks/uv.txt");
 
 /// The oldest release with every option that is used here.
-const OLDEST: (u32, u32) = (0, 4);
+const OLDEST: (u32, u32) = (0, 5);
 
 /// A uv that works.
 #[derive(Clone, Debug)]
 pub struct Uv {
     program: PathBuf,
+    /// The folder that it changes, if what it leaves behind has to be found.
+    works_in: Option<PathBuf>,
 }
 
 impl Uv {
@@ -57,14 +59,30 @@ impl Uv {
         }
     }
 
+    /// The same one, whose processes are found by the folder that they change.
+    pub(super) fn working_in(&self, folder: &Path) -> Self {
+        Self {
+            works_in: Some(folder.to_owned()),
+            ..self.clone()
+        }
+    }
+
     /// Runs it; an error is what it said last.
     pub(super) async fn run(&self, arguments: &[&str], say: Say<'_>) -> Result<(), String> {
         let mut command = tool::command(&self.program);
+        if let Some(folder) = &self.works_in {
+            leftovers::mark(&mut command, folder);
+        }
         command.args(arguments).env("UV_NO_PROGRESS", "1");
         match tool::run(&mut command, say).await {
             Ok(_) => Ok(()),
             Err(failure) => Err(failure.to_string()),
         }
+    }
+
+    /// It, to be told what to do.
+    pub(super) fn command(&self) -> tokio::process::Command {
+        tool::command(&self.program)
     }
 
     /// The path of a Python of these versions.
@@ -81,7 +99,10 @@ impl Uv {
     async fn that_works(program: PathBuf) -> Option<Self> {
         let said = tool::run(tool::command(&program).arg("--version"), &|_| ()).await;
         let release = release(&said.ok()?)?;
-        (release >= OLDEST).then_some(Self { program })
+        (release >= OLDEST).then_some(Self {
+            program,
+            works_in: None,
+        })
     }
 }
 

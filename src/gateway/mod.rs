@@ -92,11 +92,11 @@ pub struct Settings {
     pub registry: Registry,
     pub launcher: Launcher,
     pub specs: SearchPath,
-    /// The Python of the default environment; it may not exist yet.
-    pub default_python: PathBuf,
     /// What paths of clients are below of, and where kernels work unless asked otherwise.
     pub root: PathBuf,
     pub home: PathBuf,
+    /// nb's data folder.
+    pub data: PathBuf,
     /// The folder of the journals of all kernels.
     pub journals: PathBuf,
     /// The environment that kernels inherit, before anything is withheld from them.
@@ -150,10 +150,11 @@ impl Gateway {
             registry: settings.registry,
             launcher: settings.launcher,
             planner: plan::Planner {
-                catalog: Catalog::new(settings.specs, settings.default_python),
+                catalog: Catalog::new(settings.specs),
                 root: settings.root,
                 home: settings.home,
                 inherited,
+                data: settings.data,
                 journals: settings.journals,
                 config: settings.config.clone(),
             },

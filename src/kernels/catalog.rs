@@ -1,24 +1,23 @@
-//! Which kernels can be started: the kernelspecs on disk, and `python3` in any case.
+//! Which kernels can be started: the kernelspecs on disk, and PyCX by the name that most notebooks have too.
 //!
 //! Read afresh at each call, so a change on disk is seen at once; blocks on the file system.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use serde_json::{Map, json};
-
 use super::kernelspecs::SearchPath;
-use crate::protocol::kernelspec::{InterruptMode, KernelSpec};
+use crate::protocol::kernelspec::KernelSpec;
 
-/// The kernel of whoever names none.
-const DEFAULT: &str = "python3";
+/// The kernel of whoever names none, if it is there.
+const PYCX: &str = "pycx";
+
+/// What most notebooks name, and the kernel of whoever names none where there is no PyCX.
+const PYTHON: &str = "python3";
 
 /// Finds kernelspecs.
 #[derive(Clone, Debug)]
 pub struct Catalog {
     search: SearchPath,
-    /// The Python of the default environment; it may not exist yet.
-    default_python: PathBuf,
 }
 
 /// A spec that can be started.
@@ -44,11 +43,8 @@ pub struct Broken {
 }
 
 impl Catalog {
-    pub fn new(search: SearchPath, default_python: PathBuf) -> Self {
-        Self {
-            search,
-            default_python,
-        }
+    pub fn new(search: SearchPath) -> Self {
+        Self { search }
     }
 
     /// Every spec that can be started; broken ones are logged and left out.
@@ -75,33 +71,8 @@ impl Catalog {
                 }
             }
         }
-        if !specs.by_name.contains_key(DEFAULT) && self.default_python.is_file() {
-            let fallback = self.fallback();
-            specs.by_name.insert(DEFAULT.to_owned(), fallback);
-        }
+        specs.lend_python();
         specs
-    }
-
-    /// The default environment as a kernelspec, with the icons of the one that ipykernel brings.
-    fn fallback(&self) -> Listed {
-        let environment = self.default_python.ancestors().nth(2);
-        let folder = environment
-            .unwrap_or(&self.default_python)
-            .join("share/jupyter/kernels/python3");
-        let mut argv = vec![self.default_python.to_string_lossy().into_owned()];
-        argv.extend(["-m", "ipykernel_launcher", "-f", "{connection_file}"].map(str::to_owned));
-        Listed {
-            folder,
-            spec: KernelSpec {
-                argv,
-                env: BTreeMap::new(),
-                display_name: "Python 3 (ipykernel)".to_owned(),
-                language: "python".to_owned(),
-                interrupt_mode: InterruptMode::Signal,
-                metadata: Map::from_iter([("debugger".to_owned(), json!(true))]),
-                kernel_protocol_version: None,
-            },
-        }
     }
 }
 
@@ -143,9 +114,23 @@ impl Specs {
     pub fn default_name(&self) -> &str {
         let startable = |listed: &Listed| listed.spec.foreign_launcher().is_none();
         let mut specs = self.by_name.iter();
-        match specs.find(|(_, listed)| startable(listed)) {
-            Some((first, _)) if !self.by_name.contains_key(DEFAULT) => first,
-            _ => DEFAULT,
+        let usual = [PYCX, PYTHON].into_iter();
+        let usual = usual.filter(|name| self.by_name.get(*name).is_some_and(startable));
+        let mut usual = usual.chain(specs.find_map(|(name, listed)| {
+            let name = name.as_str();
+            startable(listed).then_some(name)
+        }));
+        usual.next().unwrap_or(PYTHON)
+    }
+
+    /// Notebooks that name `python3` get PyCX where there is no other kernel of that name.
+    fn lend_python(&mut self) {
+        let taken = self.by_name.contains_key(PYTHON) || self.broken.contains_key(PYTHON);
+        if let (Some(pycx), false) = (self.by_name.get(PYCX), taken) {
+            let mut python = pycx.clone();
+            let name = &mut python.spec.display_name;
+            *name = name.replacen("Python (", "Python 3 (", 1);
+            self.by_name.insert(PYTHON.to_owned(), python);
         }
     }
 
@@ -158,9 +143,8 @@ impl Specs {
             (None, Some(Broken { error, .. })) => {
                 Err(format!("the kernelspec {name:?} is broken: {error}"))
             }
-            (None, None) if name == DEFAULT => Err(format!(
-                "there is no kernelspec {name:?} and no default Python environment; \
-                 make one with \"nb up\" or install ipykernel"
+            (None, None) if [PYCX, PYTHON].contains(&&*name) => Err(format!(
+                "there is no kernelspec {name:?}; \"nb up\" makes PyCX, and so does \"nb env release pycx\""
             )),
             (None, None) => Err(format!("there is no kernelspec {name:?}")),
         }
@@ -180,32 +164,34 @@ mod tests {
 
     fn catalog(root: &Path) -> Catalog {
         let search = SearchPath::of(vec![root.join("kernels")]);
-        Catalog::new(search, root.join("env/bin/python"))
+        Catalog::new(search)
     }
 
     #[test]
-    fn python3_is_a_spec_of_that_name_or_the_default_environment() {
+    fn pycx_is_the_default_and_python3_too_unless_there_is_one() {
         let root = tempfile::tempdir().unwrap();
         let catalog = catalog(root.path());
-        put(root.path(), "python3", "{");
-        let missing = catalog.read();
-        assert!(missing.find(None).unwrap_err().contains("broken"));
+        put(root.path(), "a", r#"{"argv":["a"]}"#);
+        assert_eq!(catalog.read().default_name(), "a");
+        assert!(catalog.read().find(Some("python3")).is_err());
 
-        fs::create_dir_all(root.path().join("env/bin")).unwrap();
-        fs::write(root.path().join("env/bin/python"), "").unwrap();
+        let pycx = r#"{"argv":["pycx"],"display_name":"Python (PyCX 2026.11.28)"}"#;
+        put(root.path(), "pycx", pycx);
         let specs = catalog.read();
-        let (name, fallback) = specs.find(None).unwrap();
-        assert_eq!(name, "python3");
-        assert_eq!(fallback.spec.argv[1..3], ["-m", "ipykernel_launcher"]);
-        assert!(
-            fallback
-                .folder
-                .ends_with("env/share/jupyter/kernels/python3")
+        assert_eq!(specs.find(None).unwrap().0, "pycx");
+        let python = &specs.find(Some("Python3")).unwrap().1.spec;
+        assert_eq!(
+            (&*python.argv[0], &*python.display_name),
+            ("pycx", "Python 3 (PyCX 2026.11.28)")
         );
 
+        put(root.path(), "python3", "{");
+        let broken = catalog.read();
+        assert!(broken.find(Some("python3")).unwrap_err().contains("broken"));
         put(root.path(), "python3", r#"{"argv":["own"]}"#);
         let specs = catalog.read();
-        assert_eq!(specs.find(Some("Python3")).unwrap().1.spec.argv, ["own"]);
+        assert_eq!(specs.find(Some("python3")).unwrap().1.spec.argv, ["own"]);
+        assert_eq!(specs.default_name(), "pycx");
     }
 
     #[test]
@@ -238,7 +224,7 @@ mod tests {
         );
         let search =
             SearchPath::from_lookup(|name| (name == "VIRTUAL_ENV").then(|| prefix.clone().into()));
-        let catalog = Catalog::new(search, root.path().join("none"));
+        let catalog = Catalog::new(search);
         assert_eq!(catalog.read().by_name["mine"].argv()[0], "python3");
         fs::create_dir_all(prefix.join("bin")).unwrap();
         fs::write(prefix.join("bin/python3"), "").unwrap();

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
+use crate::env::KernelEnvironment;
 use crate::protocol::connection_file::Transport;
 use crate::protocol::kernelspec::InterruptMode;
 
@@ -71,6 +72,9 @@ pub struct Start {
     pub message_bytes_max: u64,
     #[serde(default)]
     pub cull: Cull,
+    /// Which of nb's environments it runs in; nothing where it is not one.
+    #[serde(default)]
+    pub environment: Option<KernelEnvironment>,
     /// The user whose kernel it is.
     pub owner: String,
     /// The user whose token started it; another one where that token acts for others.

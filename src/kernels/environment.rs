@@ -41,6 +41,9 @@ const BASE: [&str; 22] = [
 /// What clients may always set.
 const OF_CLIENTS: &str = "KERNEL_";
 
+/// The path of the notebook, as jupyter_server calls it. Clients may set it too: it is a label.
+pub const SESSION_NAME: &str = "JPY_SESSION_NAME";
+
 /// An environment.
 pub type Variables = BTreeMap<String, String>;
 
@@ -71,7 +74,7 @@ pub fn of_caller(environment: impl IntoIterator<Item = (OsString, OsString)>) ->
 /// Whether a client may set this one, `allowed` being names and patterns beside `KERNEL_*`.
 pub fn may_be_set(name: &str, allowed: &[String]) -> bool {
     let is_allowed = || allowed.iter().any(|pattern| matches(pattern, name));
-    name.starts_with(OF_CLIENTS) || is_allowed() && !is_withheld(name)
+    name.starts_with(OF_CLIENTS) || name == SESSION_NAME || is_allowed() && !is_withheld(name)
 }
 
 /// Whether this one is never passed on.

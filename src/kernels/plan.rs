@@ -9,13 +9,16 @@ use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
 
 use rustix::fs::Access;
+use serde_json::Value;
 use uuid::Uuid;
 
-use super::catalog::Catalog;
+use super::catalog::{Catalog, Listed};
 use super::contract::{API, Cull, JournalMode, JournalStart, Start};
-use super::environment::{self, Variables};
+use super::environment::{self, SESSION_NAME, Variables};
 use super::registry::parse_id;
 use crate::config;
+use crate::env::release::RELEASE;
+use crate::env::{KernelEnvironment, Kind};
 use crate::protocol::connection_file::Transport;
 
 /// The longest variable: well below what one may have in an `execve`.
@@ -64,6 +67,8 @@ pub struct Planner {
     pub home: PathBuf,
     /// What every kernel gets of the gateway's own environment, by [`environment::inherited`].
     pub inherited: BTreeMap<String, String>,
+    /// nb's data folder, with its environments.
+    pub data: PathBuf,
     /// The folder of the journals of all kernels.
     pub journals: PathBuf,
     pub config: config::Settings,
@@ -89,7 +94,7 @@ impl Planner {
 
         let mut env = self.inherited.clone();
         if let Some(Place::Notebook(path)) = &asked.place {
-            env.insert("JPY_SESSION_NAME".to_owned(), path.clone());
+            env.insert(SESSION_NAME.to_owned(), path.clone());
         }
         let of_client: BTreeSet<String> = wishes.env.keys().cloned().collect();
         env.extend(wishes.env);
@@ -100,6 +105,7 @@ impl Planner {
             .map(|(name, value)| (name.clone(), substitute(value, &env)))
             .collect();
         env.extend(spec_env);
+        let environment = self.environment(listed, env.get(SESSION_NAME), wishes.id);
 
         let kernels = &self.config.kernels;
         let of_spec = kernels.of_spec.get(&name).cloned().unwrap_or_default();
@@ -140,9 +146,32 @@ impl Planner {
             journal,
             message_bytes_max: self.config.limits.message_bytes_max,
             cull,
+            environment,
             owner: whose.owner,
             started_by: whose.started_by,
             linger_ms: wishes.linger_ms,
+        })
+    }
+
+    /// The environment of nb's that a spec names.
+    fn environment(
+        &self,
+        listed: &Listed,
+        notebook: Option<&String>,
+        id: Uuid,
+    ) -> Option<KernelEnvironment> {
+        let nb = listed.spec.metadata.get("nb")?;
+        let text = |key: &str| nb.get(key).and_then(Value::as_str);
+        let notebook = notebook.filter(|path| !path.is_empty());
+        let whose = notebook.map(|path| self.root.join(path.trim_start_matches("./")));
+        Some(KernelEnvironment {
+            kind: Kind::named(text("environment")?)?,
+            data: self.data.clone(),
+            release: text(RELEASE).map(str::to_owned),
+            whose: whose.map_or_else(
+                || id.to_string(),
+                |path| path.to_string_lossy().into_owned(),
+            ),
         })
     }
 

@@ -12,6 +12,8 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use crate::env::KernelEnvironment;
+
 /// One thing to show, by media type.
 pub type Bundle = Map<String, Value>;
 
@@ -231,6 +233,8 @@ pub struct Place {
     /// All of the kernel's environment; it may hold secrets.
     pub env: BTreeMap<String, String>,
     pub cwd: PathBuf,
+    /// Which of nb's environments it is, if it is one.
+    pub environment: Option<KernelEnvironment>,
     /// A folder of the user's own, 0700, that goes with the kernel: for what a cell leaves for the
     /// kernel to read. It may not exist yet.
     pub scratch: PathBuf,
@@ -265,6 +269,7 @@ mod tests {
             argv: vec!["python3".to_owned()],
             env: BTreeMap::from([("TOKEN".to_owned(), "hunter2".to_owned())]),
             cwd: PathBuf::from("/home/me"),
+            environment: None,
             scratch: PathBuf::from("/home/me/scratch"),
         };
         assert!(!format!("{place:?}").contains("hunter2"));

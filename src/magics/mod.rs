@@ -19,6 +19,8 @@ pub mod wire;
 
 mod machine;
 mod pex;
+mod pip;
+mod reset;
 mod status;
 #[cfg(test)]
 mod test_cell;

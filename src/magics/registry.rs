@@ -12,7 +12,10 @@ use super::call::{self, At, Call};
 use super::cell::{Answer, Bundle, Cell, Failure, Given};
 use super::magic::{Magic, Runs};
 use super::pex::Pexes;
+use super::pip::Pip;
+use super::reset::Reset;
 use super::status::Status;
+use crate::env::KernelEnvironment;
 
 /// The name that is always ours.
 pub const NB: &str = "nb";
@@ -66,9 +69,14 @@ enum Found<'a> {
 }
 
 impl Registry {
-    /// The magics of this version of nb.
-    pub fn standard() -> Self {
-        Self::of(vec![Box::new(Status::default()), Box::new(Pexes)])
+    /// The magics of this version of nb, for a kernel in this environment of nb's or in none.
+    pub fn standard(environment: Option<&KernelEnvironment>) -> Self {
+        let mut magics: Vec<Box<dyn Magic>> = vec![Box::new(Status::default()), Box::new(Pexes)];
+        if environment.is_some() {
+            magics.push(Box::new(Pip));
+            magics.push(Box::new(Reset));
+        }
+        Self::of(magics)
     }
 
     /// These magics; where two share a name the first has it.

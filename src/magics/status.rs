@@ -13,6 +13,7 @@ use super::call::{At, Call};
 use super::cell::{Answer, Bundle, Cell, Facts, Failure, Given, Output, Place};
 use super::machine::{self, Machine, Memory, Sources};
 use super::magic::Magic;
+use crate::env::KernelEnvironment;
 
 /// The magic.
 #[derive(Debug, Default)]
@@ -54,6 +55,10 @@ struct Environment {
     prefix: Option<PathBuf>,
     python_version: Option<String>,
     folder: PathBuf,
+    /// What of nb's it is.
+    title: Option<String>,
+    /// What was added to it, as it was asked for.
+    added: Vec<String>,
 }
 
 #[derive(Debug, Serialize)]
@@ -210,6 +215,11 @@ fn environment(place: Place) -> Environment {
         prefix,
         python_version,
         folder: place.cwd,
+        title: place.environment.as_ref().map(KernelEnvironment::title),
+        added: place
+            .environment
+            .map(|environment| environment.added())
+            .unwrap_or_default(),
     }
 }
 
@@ -264,6 +274,13 @@ fn rows(report: &Report) -> Vec<Row> {
     if let Some(version) = &environment.python_version {
         program += &format!(" (Python {version})");
     }
+    let of_nb = environment
+        .title
+        .as_ref()
+        .map(|title| match environment.added.as_slice() {
+            [] => title.clone(),
+            added => format!("{title} with {}", added.join(", ")),
+        });
     let mut place = vec![machine.hostname.clone().unwrap_or("unknown".to_owned())];
     place.extend(machine.cores.map(|n| counted(n as u64, "core")));
     place.extend(
@@ -299,7 +316,10 @@ fn rows(report: &Report) -> Vec<Row> {
         ),
         ("id", kernel.id.clone()),
         ("process", process),
-        ("environment", program),
+        (
+            "environment",
+            of_nb.map_or(program.clone(), |title| format!("{title}, {program}")),
+        ),
         ("folder", environment.folder.display().to_string()),
         ("machine", place.join(", ")),
         ("memory", used.join(", ")),

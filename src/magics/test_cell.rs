@@ -46,6 +46,7 @@ impl Default for TestCell {
                 journal_bytes_max: 64 * 1024 * 1024,
             },
             place: Place {
+                environment: None,
                 argv: vec!["/no/such/bin/python".to_owned()],
                 env: BTreeMap::new(),
                 cwd: PathBuf::from("/home/me"),

@@ -4,7 +4,6 @@
 
 use std::ffi::OsStr;
 use std::fs;
-use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
@@ -44,6 +43,24 @@ pub(crate) struct Gateway {
     folder: TempDir,
 }
 
+/// A kernelspec `python3` of the test environment, for whoever has this home.
+pub(crate) fn put_python(home: &Path) {
+    let environment = project("target/test-env");
+    let python = environment.join("bin/python");
+    assert!(python.exists(), "run cargo xtask setup");
+    let folder = home.join("data/kernels/python3");
+    fs::create_dir_all(&folder).unwrap();
+    let brought = environment.join("share/jupyter/kernels/python3");
+    for entry in fs::read_dir(brought).unwrap() {
+        let entry = entry.unwrap();
+        fs::copy(entry.path(), folder.join(entry.file_name())).unwrap();
+    }
+    let spec = folder.join("kernel.json");
+    let mut content: Value = serde_json::from_slice(&fs::read(&spec).unwrap()).unwrap();
+    content["argv"][0] = json!(python);
+    fs::write(spec, content.to_string()).unwrap();
+}
+
 impl Gateway {
     pub(crate) async fn start(handover: &'static str) -> Self {
         Self::start_with(handover, DESCRIPTORS).await
@@ -63,11 +80,7 @@ impl Gateway {
 
     async fn start_program(program: &Path, handover: &'static str, descriptors: u32) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let environments = folder.path().join("data/envs");
-        fs::create_dir_all(&environments).unwrap();
-        let python = project("target/test-env");
-        assert!(python.join("bin/python").exists(), "run cargo xtask setup");
-        symlink(python, environments.join("default")).unwrap();
+        put_python(folder.path());
         let (child, port) = spawn(
             program,
             folder.path(),

@@ -1,7 +1,6 @@
 //! `nb init`, the first process of a container: here of a pid namespace.
 
 use std::fs;
-use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::process::Stdio;
 
@@ -11,7 +10,7 @@ use tokio::process::{Child, Command};
 use tokio::time::timeout;
 
 use crate::client::Client;
-use crate::gateway::{LIMIT, TOKEN, page, project, wait_for};
+use crate::gateway::{LIMIT, TOKEN, page, put_python, wait_for};
 use crate::processes::signal;
 
 /// All processes: pid, state and parent.
@@ -75,9 +74,7 @@ async fn open(port: u16) {
 #[tokio::test]
 async fn kernels_in_a_container_outlive_their_gateway_which_comes_back_and_end_with_all() {
     let home = tempfile::tempdir().unwrap();
-    let environments = home.path().join("data/envs");
-    fs::create_dir_all(&environments).unwrap();
-    symlink(project("target/test-env"), environments.join("default")).unwrap();
+    put_python(home.path());
     let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let port = free.local_addr().unwrap().port();
     drop(free);

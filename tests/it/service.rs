@@ -16,7 +16,7 @@ use tokio::process::{Child, Command};
 use tokio::time::timeout;
 
 use crate::client::Client;
-use crate::gateway::{Gateway, LIMIT, TOKEN, end_kernels, page, project, wait_for};
+use crate::gateway::{Gateway, LIMIT, TOKEN, end_kernels, page, project, put_python, wait_for};
 use crate::processes::signal;
 use crate::rest::drain::process_ended;
 
@@ -38,10 +38,7 @@ struct Manager {
 impl Manager {
     fn new() -> Self {
         let home = tempfile::tempdir().unwrap();
-        let environments = home.path().join("data/envs");
-        fs::create_dir_all(&environments).unwrap();
-        std::os::unix::fs::symlink(project("target/test-env"), environments.join("default"))
-            .unwrap();
+        put_python(home.path());
         let socket = TcpListener::bind("127.0.0.1:0").unwrap();
         let main = spawn(home.path(), &socket, "$$");
         Self { home, socket, main }

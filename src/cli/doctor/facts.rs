@@ -16,8 +16,8 @@ pub(super) struct Facts {
     /// How many bytes the path of a kernel's socket is too long.
     pub(super) socket_path_excess: usize,
     pub(super) specs: Vec<Spec>,
-    /// Whether nb's own default environment is there.
-    pub(super) default_environment: bool,
+    /// Whether there is a release of PyCX.
+    pub(super) has_pycx: bool,
     pub(super) companions: Vec<Companion>,
     pub(super) limits: Limits,
     pub(super) supervisors: Vec<Supervisor>,

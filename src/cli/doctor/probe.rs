@@ -19,7 +19,8 @@ use super::facts::{
 };
 use super::ports;
 use crate::config::{self, Places};
-use crate::env::{Environment, Uv, companion_in, default_python};
+use crate::env::release::Releases;
+use crate::env::{Environment, Uv, companion_in, own_kernelspecs};
 use crate::error::Error;
 use crate::kernels::catalog::{Catalog, Listed};
 use crate::kernels::client;
@@ -49,8 +50,7 @@ pub(super) async fn facts() -> Result<Facts, Error> {
             (address.to_string(), ports::look(address))
         }
     };
-    let default_python = default_python(&places.data);
-    let search = SearchPath::from_env().and_own(places.data.join("kernels"));
+    let search = SearchPath::from_env().and_own(own_kernelspecs(&places.data));
     let (supervisors, python, uv) =
         tokio::join!(supervisors(runtime), python(), Uv::look(&places.data));
     Ok(Facts {
@@ -60,8 +60,8 @@ pub(super) async fn facts() -> Result<Facts, Error> {
         port,
         folders: folders(&places, runtime),
         socket_path_excess: socket_path_excess(runtime),
-        default_environment: default_python.is_file(),
-        specs: specs(&Catalog::new(search, default_python)),
+        has_pycx: Releases::pycx(&places.data).current().is_some(),
+        specs: specs(&Catalog::new(search)),
         companions: companions(&places.data),
         limits: limits(),
         supervisors,

@@ -13,7 +13,7 @@ use uuid::Uuid;
 use crate::cli::output;
 use crate::cli::table::table;
 use crate::config::Places;
-use crate::env::default_python;
+use crate::env::own_kernelspecs;
 use crate::error::Error;
 use crate::kernels::catalog::{Catalog, Listed};
 use crate::kernels::kernelspecs::SearchPath;
@@ -53,8 +53,8 @@ struct Installed {
 impl Install {
     pub(super) fn run(self) -> Result<(), Error> {
         let places = Places::from_env()?;
-        let search = SearchPath::from_env().and_own(places.data.join("kernels"));
-        let specs = Catalog::new(search, default_python(&places.data)).read();
+        let search = SearchPath::from_env().and_own(own_kernelspecs(&places.data));
+        let specs = Catalog::new(search).read();
         let chosen: Vec<(String, &Listed)> = match self.specs.is_empty() {
             true => {
                 let startable = |listed: &Listed| listed.spec.foreign_launcher().is_none();

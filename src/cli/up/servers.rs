@@ -358,12 +358,20 @@ fn lab_environment(token: &str) -> Vec<(&'static str, String)> {
         ("JUPYTER_TOKEN", token.to_owned()),
         ("JUPYTER_GATEWAY_AUTH_TOKEN", token.to_owned()),
     ];
-    for (name, seconds) in [
-        ("KERNEL_LAUNCH_TIMEOUT", LAUNCH_SECONDS),
-        ("JUPYTER_GATEWAY_REQUEST_TIMEOUT", LAUNCH_SECONDS + 5),
+    for (name, value) in [
+        ("KERNEL_LAUNCH_TIMEOUT", LAUNCH_SECONDS.to_string()),
+        (
+            "JUPYTER_GATEWAY_REQUEST_TIMEOUT",
+            (LAUNCH_SECONDS + 5).to_string(),
+        ),
+        // Which notebook a kernel is for: what was added to its environment is found by that.
+        (
+            "JUPYTER_GATEWAY_ALLOWED_ENVS",
+            "JPY_SESSION_NAME".to_owned(),
+        ),
     ] {
         if std::env::var_os(name).is_none() {
-            environment.push((name, seconds.to_string()));
+            environment.push((name, value));
         }
     }
     environment

@@ -7,86 +7,41 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::path::Path;
+use std::time::Duration;
 
 use jiff::Timestamp;
-use sha2::{Digest, Sha256};
 
-use super::{RECORD, Release, Releases, remove, set_writable};
+use super::first_party::{self, Wheel};
+use super::manifest::without_paths;
+use super::recipe::{Checkout, Recipe};
+use super::remains::{remove, set_writable};
+use super::{RECORD, Release, Releases};
 use crate::config::private_folder;
 use crate::env::venv::{PYTHONS, Venv};
-use crate::env::{Say, Uv, hex, lock, tool};
+use crate::env::{Say, Uv, leftovers, lock, tool};
 use crate::error::Error;
-
-const PYCX_MANIFEST: &str = include_str!("../locks/pycx.in");
-const PYCX_LOCK: &str = include_str!("../locks/pycx.txt");
 
 const SMOKE: &str = include_str!("smoke.py");
 
-/// What a release is made from.
-#[derive(Clone, Debug)]
-pub struct Recipe {
-    /// Requirements, a line each: what has to work.
-    manifest: String,
-    /// All that is installed, with hashes, as `uv pip compile --generate-hashes` makes it of the manifest.
-    lock: String,
-}
-
-impl Recipe {
-    /// nb's own.
-    pub fn pycx() -> Self {
-        Self {
-            manifest: PYCX_MANIFEST.to_owned(),
-            lock: PYCX_LOCK.to_owned(),
-        }
-    }
-
-    /// Of somebody who makes releases of their own: two files.
-    pub fn read(manifest: &Path, lock: &Path) -> Result<Self, Error> {
-        let read = |path: &Path| {
-            fs::read_to_string(path)
-                .map_err(|error| Error::user(format!("{} cannot be read: {error}", path.display())))
-        };
-        Ok(Self {
-            manifest: read(manifest)?,
-            lock: read(lock)?,
-        })
-    }
-
-    #[cfg(test)]
-    pub(super) fn of(manifest: &str, lock: &str) -> Self {
-        Self {
-            manifest: manifest.to_owned(),
-            lock: lock.to_owned(),
-        }
-    }
-
-    /// The distributions that the manifest names.
-    fn names(&self) -> impl Iterator<Item = &str> {
-        let is_name = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
-        let names = self.manifest.lines().map(move |line| {
-            let line = line.trim_start();
-            &line[..line.find(|c| !is_name(c)).unwrap_or(line.len())]
-        });
-        names.filter(|name| !name.is_empty())
-    }
-}
+/// An import or a cell that takes longer hangs.
+const SMOKE_LIMIT: Duration = Duration::from_mins(15);
 
 impl Releases {
     /// Makes a release and promotes it; `false` when there was one of that content. Waits while another process does.
+    ///
+    /// Dropping the future leaves it unfinished: [`Self::tidy`] removes that, and so does the next one that is made.
     pub async fn build(
         &self,
         recipe: &Recipe,
         uv: &Uv,
         say: Say<'_>,
     ) -> Result<(Release, bool), Error> {
-        if recipe.names().next().is_none() {
-            return Err(Error::user("the manifest names no package"));
-        }
         self.make_folder()?;
         let _held = lock::exclusive(&self.lock(), say).await?;
+        self.sweep(say).await?;
         let python = uv.find_python(PYTHONS).await?;
         let version = python_version(&python).await?;
-        let content = digest(&[&recipe.lock, &version]);
+        let content = recipe.content(&version);
         let known = self
             .list()
             .into_iter()
@@ -96,13 +51,13 @@ impl Releases {
             return Ok((release, false));
         }
         let created = Timestamp::now();
-        let date = created.strftime("%Y.%m.%d");
-        let name = format!("{date}-{}", &content[..8]);
+        let name = name(created, &content, recipe.commit());
         let venv = Venv {
             title: format!("the release {name}"),
             folder: self.folder.join(&name),
         };
-        let made = self.fill(&venv, recipe, uv, &python, say).await;
+        let uv = uv.working_in(&self.folder);
+        let made = self.fill(&venv, recipe, &uv, &python, say).await;
         let release = made.and_then(|packages| {
             let release = Release {
                 name,
@@ -110,6 +65,7 @@ impl Releases {
                 python: version,
                 packages,
                 content,
+                commit: recipe.commit().map(str::to_owned),
             };
             finish(&venv.folder, &release).map_err(|error| venv.unusable(&error))?;
             Ok(release)
@@ -117,6 +73,7 @@ impl Releases {
         let release = match release {
             Ok(release) => release,
             Err(error) => {
+                let _stuck = leftovers::end(&self.folder).await;
                 let _next_time = remove(&venv.folder);
                 return Err(error);
             }
@@ -143,30 +100,72 @@ impl Releases {
         python: &str,
         say: Say<'_>,
     ) -> Result<BTreeMap<String, String>, Error> {
-        // Left by one that was killed.
-        match remove(&venv.folder) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                return Err(venv.unusable(&error));
-            }
-            _ => {}
-        }
         say(&format!("makes {}", venv.title));
         venv.create(uv, python, say).await?;
-        let lock = venv.folder.join("nb-requirements.txt");
-        fs::write(&lock, &recipe.lock).map_err(|error| venv.unusable(&error))?;
-        // A copy: what is changed in place by somebody who may shall not be so in uv's cache.
-        let how = ["--compile-bytecode", "--link-mode", "copy"];
-        venv.install(uv, &lock, &how, say).await?;
+        let wheels = self.install(venv, recipe, uv, say).await?;
         say("tests it");
         let mut smoke = tool::command(venv.python());
-        smoke.args(["-I", "-c", SMOKE]).args(recipe.names());
-        tool::run(&mut smoke, say).await.map_err(|said| {
+        leftovers::mark(&mut smoke, &self.folder);
+        smoke.args(["-I", "-c", SMOKE]);
+        smoke.args(&recipe.manifest.names);
+        smoke.args(wheels.iter().map(|wheel| &wheel.name));
+        let tested = tool::run_for(&mut smoke, SMOKE_LIMIT, say).await;
+        tested.map_err(|said| {
             Error::user(format!(
                 "{} does not work and was not promoted:\n{said}",
                 venv.title
             ))
         })?;
         installed(&venv.folder).map_err(|error| venv.unusable(&error))
+    }
+
+    /// All that it has in it; the first-party packages of that.
+    async fn install(
+        &self,
+        venv: &Venv,
+        recipe: &Recipe,
+        uv: &Uv,
+        say: Say<'_>,
+    ) -> Result<Vec<Wheel>, Error> {
+        let unusable = |error: io::Error| venv.unusable(&error);
+        let lock = venv.folder.join("nb-requirements.txt");
+        if let Some(text) = &recipe.lock {
+            let text = match recipe.checkout {
+                Some(_) => without_paths(text),
+                None => text.clone(),
+            };
+            fs::write(&lock, text).map_err(unusable)?;
+        }
+        let has_lock = recipe.lock.is_some();
+        let wheels = match &recipe.checkout {
+            Some(Checkout { root, .. }) => {
+                let known = has_lock.then_some(&*lock);
+                first_party::build(venv, uv, &recipe.manifest, root, known, say).await?
+            }
+            None => Vec::new(),
+        };
+        if !has_lock {
+            first_party::lock(venv, uv, &recipe.manifest, &wheels, &lock, say).await?;
+        }
+        let locked = fs::read_to_string(&lock).map_err(unusable)?;
+        let is_pin = |line: &str| !line.trim_start().starts_with('#') && !line.trim().is_empty();
+        if locked.lines().any(is_pin) {
+            // A copy: what is changed in place by somebody who may shall not be so in uv's cache.
+            let how = ["--compile-bytecode", "--link-mode", "copy"];
+            venv.install(uv, &lock, &how, say).await?;
+        }
+        first_party::install(venv, uv, &wheels, say).await?;
+        Ok(wheels)
+    }
+}
+
+/// What a release is called; of a commit there is enough to find it.
+fn name(created: Timestamp, content: &str, commit: Option<&str>) -> String {
+    let date = created.strftime("%Y.%m.%d");
+    let name = format!("{date}-{}", &content[..8]);
+    match commit {
+        Some(commit) => format!("{name}-g{}", &commit[..commit.len().min(10)]),
+        None => name,
     }
 }
 
@@ -205,41 +204,15 @@ fn finish(folder: &Path, release: &Release) -> io::Result<()> {
     set_writable(folder, false)
 }
 
-fn digest(parts: &[&str]) -> String {
-    let mut hash = Sha256::new();
-    for part in parts {
-        hash.update((part.len() as u64).to_le_bytes());
-        hash.update(part);
-    }
-    hex(&hash.finalize())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn nbs_own_recipe_pins_by_hash_what_it_names_and_no_host() {
-        let recipe = Recipe::pycx();
-        assert!(!recipe.lock.contains("://") && !recipe.lock.contains("--index"));
-        for name in recipe.names() {
-            assert!(
-                recipe.lock.contains(&format!("\n{name}==")) || recipe.lock.starts_with(name),
-                "{name}"
-            );
-        }
-        assert!(recipe.names().count() > 20);
-    }
-
-    #[test]
-    fn a_manifest_names_distributions() {
-        let recipe = Recipe::of(
-            "# all\nnumpy>=2 # why\n\n  scikit-learn[x]; python_version>'3'\nsix\n",
-            "",
-        );
-        assert_eq!(
-            recipe.names().collect::<Vec<_>>(),
-            ["numpy", "scikit-learn", "six"]
-        );
+    fn a_name_says_when_what_and_of_which_commit() {
+        let created: Timestamp = "2026-11-28T04:50:00Z".parse().unwrap();
+        assert_eq!(name(created, "1a2b3c4d5e", None), "2026.11.28-1a2b3c4d");
+        let of_commit = name(created, "1a2b3c4d5e", Some("0123456789abcdef"));
+        assert_eq!(of_commit, "2026.11.28-1a2b3c4d-g0123456789");
     }
 }

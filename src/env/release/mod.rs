@@ -2,46 +2,56 @@
 //!
 //! ```text
 //! <data>/releases/pycx/
-//!   2026.11.28-1a2b3c4d/           the environment, tested: it has a nb-release.json, written last
-//!   current -> 2026.11.28-1a2b3c4d what kernels are started in
+//!   2026.11.28-1a2b3c4d/   the environment, tested: it has a nb-release.json, written last
+//! <data>/kernels/pycx/     the kernelspec, which names the current one: what kernels are started in
 //! ```
 //!
-//! Kernels run in the folder of a release and never by `current`, so a promotion changes nothing for those that run.
-//! Knows nothing of how one is made, which is `build`.
+//! A promotion is a new kernelspec and changes nothing for kernels that run.
+//! Knows nothing of how one is made, which is `build`, nor of how one goes, which is `remains`.
 
 mod build;
+mod first_party;
+mod manifest;
+mod recipe;
+mod remains;
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
-use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
-use super::{Say, lock};
+use super::kernelspec::{self, Template};
 use crate::error::Error;
 
-pub use build::Recipe;
+pub use manifest::Manifest;
+pub(super) use manifest::in_repository;
+pub use recipe::{Checkout, Recipe};
 
 /// Written last, so a release without it is an unfinished one.
 const RECORD: &str = "nb-release.json";
 
-const CURRENT: &str = "current";
+/// What a kernelspec's `metadata.nb` calls its release.
+pub const RELEASE: &str = "release";
 
 /// What a release is, as its folder says.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Release {
-    /// Its date and the start of its content's hash, which is its folder's name.
+    /// Its date, the start of its content's hash, and that of its commit after `-g`: its folder's name.
     pub name: String,
     pub created: Timestamp,
     /// The version of its Python.
     pub python: String,
     /// What is in it, with versions.
     pub packages: BTreeMap<String, String>,
-    /// The SHA-256 of its lock and its Python's version.
+    /// The SHA-256 of its lock and its Python's version, and of what a commit has of it.
     pub content: String,
+    /// The commit of a repository that it was made from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub commit: Option<String>,
 }
 
 /// What one release has of a package, and another one.
@@ -57,7 +67,9 @@ pub struct Change {
 pub struct Releases {
     /// What they are called to people.
     title: &'static str,
+    data: PathBuf,
     folder: PathBuf,
+    kernelspec: Template,
 }
 
 impl Releases {
@@ -65,7 +77,9 @@ impl Releases {
     pub fn pycx(data: &Path) -> Self {
         Self {
             title: "PyCX",
+            data: data.to_owned(),
             folder: data.join("releases/pycx"),
+            kernelspec: kernelspec::PYCX,
         }
     }
 
@@ -80,8 +94,8 @@ impl Releases {
 
     /// The one that kernels are started in.
     pub fn current(&self) -> Option<Release> {
-        let current = fs::read_link(self.folder.join(CURRENT)).ok()?;
-        self.read(current.to_str()?)
+        let spec = self.kernelspec.written(&self.data)?;
+        self.read(spec.metadata.get("nb")?.get(RELEASE)?.as_str()?)
     }
 
     /// The Python of a release.
@@ -91,16 +105,16 @@ impl Releases {
 
     /// Kernels are started in this one from now on.
     pub fn promote(&self, release: &Release) -> Result<(), Error> {
-        let part = self.folder.join("current.part");
-        let replace = || {
-            match fs::remove_file(&part) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-                _ => {}
-            }
-            symlink(&release.name, &part)?;
-            fs::rename(&part, self.folder.join(CURRENT))
-        };
-        replace().map_err(|error| self.unusable(&error))
+        let mut spec = self.kernelspec.spec()?;
+        if let Some(program) = spec.argv.first_mut() {
+            *program = self.python(release).to_string_lossy().into_owned();
+        }
+        spec.display_name = format!("Python ({} {})", self.title, release.date());
+        let nb = spec.metadata.get_mut("nb").and_then(Value::as_object_mut);
+        if let Some(nb) = nb {
+            nb.insert(RELEASE.to_owned(), release.name.clone().into());
+        }
+        self.kernelspec.write(&spec, &self.data)
     }
 
     /// Promotes the release of this name, or the one before the current one.
@@ -132,38 +146,10 @@ impl Releases {
         Ok(release.clone())
     }
 
-    /// Removes all but the current one, the newest `keep`, and those that a process runs in; their names.
-    pub async fn collect(&self, keep: usize, say: Say<'_>) -> Result<Vec<String>, Error> {
-        if !self.folder.exists() {
-            return Ok(Vec::new());
-        }
-        // Nobody builds meanwhile, so what is unfinished is left over.
-        let _held = lock::exclusive(&self.lock(), say).await?;
-        let kept: Vec<_> = self.list().into_iter().take(keep).collect();
-        let stays = |name: &str| {
-            let is_it = |release: &Release| release.name == name;
-            kept.iter().any(is_it) || self.current().as_ref().is_some_and(is_it)
-        };
-        let mut removed = Vec::new();
-        let folders = fs::read_dir(&self.folder).into_iter().flatten().flatten();
-        for folder in folders
-            .map(|folder| folder.path())
-            .filter(|folder| is_folder(folder))
-        {
-            let name = folder.file_name().and_then(|name| name.to_str());
-            let Some(name) = name.filter(|name| !stays(name)) else {
-                continue;
-            };
-            if is_in_use(&folder) {
-                say(&format!("{name} stays: a process runs in it"));
-                continue;
-            }
-            say(&format!("removes {name}"));
-            remove(&folder).map_err(|error| self.unusable(&error))?;
-            removed.push(name.to_owned());
-        }
-        removed.sort();
-        Ok(removed)
+    /// The release of this name.
+    pub fn find(&self, name: &str) -> Option<Release> {
+        let is_name = !name.is_empty() && !name.contains('/') && !name.starts_with('.');
+        is_name.then(|| self.read(name))?
     }
 
     fn read(&self, name: &str) -> Option<Release> {
@@ -183,6 +169,11 @@ impl Releases {
 }
 
 impl Release {
+    /// What it is called in a list of kernels.
+    fn date(&self) -> &str {
+        self.name.split('-').next().unwrap_or(&self.name)
+    }
+
     /// What differs from here to the other one, by package.
     pub fn changes(&self, to: &Self) -> Vec<Change> {
         let mut packages: Vec<_> = self.packages.keys().chain(to.packages.keys()).collect();
@@ -196,51 +187,6 @@ impl Release {
         let changes = packages.into_iter().map(change);
         changes.filter(|change| change.from != change.to).collect()
     }
-}
-
-fn is_folder(path: &Path) -> bool {
-    fs::symlink_metadata(path).is_ok_and(|about| about.is_dir())
-}
-
-/// Whether a process was started from a program in this folder.
-fn is_in_use(folder: &Path) -> bool {
-    let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
-    let mut programs =
-        processes.filter_map(|process| fs::read(process.path().join("cmdline")).ok());
-    let folder = folder.join("").into_os_string().into_encoded_bytes();
-    programs.any(|program| program.starts_with(&folder))
-}
-
-/// Removes a folder whose folders may be read-only.
-fn remove(folder: &Path) -> io::Result<()> {
-    set_writable(folder, true)?;
-    fs::remove_dir_all(folder)
-}
-
-/// Lets its owner change what is below a folder, or nobody.
-fn set_writable(folder: &Path, is_writable: bool) -> io::Result<()> {
-    let set = |path: &Path| {
-        let mode = fs::symlink_metadata(path)?.permissions().mode();
-        let mode = if is_writable {
-            mode | 0o200
-        } else {
-            mode & !0o222
-        };
-        fs::set_permissions(path, fs::Permissions::from_mode(mode))
-    };
-    if is_writable {
-        set(folder)?;
-    }
-    for entry in fs::read_dir(folder)? {
-        let entry = entry?;
-        let kind = entry.file_type()?;
-        if kind.is_dir() {
-            set_writable(&entry.path(), is_writable)?;
-        } else if kind.is_file() {
-            set(&entry.path())?;
-        }
-    }
-    if is_writable { Ok(()) } else { set(folder) }
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! Releases of a tiny lock, made by the real uv.
 
 use std::io::Read;
+use std::os::unix::fs::PermissionsExt;
 use std::process::Stdio;
 
 use super::*;
@@ -19,7 +20,7 @@ async fn releases_are_made_promoted_rolled_back_and_collected() {
     assert_eq!((releases.list(), releases.current()), (Vec::new(), None));
     assert!(releases.roll_back(None).is_err());
 
-    let recipe = Recipe::of("six", OLDER_SIX);
+    let recipe = Recipe::of("six", OLDER_SIX).unwrap();
     let (first, is_new) = releases.build(&recipe, &uv, &|_| ()).await.unwrap();
     assert!(is_new && releases.current().as_ref() == Some(&first));
     assert_eq!(first.packages["six"], "1.16.0");
@@ -27,7 +28,7 @@ async fn releases_are_made_promoted_rolled_back_and_collected() {
     assert!(!is_new && again == first);
 
     let (second, _) = releases
-        .build(&Recipe::of("six", SIX), &uv, &|_| ())
+        .build(&Recipe::of("six", SIX).unwrap(), &uv, &|_| ())
         .await
         .unwrap();
     assert_eq!(releases.current().as_ref(), Some(&second));
@@ -58,7 +59,7 @@ async fn releases_are_made_promoted_rolled_back_and_collected() {
     assert!(is_compiled && mode & 0o222 == 0, "{mode:o}");
 
     // One that does not work changes nothing, and leaves nothing.
-    let broken = Recipe::of("six\nno-such-thing", SIX.trim_end());
+    let broken = Recipe::of("six\nno-such-thing", SIX.trim_end()).unwrap();
     let refused = releases.build(&broken, &uv, &|_| ()).await.unwrap_err();
     assert!(
         refused.message.contains("no-such-thing has no module"),

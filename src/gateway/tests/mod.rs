@@ -79,10 +79,10 @@ impl Front {
             specs: SearchPath::from_lookup(move |name| {
                 (name == "JUPYTER_DATA_DIR").then(|| data.clone().into())
             }),
-            default_python: path("none"),
             root: folder.path().to_owned(),
             home: PathBuf::from("/"),
             environment: Vec::new(),
+            data: path("data"),
             journals: path("journals"),
             config,
         };

@@ -15,10 +15,11 @@ fn planner(root: &Path) -> Planner {
     fs::write(folder.join("kernel.json"), json).unwrap();
     let search = SearchPath::of(vec![root.join("data/kernels")]);
     Planner {
-        catalog: Catalog::new(search, root.join("none")),
+        catalog: Catalog::new(search),
         root: root.to_owned(),
         home: PathBuf::from("/"),
         inherited: env(&[("PATH", "/bin")]),
+        data: root.join("data"),
         journals: root.join("journals"),
         config: config::Settings::default(),
     }

@@ -16,6 +16,7 @@ use tracing::{debug, info, warn};
 use super::adoption::Ready;
 use super::broker::{Broker, Outbox};
 use super::endpoints::Endpoints;
+use super::environment;
 use super::link::{self, LinkError, LinkReceiver, LinkSender};
 use super::private_file;
 use super::process::{KernelProcess, Launch};
@@ -66,7 +67,13 @@ pub(super) async fn bring_up(
     broker: &Broker,
     vitals: &Vitals,
 ) -> Result<(Running, Outbox), StartFailure> {
-    let deadline = Instant::now() + Duration::from_millis(start.launch_timeout_ms);
+    let limit = Duration::from_millis(start.launch_timeout_ms);
+    let deadline = Instant::now() + limit;
+    let (start, notes) = environment::ready(start, limit / 2).await;
+    let start = &*start;
+    for note in notes {
+        broker.say_with_next_cell(&note);
+    }
     let mut transport = start.transport;
     let mut other_ports = 0;
     loop {

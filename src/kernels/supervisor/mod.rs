@@ -16,6 +16,7 @@ mod clock;
 mod connection;
 mod culling;
 mod endpoints;
+mod environment;
 mod http;
 mod lifecycle;
 mod oom;

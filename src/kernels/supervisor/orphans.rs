@@ -1,7 +1,7 @@
 //! Waits for the processes that the kernel's children leave behind. We are their subreaper: one that
 //! nobody waits for would stay in the table of processes for as long as we live.
 //!
-//! The kernel process is left to `process`, which wants to know how it ended.
+//! The kernel process is left to `process`, which wants to know how it ended, and a tool to whoever runs it.
 
 use std::fs;
 
@@ -10,12 +10,17 @@ use tokio::signal::unix::Signal;
 use tracing::debug;
 
 use super::vitals::Vitals;
+use crate::env::is_waited_for;
 
 /// Waits for orphans for as long as it is polled; `child` is SIGCHLD.
 pub(super) async fn take_in(mut child: Signal, vitals: &Vitals) {
     while child.recv().await.is_some() {
         let kernel = vitals.kernel_pid.get();
-        for pid in children().filter(|pid| Some(pid.as_raw_nonzero().get()) != kernel) {
+        let is_known = |pid: &Pid| {
+            let pid = pid.as_raw_nonzero().get();
+            Some(pid) == kernel || u32::try_from(pid).is_ok_and(is_waited_for)
+        };
+        for pid in children().filter(|pid| !is_known(pid)) {
             if let Err(error) = waitpid(Some(pid), WaitOptions::NOHANG) {
                 debug!(%error, pid = pid.as_raw_nonzero(), "an orphan was not waited for");
             }

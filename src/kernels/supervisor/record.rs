@@ -34,6 +34,8 @@ pub(super) struct Record {
     spec: String,
     owner: String,
     started_by: String,
+    /// Of PyCX, if it runs in one.
+    release: Option<String>,
     started: String,
     folder: PathBuf,
     /// Our own.
@@ -76,6 +78,10 @@ impl Record {
             spec: start.spec.clone(),
             owner: start.owner.clone(),
             started_by: start.started_by.clone(),
+            release: start
+                .environment
+                .as_ref()
+                .and_then(|environment| environment.release.clone()),
             started: started.unwrap_or_else(|| timestamp(Timestamp::now())),
             folder,
             process: i32::try_from(std::process::id()).ok().and_then(KeptPid::of),
@@ -114,6 +120,9 @@ impl Record {
         put("kernel_pid", json!(kernel_pid));
         put(KERNEL_PROCESS, json!(kernel_pid.and_then(KeptPid::of)));
         put(SUPERVISOR_PROCESS, json!(self.process));
+        if let Some(release) = &self.release {
+            put("release", json!(release));
+        }
         put("restarts", json!(self.vitals.restarts.get()));
         put("epoch", json!(self.vitals.epoch.get()));
         put("kernel_started", json!(self.vitals.kernel_started.get()));

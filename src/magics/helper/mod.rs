@@ -92,7 +92,7 @@ mod tests {
 
     #[test]
     fn the_injection_is_one_line_of_ascii() {
-        let code = injection(Path::new("/run/nb/sock"), &Registry::standard());
+        let code = injection(Path::new("/run/nb/sock"), &Registry::standard(None));
         assert!(code.is_ascii() && !code.contains('\n'));
         assert!(code.contains(r#"g['install'](b"/run/nb/sock", [("nb", "%nb help"#));
         assert!(code.ends_with("})"));

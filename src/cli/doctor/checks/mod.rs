@@ -254,7 +254,7 @@ fn python(facts: &Facts) -> Vec<Finding> {
             well("python", "python3", format!("is Python {a}.{b}"))
         }
         // Whoever has its environments needs none.
-        found if facts.default_environment => note(
+        found if facts.has_pycx => note(
             "python",
             "python3",
             match found {

@@ -54,7 +54,7 @@ fn facts() -> Facts {
         folders: vec![folder(ours())],
         socket_path_excess: 0,
         specs: vec![spec(SpecState::Startable)],
-        default_environment: false,
+        has_pycx: false,
         companions: vec![Companion {
             environment: "/e".into(),
             of_up: false,
@@ -231,12 +231,9 @@ fn what_only_deserves_a_note_is_no_fault() {
             "another nb",
         ),
         (|f| f.uv = None, "nor installed"),
+        (|f| (f.python, f.has_pycx) = (None, true), "have their own"),
         (
-            |f| (f.python, f.default_environment) = (None, true),
-            "have their own",
-        ),
-        (
-            |f| (f.python, f.default_environment) = (Some((3, 9)), true),
+            |f| (f.python, f.has_pycx) = (Some((3, 9)), true),
             "Python 3.9",
         ),
         (

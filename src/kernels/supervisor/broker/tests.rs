@@ -93,7 +93,7 @@ impl Takeover for Plain {
 /// What is ours in it.
 fn taken_over(broker: &Broker) -> mpsc::UnboundedReceiver<Work> {
     let (runner, ours) = mpsc::unbounded_channel();
-    broker.take_over(Box::new(Plain(Registry::standard())), runner);
+    broker.take_over(Box::new(Plain(Registry::standard(None))), runner);
     ours
 }
 

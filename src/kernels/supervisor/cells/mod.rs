@@ -34,12 +34,13 @@ impl Cells {
     /// The magics of the kernel that is started so, with its folder.
     pub(super) fn new(start: &Start, folder: &Path, record: Rc<Record>) -> Self {
         Self {
-            registry: Registry::standard(),
+            registry: Registry::standard(start.environment.as_ref()),
             record,
             place: Place {
                 argv: start.argv.clone(),
                 env: start.env.clone(),
                 cwd: start.cwd.clone(),
+                environment: start.environment.clone(),
                 scratch: folder.join("scratch"),
             },
             journal_bytes_max: start.journal_bytes_max,

@@ -122,7 +122,7 @@ impl World {
             broker.recall(&left);
         }
         let (runner, ours) = mpsc::unbounded_channel();
-        broker.take_over(Box::new(Plain(Registry::standard())), runner);
+        broker.take_over(Box::new(Plain(Registry::standard(None))), runner);
         let (commands, asked) = mpsc::unbounded_channel();
         let life = Life {
             machine: Rc::clone(&self.machine),

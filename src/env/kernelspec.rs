@@ -1,0 +1,108 @@
+//! The kernelspecs that nb brings, `kernelspecs/<name>/`, carried in this binary and written where the gateway finds
+//! those of nb's own: `kernels/<name>/` in its data folder.
+//!
+//! A file is replaced whole, `kernel.json` last, so whoever looks sees the old spec or the new one. Knows nothing of
+//! what is in an environment.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::config::private_folder;
+use crate::error::Error;
+use crate::protocol::kernelspec::KernelSpec;
+
+/// A kernelspec as it is carried.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Template {
+    /// Its name, and that of its folder.
+    pub(super) name: &'static str,
+    spec: &'static [u8],
+    logos: [(&'static str, &'static [u8]); 3],
+}
+
+macro_rules! template {
+    ($name:literal) => {
+        Template {
+            name: $name,
+            spec: file!($name, "kernel.json"),
+            logos: [
+                ("logo-svg.svg", file!($name, "logo-svg.svg")),
+                ("logo-32x32.png", file!($name, "logo-32x32.png")),
+                ("logo-64x64.png", file!($name, "logo-64x64.png")),
+            ],
+        }
+    };
+}
+
+macro_rules! file {
+    ($name:literal, $file:literal) => {
+        include_bytes!(concat!("../../kernelspecs/", $name, "/", $file))
+    };
+}
+
+pub(super) const PYCX: Template = template!("pycx");
+
+/// Where the gateway finds the kernelspecs of nb's own, under nb's data folder.
+pub fn own_kernelspecs(data: &Path) -> PathBuf {
+    data.join("kernels")
+}
+
+impl Template {
+    /// What is said in it before it is filled in.
+    pub(super) fn spec(&self) -> Result<KernelSpec, Error> {
+        KernelSpec::decode(self.spec)
+            .map_err(|error| Error::nb(format!("the kernelspec {}: {error}", self.name)))
+    }
+
+    /// Writes it with this content.
+    pub(super) fn write(&self, spec: &KernelSpec, data: &Path) -> Result<(), Error> {
+        let kernels = own_kernelspecs(data);
+        private_folder(data)?;
+        private_folder(&kernels)?;
+        let folder = kernels.join(self.name);
+        private_folder(&folder)?;
+        let text = serde_json::to_vec_pretty(spec)
+            .map_err(|error| Error::nb(format!("the kernelspec {}: {error}", self.name)))?;
+        let files = self.logos.into_iter().chain([("kernel.json", &text[..])]);
+        for (name, content) in files {
+            replace(&folder.join(name), content).map_err(|error| {
+                Error::user(format!("{} cannot be written: {error}", folder.display()))
+            })?;
+        }
+        Ok(())
+    }
+
+    /// What is written; nothing where that is no kernelspec.
+    pub(super) fn written(&self, data: &Path) -> Option<KernelSpec> {
+        let file = own_kernelspecs(data).join(self.name).join("kernel.json");
+        KernelSpec::decode(&fs::read(file).ok()?).ok()
+    }
+}
+
+/// Whole or not at all.
+fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
+    if fs::read(path).is_ok_and(|old| old == content) {
+        return Ok(());
+    }
+    let part = path.with_extension(format!("{}.part", std::process::id()));
+    fs::write(&part, content)?;
+    fs::rename(part, path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_spec_is_written_whole_and_read_back() {
+        let data = tempfile::tempdir().unwrap();
+        assert_eq!(PYCX.written(data.path()), None);
+        let mut spec = PYCX.spec().unwrap();
+        spec.display_name = "Mine".to_owned();
+        PYCX.write(&spec, data.path()).unwrap();
+        assert_eq!(PYCX.written(data.path()), Some(spec));
+        let files = fs::read_dir(data.path().join("kernels/pycx")).unwrap();
+        assert_eq!(files.count(), 4);
+    }
+}

@@ -1,0 +1,328 @@
+//! What uv is told for an install: requirements by a file, since they may hold a login; options; variables.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use super::{Failure, From, Install, Typed, absolute};
+use crate::env::installed::name_of;
+
+/// What pip's variables are called by uv; a list of pip's has spaces between its words.
+const TRANSLATED: [(&str, &str, &str); 7] = [
+    ("PIP_INDEX_URL", "UV_DEFAULT_INDEX", " "),
+    ("PIP_EXTRA_INDEX_URL", "UV_INDEX", " "),
+    ("PIP_FIND_LINKS", "UV_FIND_LINKS", ","),
+    ("PIP_TRUSTED_HOST", "UV_INSECURE_HOST", " "),
+    ("PIP_NO_INDEX", "UV_NO_INDEX", " "),
+    ("PIP_CERT", "SSL_CERT_FILE", " "),
+    ("PIP_PROXY", "ALL_PROXY", " "),
+];
+
+/// The variables that tell uv where packages come from; what the command line says wins over what pip's variables say.
+pub(super) fn variables(
+    from: &From,
+    env: &BTreeMap<String, String>,
+) -> Vec<(&'static str, String)> {
+    let mut variables = Vec::new();
+    let own = [
+        ("UV_DEFAULT_INDEX", from.index.clone()),
+        ("UV_INDEX", some_list(&from.extra_indexes, " ")),
+        ("UV_FIND_LINKS", some_list(&from.find_links, ",")),
+        ("UV_INSECURE_HOST", some_list(&from.trusted_hosts, " ")),
+        ("UV_NO_INDEX", from.no_index.then(|| "1".to_owned())),
+        ("SSL_CERT_FILE", from.cert.clone()),
+        ("ALL_PROXY", from.proxy.clone()),
+    ];
+    for (name, value) in own {
+        let of_pip = || {
+            // Whoever sets uv's own knows what they want.
+            let is_set = env.contains_key(name)
+                || name == "UV_DEFAULT_INDEX" && env.contains_key("UV_INDEX_URL");
+            let (pip, _, between) = TRANSLATED
+                .iter()
+                .find(|(_, uv, _)| *uv == name)
+                .filter(|_| !is_set)?;
+            let words: Vec<&str> = env.get(*pip)?.split_whitespace().collect();
+            (!words.is_empty()).then(|| words.join(between))
+        };
+        variables.extend(value.or_else(of_pip).map(|value| (name, value)));
+    }
+    variables
+}
+
+fn some_list(words: &[String], between: &str) -> Option<String> {
+    (!words.is_empty()).then(|| words.join(between))
+}
+
+/// What an install asks for, for a tool that runs anywhere.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(in crate::env) struct Asked {
+    /// Lines of a requirements file.
+    pub(in crate::env) lines: Vec<String>,
+    /// The requirement and constraint files that were named.
+    pub(in crate::env) files: Vec<PathBuf>,
+    pub(in crate::env) constraints: Vec<PathBuf>,
+    /// uv's options beside these: what picks versions, and what makes packages.
+    pub(in crate::env) resolving: Vec<String>,
+    pub(in crate::env) building: Vec<String>,
+    /// All that is asked for is there in one version only, so what a cache has cannot be out of date.
+    pub(in crate::env) is_pinned: bool,
+}
+
+impl Asked {
+    pub(in crate::env) fn new(install: &Install, typed: &Typed<'_>) -> Self {
+        let full = |path: &String| absolute(typed.folder, path, typed.env);
+        let lines = install
+            .requirements
+            .iter()
+            .map(|requirement| line(requirement, typed));
+        let editables = install.editables.iter().map(|path| {
+            let is_url = path.contains("://");
+            let path = if is_url {
+                path.clone()
+            } else {
+                full(path).display().to_string()
+            };
+            format!("-e {path}")
+        });
+        let is_pin = |requirement: &String| {
+            requirement.contains("==") && !requirement.contains('*') && !requirement.contains(';')
+        };
+        Self {
+            is_pinned: !install.upgrade
+                && install.editables.is_empty()
+                && install.files.is_empty()
+                && install.requirements.iter().all(is_pin),
+            lines: lines.chain(editables).collect(),
+            files: install.files.iter().map(full).collect(),
+            constraints: install.constraints.iter().map(full).collect(),
+            resolving: resolving(install),
+            building: building(install),
+        }
+    }
+
+    /// The distributions that are named, in their normal form.
+    pub(in crate::env) fn names(&self) -> Vec<String> {
+        self.lines.iter().filter_map(|line| name_of(line)).collect()
+    }
+}
+
+/// uv's options for which versions are picked.
+fn resolving(install: &Install) -> Vec<String> {
+    let mut options: Vec<String> = Vec::new();
+    if install.no_deps {
+        options.push("--no-deps".to_owned());
+    }
+    if install.pre {
+        options.extend(["--prerelease", "allow"].map(str::to_owned));
+    }
+    let named = install.requirements.iter();
+    let names: Vec<Option<String>> = named.map(|requirement| name_of(requirement)).collect();
+    // pip takes what is named to its newest version, and the rest as far as that needs it.
+    let all = install.eager || !install.files.is_empty() || names.iter().any(Option::is_none);
+    match install.upgrade {
+        true if all => options.push("--upgrade".to_owned()),
+        true => {
+            for name in names.into_iter().flatten() {
+                options.extend(["--upgrade-package".to_owned(), name]);
+            }
+        }
+        false => {}
+    }
+    options
+}
+
+/// uv's options for how packages are got and built.
+fn building(install: &Install) -> Vec<String> {
+    let mut options: Vec<String> = Vec::new();
+    for (is, option) in [
+        (install.no_build_isolation, "--no-build-isolation"),
+        (install.no_cache, "--refresh"),
+    ] {
+        options.extend(is.then(|| option.to_owned()));
+    }
+    for (option, lists) in [
+        ("--only-binary", &install.only_binary),
+        ("--no-binary", &install.no_binary),
+    ] {
+        for name in lists.iter().flat_map(|list| list.split(',')) {
+            options.extend([option.to_owned(), name.to_owned()]);
+        }
+    }
+    options
+}
+
+/// A requirement whose path, if it is one, says where it is from anywhere.
+fn line(requirement: &str, typed: &Typed<'_>) -> String {
+    let is_path = requirement.starts_with(['.', '/', '~'])
+        || !requirement.contains("://")
+            && (requirement.contains('/') && !requirement.contains('@')
+                || [".whl", ".tar.gz", ".zip"]
+                    .iter()
+                    .any(|end| requirement.ends_with(end)));
+    match is_path {
+        true => {
+            // `./own[extra]`
+            let (path, extras) = match requirement.split_once('[') {
+                Some((path, extras)) => (path, format!("[{extras}")),
+                None => (requirement, String::new()),
+            };
+            format!(
+                "{}{extras}",
+                absolute(typed.folder, path, typed.env).display()
+            )
+        }
+        false => requirement.to_owned(),
+    }
+}
+
+/// The requirements of a file of somebody's, without its comments.
+pub(in crate::env) fn read_requirements(file: &Path) -> Result<Vec<String>, Failure> {
+    let text = fs::read_to_string(file)
+        .map_err(|error| Failure::new(format!("{} cannot be read: {error}.", file.display())))?;
+    let mut lines = Vec::new();
+    for line in text.replace("\\\n", " ").lines() {
+        let line = line.split(" #").next().unwrap_or(line).trim();
+        if line.is_empty() || line.starts_with('#') {
+            continue;
+        }
+        if line.starts_with('-') && !line.starts_with("-e ") && !line.starts_with("--editable") {
+            return Err(Failure::new(format!(
+                "{} has the line `{line}`; which is not understood here; give that on the command line.",
+                file.display()
+            )));
+        }
+        let line = line.split(" --hash").next().unwrap_or(line).trim();
+        lines.push(line.to_owned());
+    }
+    Ok(lines)
+}
+
+/// Lines of requirements in a file of ours that goes when this is dropped.
+#[derive(Debug)]
+pub(in crate::env) struct Requirements {
+    path: PathBuf,
+}
+
+impl Requirements {
+    /// In this folder, which exists.
+    pub(in crate::env) fn write(folder: &Path, lines: &[String]) -> io::Result<Self> {
+        let path = folder.join(format!(".nb-{}.txt", uuid::Uuid::new_v4()));
+        let mut file = fs::File::options()
+            .create_new(true)
+            .write(true)
+            .mode(0o600)
+            .open(&path)?;
+        let written = Self { path };
+        for line in lines {
+            // What is in one word is on one line.
+            writeln!(file, "{}", line.replace(['\n', '\r'], " "))?;
+        }
+        Ok(written)
+    }
+
+    pub(in crate::env) fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+impl Drop for Requirements {
+    fn drop(&mut self) {
+        let _gone = fs::remove_file(&self.path);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::env::pip::Never;
+
+    fn words(words: &[&str]) -> Vec<String> {
+        words.iter().map(|word| (*word).to_owned()).collect()
+    }
+
+    #[test]
+    fn paths_are_full_and_names_stay() {
+        let env = BTreeMap::from([("HOME".to_owned(), "/h".to_owned())]);
+        let typed = Typed {
+            folder: Path::new("/w"),
+            env: &env,
+            stop: &Never,
+        };
+        for (requirement, expected) in [
+            ("six", "six"),
+            ("./own[x]", "/w/./own[x]"),
+            (".", "/w/."),
+            ("a/b", "/w/a/b"),
+            ("~/own", "/h/own"),
+            ("six-1-py3-none-any.whl", "/w/six-1-py3-none-any.whl"),
+            ("git+https://h/x.git", "git+https://h/x.git"),
+            ("six @ https://h/six.whl", "six @ https://h/six.whl"),
+            ("six @ file:///x", "six @ file:///x"),
+        ] {
+            assert_eq!(line(requirement, &typed), expected, "{requirement}");
+        }
+    }
+
+    #[test]
+    fn an_upgrade_is_of_what_is_named() {
+        let mut install = Install {
+            requirements: words(&["A_b>1", "c"]),
+            upgrade: true,
+            ..Install::default()
+        };
+        assert_eq!(
+            resolving(&install),
+            words(&["--upgrade-package", "a-b", "--upgrade-package", "c"])
+        );
+        install.eager = true;
+        assert_eq!(resolving(&install), words(&["--upgrade"]));
+    }
+
+    #[test]
+    fn pips_variables_are_uvs_and_the_command_line_wins() {
+        let env = |pairs: &[(&str, &str)]| -> BTreeMap<String, String> {
+            pairs
+                .iter()
+                .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+                .collect()
+        };
+        let both = env(&[
+            ("PIP_INDEX_URL", "https://a"),
+            ("PIP_FIND_LINKS", "/x  /y"),
+            ("PIP_CERT", ""),
+        ]);
+        let found = variables(&From::default(), &both);
+        assert_eq!(
+            found,
+            [
+                ("UV_DEFAULT_INDEX", "https://a".to_owned()),
+                ("UV_FIND_LINKS", "/x,/y".to_owned())
+            ]
+        );
+        let from = From {
+            index: Some("https://b".to_owned()),
+            ..From::default()
+        };
+        assert_eq!(variables(&from, &both)[0].1, "https://b");
+        let own = env(&[
+            ("PIP_INDEX_URL", "https://a"),
+            ("UV_INDEX_URL", "https://c"),
+        ]);
+        assert_eq!(variables(&From::default(), &own), []);
+    }
+
+    #[test]
+    fn requirements_are_private_and_go() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = Requirements::write(folder.path(), &words(&["a", "b\n--index-url x"])).unwrap();
+        assert_eq!(
+            fs::read_to_string(file.path()).unwrap(),
+            "a\nb --index-url x\n"
+        );
+        drop(file);
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+    }
+}

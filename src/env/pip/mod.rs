@@ -1,0 +1,387 @@
+//! pip's commands on an environment of nb's. uv does the work; what is there is read from the environment itself.
+//!
+//! `arguments` reads the command line, `install` tells uv what to do, `show` is what people and programs read. Knows nothing of
+//! kernels: whoever asks says where the words were typed, and is told what has changed.
+
+mod arguments;
+mod install;
+mod show;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use futures_util::future::LocalBoxFuture;
+
+use super::installed::Distribution;
+use super::{Say, Uv, leftovers, tool};
+
+pub use arguments::{COMMANDS, Command, Format, From, Install};
+pub(super) use install::{Asked, Requirements, read_requirements};
+pub use show::{freeze, list, show, usage, version};
+
+/// What is installed, by normal name.
+pub type Packages = BTreeMap<String, Distribution>;
+
+/// Where a command line was typed.
+#[derive(Clone, Copy)]
+pub struct Typed<'a> {
+    /// What relative paths are relative to.
+    pub folder: &'a Path,
+    /// All of the environment that the tools run in.
+    pub env: &'a BTreeMap<String, String>,
+    pub stop: &'a dyn Stop,
+}
+
+/// Tells when what was asked for is to be given up.
+pub trait Stop {
+    /// Ends when it is.
+    fn stopped(&self) -> LocalBoxFuture<'_, ()>;
+}
+
+/// Nobody gives it up.
+#[derive(Clone, Copy, Debug)]
+pub struct Never;
+
+impl Stop for Never {
+    fn stopped(&self) -> LocalBoxFuture<'_, ()> {
+        Box::pin(std::future::pending())
+    }
+}
+
+impl fmt::Debug for Typed<'_> {
+    /// Without the environment.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Typed")
+            .field("folder", &self.folder)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Why something could not be done. Then nothing was changed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    /// One plain sentence.
+    pub message: String,
+    /// What the tool said; may be empty.
+    pub log: String,
+    /// It was given up.
+    pub is_interrupt: bool,
+}
+
+/// What a command has changed.
+#[derive(Clone, Debug, Default)]
+pub struct Changes {
+    pub added: Packages,
+    /// What was there of those that are gone or have another version or content.
+    pub replaced: Packages,
+    /// The modules of those that were replaced.
+    pub modules: BTreeMap<String, BTreeSet<String>>,
+    /// What was asked for and was there already.
+    pub kept: Packages,
+}
+
+impl Failure {
+    pub(super) fn new(message: impl Into<String>) -> Self {
+        Self {
+            message: message.into(),
+            log: String::new(),
+            is_interrupt: false,
+        }
+    }
+
+    fn interrupt() -> Self {
+        Self {
+            is_interrupt: true,
+            ..Self::new("It was interrupted.")
+        }
+    }
+}
+
+impl std::convert::From<crate::error::Error> for Failure {
+    fn from(error: crate::error::Error) -> Self {
+        let (message, log) = match error.message.split_once('\n') {
+            Some((message, log)) => (message.to_owned(), log.to_owned()),
+            None => (error.message, String::new()),
+        };
+        Self {
+            log,
+            ..Self::new(message)
+        }
+    }
+}
+
+impl Changes {
+    fn between(before: &Packages, after: &Packages) -> Self {
+        let is_same = |name: &String, other: &Packages, one: &Distribution| {
+            other.get(name).is_some_and(|other| {
+                (&other.version, &other.origin, &other.packages)
+                    == (&one.version, &one.origin, &one.packages)
+            })
+        };
+        let differing = |of: &Packages, other: &Packages| {
+            let differing = of.iter().filter(|(name, one)| !is_same(name, other, one));
+            differing
+                .map(|(name, one)| (name.clone(), one.clone()))
+                .collect()
+        };
+        Self {
+            added: differing(after, before),
+            replaced: differing(before, after),
+            ..Self::default()
+        }
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.added.is_empty() && self.replaced.is_empty()
+    }
+}
+
+/// What there is before a change.
+pub(super) struct State {
+    pub(super) packages: Packages,
+    modules: BTreeMap<String, BTreeSet<String>>,
+}
+
+impl State {
+    /// `may_go` tells what may be gone afterwards, so that it has to be read now.
+    pub(super) fn of(packages: Packages, may_go: impl Fn(&Distribution) -> bool) -> Self {
+        let modules = packages.iter().filter(|(_, one)| may_go(one));
+        Self {
+            modules: modules
+                .map(|(name, one)| (name.clone(), one.modules()))
+                .collect(),
+            packages,
+        }
+    }
+
+    /// What has become of it.
+    pub(super) fn changes(&self, after: &Packages) -> Changes {
+        let mut changes = Changes::between(&self.packages, after);
+        for (name, one) in &changes.replaced {
+            let modules = self.modules.get(name).cloned();
+            changes
+                .modules
+                .insert(name.clone(), modules.unwrap_or_else(|| one.modules()));
+        }
+        changes
+    }
+}
+
+/// Runs uv as whoever typed something would.
+pub(super) struct Tool<'a> {
+    pub(super) uv: &'a Uv,
+    pub(super) typed: &'a Typed<'a>,
+    /// What it changes, which is the caller's.
+    pub(super) folder: &'a Path,
+    pub(super) from: &'a From,
+    pub(super) say: Say<'a>,
+}
+
+impl Tool<'_> {
+    /// Runs it; where it does not get to an index, from what is in its cache.
+    pub(super) async fn run(&self, arguments: &[&str], prefer_cache: bool) -> Result<(), Failure> {
+        let offline: Vec<&str> = arguments.iter().copied().chain(["--offline"]).collect();
+        if prefer_cache && self.once(&offline, &|_| ()).await?.is_ok() {
+            return Ok(());
+        }
+        let said = match self.once(arguments, self.say).await? {
+            Ok(()) => return Ok(()),
+            Err(said) => said,
+        };
+        if !is_unreachable(&said) {
+            return Err(failure(&said));
+        }
+        (self.say)("the package index cannot be reached, looking into the cache");
+        match self.once(&offline, self.say).await? {
+            Ok(()) => Ok(()),
+            Err(_) => Err(Failure {
+                message: "The package index cannot be reached, and the cache does not have what is needed.".to_owned(),
+                log: said,
+                is_interrupt: false,
+            }),
+        }
+    }
+
+    /// An error is that it was given up, the inner one is what it said.
+    async fn once(&self, arguments: &[&str], say: Say<'_>) -> Result<Result<(), String>, Failure> {
+        let mut command = self.uv.command();
+        command
+            .env_clear()
+            .envs(self.typed.env)
+            .envs(install::variables(self.from, self.typed.env))
+            .current_dir(self.typed.folder)
+            .env("UV_NO_PROGRESS", "1");
+        command.args(arguments);
+        tool::forget_misleading(&mut command);
+        leftovers::mark(&mut command, self.folder);
+        tokio::select! {
+            done = tool::run(&mut command, say) => {
+                return Ok(done.map(|_| ()).map_err(|failure| failure.to_string()));
+            }
+            () = self.typed.stop.stopped() => {}
+        }
+        // It is killed, and so is what it has started.
+        leftovers::end(self.folder).await?;
+        Err(Failure::interrupt())
+    }
+}
+
+impl Typed<'_> {
+    /// The distributions that are named, in these words and in these requirement files.
+    pub(super) fn names(&self, names: &[String], files: &[String]) -> Result<Vec<String>, Failure> {
+        let mut all = names.to_vec();
+        for file in files {
+            let lines = read_requirements(&absolute(self.folder, file, self.env))?;
+            all.extend(
+                lines
+                    .iter()
+                    .filter_map(|line| super::installed::name_of(line)),
+            );
+        }
+        Ok(all)
+    }
+}
+
+/// Lets pip itself do something, for the environment with this Python.
+pub(super) async fn by_pip(
+    uv: &Uv,
+    python: &Path,
+    words: &[String],
+    typed: &Typed<'_>,
+    say: Say<'_>,
+) -> Result<(), Failure> {
+    let from = From::default();
+    // It changes nothing, so it has to be told from others that work here.
+    let alone = typed.folder.join(uuid::Uuid::new_v4().to_string());
+    let tool = Tool {
+        uv,
+        typed,
+        folder: &alone,
+        from: &from,
+        say,
+    };
+    let python = python.to_string_lossy();
+    let mut arguments = vec![
+        "tool", "run", "--quiet", "--from", "pip", "pip", "--python", &python,
+    ];
+    arguments.push("--disable-pip-version-check");
+    arguments.extend(words.iter().map(String::as_str));
+    match tool.once(&arguments, say).await? {
+        Ok(()) => Ok(()),
+        Err(said) => Err(failure(&said)),
+    }
+}
+
+/// Whether uv failed since it could not get to an index.
+fn is_unreachable(said: &str) -> bool {
+    let signs = [
+        "error sending request",
+        "dns error",
+        "onnection refused",
+        "Network is unreachable",
+        "timed out",
+        "Request failed after",
+    ];
+    signs.iter().any(|sign| said.contains(sign))
+}
+
+/// What uv said as one sentence, and the rest of it.
+fn failure(said: &str) -> Failure {
+    let plain = |line: &str| {
+        let line = line.trim_start_matches(|c: char| c.is_whitespace() || "×│╰─▶├".contains(c));
+        let line = ["error: ", "ERROR: "]
+            .iter()
+            .find_map(|head| line.strip_prefix(head))
+            .unwrap_or(line);
+        line.trim().to_owned()
+    };
+    let lines: Vec<String> = said
+        .lines()
+        .map(plain)
+        .filter(|line| !line.is_empty())
+        .collect();
+    let is_head = |line: &&String| line.starts_with("No solution found");
+    // "No solution found when resolving dependencies:" says nothing; why follows in one sentence over several lines.
+    let message = match lines.iter().position(|line| is_head(&line)) {
+        Some(at) => {
+            let why = lines[at + 1..].iter();
+            let why: Vec<&str> = why
+                .take_while(|line| !line.starts_with("hint:"))
+                .map(String::as_str)
+                .collect();
+            format!("No versions fit together: {}", why.join(" "))
+        }
+        None => lines
+            .first()
+            .cloned()
+            .unwrap_or_else(|| "uv failed without a word".to_owned()),
+    };
+    let end = if message.ends_with(['.', '!', '?']) {
+        ""
+    } else {
+        "."
+    };
+    Failure {
+        message: message + end,
+        log: said.to_owned(),
+        is_interrupt: false,
+    }
+}
+
+/// A path as it was typed, for whoever runs elsewhere.
+pub(super) fn absolute(folder: &Path, path: &str, env: &BTreeMap<String, String>) -> PathBuf {
+    let home = env.get("HOME").map(Path::new);
+    match (path.strip_prefix("~/"), home) {
+        (Some(rest), Some(home)) => home.join(rest),
+        _ => folder.join(path),
+    }
+}
+
+/// The names among these that are not installed.
+pub fn missing<'a>(names: &'a [String], packages: &Packages) -> BTreeSet<&'a str> {
+    let names = names.iter().map(String::as_str);
+    names
+        .filter(|name| !packages.contains_key(&super::installed::normal(name)))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_uv_says_becomes_a_sentence() {
+        let said = "  × No solution found when resolving dependencies:\n  ╰─▶ Because nosuch was not found in the\n      \
+                    package registry and you require nosuch, we can conclude that your requirements are unsatisfiable.\n\n      \
+                    hint: x";
+        assert_eq!(
+            failure(said).message,
+            "No versions fit together: Because nosuch was not found in the package registry and you require nosuch, \
+             we can conclude that your requirements are unsatisfiable."
+        );
+        assert_eq!(
+            failure("error: File not found: `r.txt`").message,
+            "File not found: `r.txt`."
+        );
+        assert!(failure("").message.ends_with('.'));
+    }
+
+    #[test]
+    fn a_home_is_filled_in() {
+        let env = BTreeMap::from([("HOME".to_owned(), "/h".to_owned())]);
+        for (path, full) in [
+            ("~/x", "/h/x"),
+            ("x", "/f/x"),
+            ("/x", "/x"),
+            ("~x", "/f/~x"),
+        ] {
+            assert_eq!(
+                absolute(Path::new("/f"), path, &env),
+                Path::new(full),
+                "{path}"
+            );
+        }
+    }
+}

@@ -1,0 +1,97 @@
+//! Gives the files of an environment inodes of their own.
+//!
+//! uv links them to its cache, which is quick, and then an edit in place would be one in the cache and in every other
+//! environment. What is installed is therefore copied afterwards: at once as long as that is quick, the rest in the
+//! background; a mark beside the environment tells that there is a rest. Whoever does it holds the environment's lock.
+//! Blocks on the file system.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+/// Whether there may be files that are shared.
+pub(super) fn has_rest(environment: &Path) -> bool {
+    mark(environment).exists()
+}
+
+/// Before something is installed: from here on there may be files that are shared.
+pub(super) fn expect(environment: &Path) -> io::Result<()> {
+    fs::write(mark(environment), "")
+}
+
+/// Copies what is shared, for about so long; whether that was all.
+pub(super) fn unshare(environment: &Path, within: Duration) -> io::Result<bool> {
+    if !has_rest(environment) {
+        return Ok(true);
+    }
+    let all = unshare_below(environment, Instant::now().checked_add(within))?;
+    if all {
+        fs::remove_file(mark(environment))?;
+    }
+    Ok(all)
+}
+
+fn unshare_below(folder: &Path, deadline: Option<Instant>) -> io::Result<bool> {
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        let kind = entry.file_type()?;
+        if kind.is_dir() {
+            if !unshare_below(&entry.path(), deadline)? {
+                return Ok(false);
+            }
+        } else if kind.is_file() && entry.metadata()?.nlink() > 1 {
+            if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
+                return Ok(false);
+            }
+            copy(&entry.path())?;
+        }
+    }
+    Ok(true)
+}
+
+/// Replaces a file by a copy of the same mode and time: what Python has compiled stays valid.
+fn copy(path: &Path) -> io::Result<()> {
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(".nb-part");
+    let part = path.with_file_name(name);
+    fs::copy(path, &part)?;
+    let about = fs::metadata(path)?;
+    let file = fs::File::options().append(true).open(&part);
+    // A file that its owner may not write to keeps the time of the copy.
+    if let (Ok(file), Ok(modified)) = (file, about.modified()) {
+        file.set_modified(modified)?;
+    }
+    fs::rename(part, path)
+}
+
+fn mark(environment: &Path) -> PathBuf {
+    let mut mark = environment.to_owned().into_os_string();
+    mark.push(".shared");
+    mark.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_edit_in_place_reaches_nobody_else() {
+        let root = tempfile::tempdir().unwrap();
+        let (cache, env) = (root.path().join("cache.py"), root.path().join("env"));
+        fs::create_dir_all(env.join("lib")).unwrap();
+        fs::write(&cache, "original").unwrap();
+        let installed = env.join("lib/a.py");
+        assert!(unshare(&env, Duration::ZERO).unwrap());
+        expect(&env).unwrap();
+        fs::hard_link(&cache, &installed).unwrap();
+        assert!(!unshare(&env, Duration::ZERO).unwrap() && has_rest(&env));
+        assert!(unshare(&env, Duration::from_secs(10)).unwrap() && !has_rest(&env));
+        let times = [&cache, &installed].map(|file| fs::metadata(file).unwrap().mtime_nsec());
+        assert_eq!(times[0], times[1]);
+        fs::write(&installed, "edited").unwrap();
+        assert_eq!(fs::read_to_string(&cache).unwrap(), "original");
+        assert_eq!(fs::read_dir(env.join("lib")).unwrap().count(), 1);
+    }
+}
