@@ -352,7 +352,7 @@ def clean(mounts_folder):
         "added": [str(entry) for entry in added],
         "modules": tops(gone),
         "count": len(gone),
-        "back": tops(name for name in back if name in gone),
+        "back": tops(back),
         "native": tops(name for name in gone if is_native(gone[name])),
     }
 
