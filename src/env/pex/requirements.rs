@@ -120,14 +120,14 @@ impl Requirements {
         uv.run(&arguments, &|_| ())
             .await
             .map_err(|said| Error::user(format!("The requirements cannot be met.\n{said}")))?;
-        let lock = fs::read_to_string(&locked).map_err(unusable)?;
+        let resolved = fs::read_to_string(&locked).map_err(unusable)?;
         let mut hash = Sha256::new();
         hash.update(format!(
-            "{about} {} {}\n{lock}",
+            "{about} {} {}\n{resolved}",
             about.soabi, about.platform
         ));
         // What is on this machine may change without its name.
-        if lock.contains("file:") || lock.contains("-e ") {
+        if resolved.contains("file:") || resolved.contains("-e ") {
             hash.update(scratch.0.to_string_lossy().as_bytes());
         }
         let hash = hex(&hash.finalize());
@@ -145,6 +145,21 @@ impl Requirements {
         }
         let failed =
             |why: String| Error::user(format!("The requirements cannot be installed.\n{why}"));
+        // Where they come from stands in what was asked; it may have a login, which belongs in no command line.
+        let is_source = |line: &&String| {
+            line.starts_with("--")
+                && !line.starts_with("--requirement")
+                && !line.starts_with("--constraint")
+        };
+        let sources: String = self
+            .lines
+            .iter()
+            .filter(is_source)
+            .map(|line| format!("{line}\n"))
+            .collect();
+        let install = scratch.0.join("install.txt");
+        fs::write(&install, sources + &resolved).map_err(unusable)?;
+        let install_at = install.to_string_lossy();
         let target = store.start(&hash).map_err(failed)?;
         let target_at = target.to_string_lossy();
         let mut arguments = vec!["pip", "install", "--no-deps", "--link-mode", "copy"];
@@ -155,24 +170,7 @@ impl Requirements {
             "--target",
             &target_at,
         ]);
-        // Where they come from stands in what was asked.
-        let options: Vec<_> = self
-            .lines
-            .iter()
-            .filter(|line| line.starts_with("--"))
-            .collect();
-        let words: Vec<&str> = options
-            .iter()
-            .flat_map(|line| line.splitn(2, ' '))
-            .collect();
-        let mut words = words.into_iter();
-        while let Some(word) = words.next() {
-            match word {
-                "--requirement" | "--constraint" => _ = words.next(),
-                word => arguments.push(word),
-            }
-        }
-        arguments.extend(["--requirement", &locked_at]);
+        arguments.extend(["--requirement", &install_at]);
         uv.run(&arguments, say).await.map_err(failed)?;
         let content = content(&target).map_err(|error| failed(error.to_string()))?;
         store.finish(&hash, content).map_err(failed)

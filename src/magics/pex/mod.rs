@@ -142,7 +142,8 @@ async fn requirements(cell: &dyn Cell, words: &[String]) -> Result<String, Failu
         asked.mount(&here.python, &here.about, &data, say).await
     });
     let mount = unless_interrupted(cell, mount).await?;
-    load_mount(cell, &words.join(" "), &mount).await
+    // The words may have a login.
+    load_mount(cell, "What is required", &mount).await
 }
 
 /// Whoever interrupts waits for nothing: what is dropped leaves nothing that the next load does not remove.
