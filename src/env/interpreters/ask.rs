@@ -41,10 +41,7 @@ type Answers = BTreeMap<PathBuf, Kept>;
 pub(super) async fn all(data: &Path, found: Vec<Candidate>, within: Duration) -> Vec<Interpreter> {
     let until = Instant::now() + within;
     let file = data.join("interpreters.json");
-    let kept = tokio::fs::read(&file).await.ok();
-    let mut answers: Answers = kept
-        .and_then(|kept| serde_json::from_slice(&kept).ok())
-        .unwrap_or_default();
+    let mut answers = read(&file).await;
     let is_known = |candidate: &&Candidate| {
         answers.get(&candidate.path).is_some_and(|kept| {
             (kept.inode, kept.modified) == (candidate.inode, candidate.modified)
@@ -81,16 +78,39 @@ pub(super) async fn all(data: &Path, found: Vec<Candidate>, within: Duration) ->
         };
         answers = spawn_blocking(write).await.unwrap_or_default();
     }
-    let said = found.into_iter().filter_map(|candidate| {
-        let kept = answers.remove(&candidate.path)?;
-        let is_it = (kept.inode, kept.modified) == (candidate.inode, candidate.modified);
-        let about = kept.about.filter(|_| is_it)?;
-        Some(Interpreter {
-            path: candidate.path,
-            about,
-        })
-    });
-    said.collect()
+    split(answers, found).0
+}
+
+/// What those say that have answered before, and where the others are.
+pub(super) async fn known(data: &Path, found: Vec<Candidate>) -> (Vec<Interpreter>, Vec<PathBuf>) {
+    split(read(&data.join("interpreters.json")).await, found)
+}
+
+async fn read(file: &Path) -> Answers {
+    let kept = tokio::fs::read(file).await.ok();
+    let answers = kept.and_then(|kept| serde_json::from_slice(&kept).ok());
+    answers.unwrap_or_default()
+}
+
+fn split(mut answers: Answers, found: Vec<Candidate>) -> (Vec<Interpreter>, Vec<PathBuf>) {
+    let mut said = Vec::new();
+    let mut silent = Vec::new();
+    for Candidate {
+        path,
+        inode,
+        modified,
+    } in found
+    {
+        let kept = answers.remove(&path);
+        match kept.filter(|kept| (kept.inode, kept.modified) == (inode, modified)) {
+            Some(Kept {
+                about: Some(about), ..
+            }) => said.push(Interpreter { path, about }),
+            Some(_) => {}
+            None => silent.push(path),
+        }
+    }
+    (said, silent)
 }
 
 /// What it says of itself; nothing when it does not work.

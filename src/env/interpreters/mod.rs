@@ -4,6 +4,7 @@
 //! nothing of what they are for.
 
 mod ask;
+mod guess;
 mod search;
 mod tags;
 
@@ -68,21 +69,29 @@ impl Interpreters {
         variable: impl Fn(&str) -> Option<OsString>,
         within: Duration,
     ) -> Self {
-        let variables = search::VARIABLES.map(|name| (name, variable(name)));
-        let find = move || {
-            let of = |name: &str| {
-                variables
-                    .iter()
-                    .find(|(known, _)| *known == name)?
-                    .1
-                    .clone()
-            };
-            search::candidates(of)
-        };
-        // A folder of the path may be on a disk that does not answer.
-        let found = tokio::time::timeout(within, tokio::task::spawn_blocking(find)).await;
-        let found = found.ok().and_then(Result::ok).unwrap_or_default();
-        let mut interpreters = ask::all(data, found, within).await;
+        let found = search::found(variable, within).await;
+        Self::sorted(ask::all(data, found, within).await)
+    }
+
+    /// The same without asking any: of those that have said nothing yet it is taken what their folders tell, and that
+    /// they are of the same machine as the one that they are to be `like`. The flag tells whether there are such.
+    pub async fn guess(
+        data: &Path,
+        variable: impl Fn(&str) -> Option<OsString>,
+        within: Duration,
+        like: &About,
+    ) -> (Self, bool) {
+        let found = search::found(variable, within).await;
+        let (mut known, unknown) = ask::known(data, found).await;
+        let is_guessed = !unknown.is_empty();
+        known.extend(unknown.into_iter().filter_map(|path| {
+            let about = guess::about(&path, like)?;
+            Some(Interpreter { path, about })
+        }));
+        (Self::sorted(known), is_guessed)
+    }
+
+    fn sorted(mut interpreters: Vec<Interpreter>) -> Self {
         interpreters.sort_by(|one, other| {
             let key = |it: &Interpreter| {
                 (

@@ -8,6 +8,10 @@ use std::fs::{self, File};
 use std::io::Read;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use tokio::task::spawn_blocking;
+use tokio::time::timeout;
 
 /// No machine has more; whoever has a folder full of files with such names waits for nothing.
 const CANDIDATES_MAX: usize = 200;
@@ -29,6 +33,26 @@ pub(super) struct Candidate {
     pub(super) inode: u64,
     /// In nanoseconds.
     pub(super) modified: i64,
+}
+
+/// Those of somebody with these variables; none when a folder of theirs is on a disk that does not answer in time.
+pub(super) async fn found(
+    variable: impl Fn(&str) -> Option<OsString>,
+    within: Duration,
+) -> Vec<Candidate> {
+    let variables = VARIABLES.map(|name| (name, variable(name)));
+    let find = move || {
+        let of = |name: &str| {
+            variables
+                .iter()
+                .find(|(known, _)| *known == name)?
+                .1
+                .clone()
+        };
+        candidates(of)
+    };
+    let found = timeout(within, spawn_blocking(find)).await;
+    found.ok().and_then(Result::ok).unwrap_or_default()
 }
 
 /// All that there are, each once.

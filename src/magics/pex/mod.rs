@@ -30,8 +30,8 @@ use crate::error::Error;
 use arguments::{Asked, Mode};
 use kernel::{Cleaned, Here, Loaded};
 
-/// How long interpreters that are not known yet are waited for, to say which of them a pex fits.
-const ASK_WITHIN: Duration = Duration::from_secs(3);
+/// How long it may take to find this machine's interpreters, and to ask those that are not known yet.
+const ASK_WITHIN: Duration = Duration::from_secs(10);
 
 /// So many names are shown; of the rest their number.
 const NAMES_SHOWN: usize = 8;
@@ -208,7 +208,19 @@ async fn unfit(pex: &Pex, title: &str, misfit: &Misfit, here: &Here, place: Plac
     let env = place.env;
     let variable = |name: &str| env.get(name).map(OsString::from);
     let interpreters = match data() {
-        Ok(data) => Interpreters::look(&data, variable, ASK_WITHIN).await,
+        Ok(data) => {
+            let (interpreters, is_guessed) =
+                Interpreters::guess(&data, variable, ASK_WITHIN, kernel).await;
+            if is_guessed {
+                // They are asked for the next time, while this cell has ended.
+                let env = env.clone();
+                tokio::task::spawn_local(async move {
+                    let variable = |name: &str| env.get(name).map(OsString::from);
+                    Interpreters::look(&data, variable, ASK_WITHIN).await;
+                });
+            }
+            interpreters
+        }
         Err(_) => Interpreters::default(),
     };
     let all = interpreters.0.iter().map(|it| &it.about);
