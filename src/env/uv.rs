@@ -15,6 +15,10 @@ const LOCK: &str = include_str!("locks/uv.txt");
 /// The oldest release with every option that is used here.
 const OLDEST: (u32, u32) = (0, 5);
 
+/// The certificates that the machine trusts count, as they do for pip. The first name is that of older uvs.
+pub(super) const OF_THE_SYSTEM: [(&str, &str); 2] =
+    [("UV_NATIVE_TLS", "1"), ("UV_SYSTEM_CERTS", "1")];
+
 /// A uv that works.
 #[derive(Clone, Debug)]
 pub struct Uv {
@@ -82,12 +86,14 @@ impl Uv {
 
     /// It, to be told what to do.
     pub(super) fn command(&self) -> tokio::process::Command {
-        tool::command(&self.program)
+        let mut command = tool::command(&self.program);
+        command.envs(OF_THE_SYSTEM);
+        command
     }
 
     /// The path of a Python of these versions.
     pub(super) async fn find_python(&self, versions: &str) -> Result<String, Error> {
-        let mut command = tool::command(&self.program);
+        let mut command = self.command();
         command.args(["python", "find", "--no-project", versions]);
         tool::run(&mut command, &|_| ()).await.map_err(|said| {
             Error::user(format!(

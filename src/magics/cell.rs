@@ -39,6 +39,9 @@ pub trait Cell {
     /// Ends when this cell is interrupted (or its client in the kernel is gone); at once when it was.
     fn interrupted(&self) -> LocalBoxFuture<'_, ()>;
 
+    /// Restarts the kernel once this cell is over. What waits behind it fails.
+    fn restart(&self);
+
     /// What the supervisor knows of its kernel now.
     fn facts(&self) -> Facts;
 

@@ -21,6 +21,7 @@ mod machine;
 mod pex;
 mod pip;
 mod reset;
+mod restart;
 mod status;
 #[cfg(test)]
 mod test_cell;

@@ -14,6 +14,7 @@ use super::magic::{Magic, Runs};
 use super::pex::Pexes;
 use super::pip::Pip;
 use super::reset::Reset;
+use super::restart::Restart;
 use super::status::Status;
 use crate::env::KernelEnvironment;
 
@@ -71,7 +72,11 @@ enum Found<'a> {
 impl Registry {
     /// The magics of this version of nb, for a kernel in this environment of nb's or in none.
     pub fn standard(environment: Option<&KernelEnvironment>) -> Self {
-        let mut magics: Vec<Box<dyn Magic>> = vec![Box::new(Status::default()), Box::new(Pexes)];
+        let mut magics: Vec<Box<dyn Magic>> = vec![
+            Box::new(Status::default()),
+            Box::new(Restart),
+            Box::new(Pexes),
+        ];
         if environment.is_some() {
             magics.push(Box::new(Pip));
             magics.push(Box::new(Reset));

@@ -85,6 +85,8 @@ impl Cell for TestCell {
         Box::pin(self.interrupt.notified())
     }
 
+    fn restart(&self) {}
+
     fn facts(&self) -> Facts {
         self.facts.clone()
     }

@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 use futures_util::future::LocalBoxFuture;
 
 use super::installed::Distribution;
+use super::uv::OF_THE_SYSTEM;
 use super::{Say, Uv, leftovers, tool};
 
 pub use arguments::{COMMANDS, Command, Format, From, Install};
@@ -186,7 +187,23 @@ impl Tool<'_> {
         if prefer_cache && self.once(&offline, &|_| ()).await?.is_ok() {
             return Ok(());
         }
-        let said = match self.once(arguments, self.say).await? {
+        // Why it failed is told with the failure.
+        let say = |line: &str| {
+            let is_told = [
+                "error:",
+                "cause:",
+                "hint:",
+                "warning: The",
+                "Using Python",
+                "×",
+                "╰",
+                "│",
+            ];
+            if !is_told.iter().any(|start| line.starts_with(start)) {
+                (self.say)(line);
+            }
+        };
+        let said = match self.once(arguments, &say).await? {
             Ok(()) => return Ok(()),
             Err(said) => said,
         };
@@ -194,7 +211,7 @@ impl Tool<'_> {
             return Err(failure(&said));
         }
         (self.say)("the package index cannot be reached, looking into the cache");
-        match self.once(&offline, self.say).await? {
+        match self.once(&offline, &say).await? {
             Ok(()) => Ok(()),
             Err(_) => Err(Failure {
                 message: "The package index cannot be reached, and the cache does not have what is needed.".to_owned(),
@@ -209,6 +226,7 @@ impl Tool<'_> {
         let mut command = self.uv.command();
         command
             .env_clear()
+            .envs(OF_THE_SYSTEM)
             .envs(self.typed.env)
             .envs(install::variables(self.from, self.typed.env))
             .current_dir(self.typed.folder)
@@ -291,7 +309,7 @@ fn is_unreachable(said: &str) -> bool {
 fn failure(said: &str) -> Failure {
     let plain = |line: &str| {
         let line = line.trim_start_matches(|c: char| c.is_whitespace() || "×│╰─▶├".contains(c));
-        let line = ["error: ", "ERROR: "]
+        let line = ["error: ", "ERROR: ", "cause: "]
             .iter()
             .find_map(|head| line.strip_prefix(head))
             .unwrap_or(line);

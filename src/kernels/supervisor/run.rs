@@ -91,7 +91,13 @@ pub async fn run(folder: &Path) -> Result<(), Error> {
     record.save_first();
     let (commands, asked) = mpsc::channel(COMMANDS_MAX);
     let (tasks, clients) = (TaskTracker::new(), TaskTracker::new());
-    let cells = Rc::new(Cells::new(&start, folder, Rc::clone(&record)));
+    let cells = Rc::new(Cells::new(
+        &start,
+        folder,
+        Rc::clone(&record),
+        broker.clone(),
+        commands.clone(),
+    ));
     let helper = injection(&folder.join(file::SOCKET), &cells.registry);
     let message_bytes_max = usize::try_from(start.message_bytes_max).unwrap_or(usize::MAX);
     let api = Rc::new(Api {

@@ -47,6 +47,13 @@ pub struct OurCell {
     message: Message,
 }
 
+impl OurCell {
+    /// The id of the request.
+    pub fn msg_id(&self) -> &str {
+        self.key.rsplit_once('\n').map_or("", |(_, msg_id)| msg_id)
+    }
+}
+
 /// Rung once.
 #[derive(Debug, Default)]
 pub struct Interrupt {

@@ -5,6 +5,8 @@ use std::rc::Rc;
 use bytes::Bytes;
 use futures_util::FutureExt;
 use futures_util::future::LocalBoxFuture;
+use serde::Deserialize;
+use serde_json::value::RawValue;
 use tokio::sync::mpsc;
 use tokio_util::task::TaskTracker;
 
@@ -18,6 +20,8 @@ const LINES_MAX: usize = 64;
 struct HelperCell {
     cells: Rc<Cells>,
     lines: mpsc::Sender<Bytes>,
+    /// Of the request that runs the cell.
+    msg_id: String,
 }
 
 /// Runs a magic and gives the lines to answer with. Whoever drops them interrupts it.
@@ -27,16 +31,28 @@ pub(in crate::kernels::supervisor) fn open(
     tasks: &TaskTracker,
 ) -> mpsc::Receiver<Bytes> {
     let (lines, answer) = mpsc::channel(LINES_MAX);
-    let (call, _parent) = request.into_parts();
+    let (call, parent) = request.into_parts();
+    let msg_id = parent.as_deref().and_then(msg_id).unwrap_or_default();
     tasks.spawn_local(async move {
         let cell = HelperCell {
             cells: Rc::clone(&cells),
             lines,
+            msg_id,
         };
         let outcome = cells.registry.run(&call, &cell).await;
         cell.say(&Line::Last(outcome.into())).await;
     });
     answer
+}
+
+/// The id in a header.
+fn msg_id(header: &RawValue) -> Option<String> {
+    #[derive(Deserialize)]
+    struct Header {
+        msg_id: String,
+    }
+    let header: Header = serde_json::from_str(header.get()).ok()?;
+    Some(header.msg_id)
 }
 
 impl HelperCell {
@@ -80,6 +96,10 @@ impl Cell for HelperCell {
 
     fn interrupted(&self) -> LocalBoxFuture<'_, ()> {
         self.lines.closed().boxed_local()
+    }
+
+    fn restart(&self) {
+        self.cells.restart_after(&self.msg_id);
     }
 
     fn facts(&self) -> Facts {

@@ -74,6 +74,8 @@ impl Cell for HintCell<'_> {
         future::pending().boxed_local()
     }
 
+    fn restart(&self) {}
+
     fn facts(&self) -> Facts {
         self.cells.facts()
     }

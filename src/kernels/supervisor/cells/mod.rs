@@ -10,19 +10,30 @@ use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::path::Path;
 use std::rc::Rc;
+use std::time::Duration;
 
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::spawn_local;
+use tokio::time::{Instant, sleep};
 
-use super::broker::Takeover;
+use super::broker::{Broker, Takeover};
+use super::lifecycle::Command;
 use super::record::Record;
 use super::vitals::Vitals;
-use crate::kernels::contract::Start;
+use crate::kernels::contract::{RequestPhase, Start};
 use crate::magics::wire::Reply;
 use crate::magics::{Claim, Facts, Front, Place, Registry};
+
+/// A cell that asks for a restart and is not over by then is not waited for.
+const RESTART_WITHIN: Duration = Duration::from_secs(2);
+
+const LOOK_AGAIN: Duration = Duration::from_millis(5);
 
 /// The magics of one kernel.
 pub(super) struct Cells {
     pub(super) registry: Registry,
+    broker: Broker,
+    commands: mpsc::Sender<Command>,
     record: Rc<Record>,
     place: Place,
     journal_bytes_max: u64,
@@ -32,8 +43,16 @@ pub(super) struct Cells {
 
 impl Cells {
     /// The magics of the kernel that is started so, with its folder.
-    pub(super) fn new(start: &Start, folder: &Path, record: Rc<Record>) -> Self {
+    pub(super) fn new(
+        start: &Start,
+        folder: &Path,
+        record: Rc<Record>,
+        broker: Broker,
+        commands: mpsc::Sender<Command>,
+    ) -> Self {
         Self {
+            broker,
+            commands,
             registry: Registry::standard(start.environment.as_ref()),
             record,
             place: Place {
@@ -62,6 +81,24 @@ impl Cells {
         let (asker, answer) = oneshot::channel();
         self.questions.borrow_mut().insert(id.clone(), asker);
         (id, answer)
+    }
+
+    /// Restarts the kernel when this request is over, or does not end.
+    fn restart_after(&self, msg_id: &str) {
+        let (broker, commands, msg_id) = (
+            self.broker.clone(),
+            self.commands.clone(),
+            msg_id.to_owned(),
+        );
+        spawn_local(async move {
+            let deadline = Instant::now() + RESTART_WITHIN;
+            let is_over = || broker.request_state(&msg_id).state == RequestPhase::Over;
+            while !is_over() && Instant::now() < deadline {
+                sleep(LOOK_AGAIN).await;
+            }
+            let (asker, _nobody) = oneshot::channel();
+            let _gone = commands.send(Command::Restart(asker)).await;
+        });
     }
 
     fn facts(&self) -> Facts {

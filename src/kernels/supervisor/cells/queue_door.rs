@@ -121,6 +121,10 @@ impl Cell for QueueCell<'_> {
         self.cell.interrupt.wait().boxed_local()
     }
 
+    fn restart(&self) {
+        self.cells.restart_after(self.cell.msg_id());
+    }
+
     fn facts(&self) -> Facts {
         self.cells.facts()
     }
