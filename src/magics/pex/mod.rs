@@ -106,7 +106,7 @@ impl Magic for Pexes {
 async fn load(cell: &dyn Cell, file: &str, mode: Mode) -> Result<String, Failure> {
     if mode == Mode::Rebase {
         return Err(failure(
-            "Loading with --mode rebase is not there yet; restart the kernel and load the pex first.",
+            "Loading with --mode rebase is not there yet; restart the kernel (`%nb restart`) and load the pex first.",
         ));
     }
     let here = kernel::here(cell).await?;
@@ -239,7 +239,7 @@ fn native(title: &str, refused: &[(String, String)]) -> Failure {
         .map(|(name, place)| format!("{name} is loaded from {place}"));
     let mut failure = failure(format!(
         "{title} has another {} than this kernel has imported, and native code cannot be swapped in a running process: \
-         restart the kernel and load the pex first, or use --mode rebase.",
+         restart the kernel (`%nb restart`) and load the pex first, or use --mode rebase.",
         shown(&names)
     ));
     failure.log = places.collect::<Vec<_>>().join("\n");
