@@ -242,7 +242,7 @@ async fn native_code_that_is_in_use_is_not_swapped() {
     assert_eq!(
         why,
         "solver.pex has another kiwisolver than this kernel has imported, and native code cannot be swapped in a running \
-         process: restart the kernel (`%nb restart`) and load the pex first, or use --mode rebase."
+         process: restart the kernel (`%nb restart`) and load the pex first."
     );
     let same =
         "print(sys.path == path, [n for n in modules if sys.modules.get(n) is not modules[n]])";

@@ -239,7 +239,7 @@ fn native(title: &str, refused: &[(String, String)]) -> Failure {
         .map(|(name, place)| format!("{name} is loaded from {place}"));
     let mut failure = failure(format!(
         "{title} has another {} than this kernel has imported, and native code cannot be swapped in a running process: \
-         restart the kernel (`%nb restart`) and load the pex first, or use --mode rebase.",
+         restart the kernel (`%nb restart`) and load the pex first.",
         shown(&names)
     ));
     failure.log = places.collect::<Vec<_>>().join("\n");
