@@ -45,14 +45,13 @@ const PIP: [(&str, &str); 2] = [
 /// One of them, which may not be there yet.
 #[derive(Clone, Debug)]
 pub(super) struct Named {
-    pub(super) name: String,
     pub(super) folder: PathBuf,
 }
 
 /// What there is to know of one.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
-pub struct Record {
+pub(super) struct Record {
     pub created: Timestamp,
     /// The notebook that it is for, if it has no name of its own.
     pub notebook: Option<String>,
@@ -66,7 +65,6 @@ impl Named {
     /// That of this name, or of a notebook, under nb's data folder.
     pub(super) fn new(data: &Path, name: &str) -> Self {
         Self {
-            name: name.to_owned(),
             folder: data.join("venvs").join(name),
         }
     }
@@ -290,16 +288,6 @@ impl Named {
         record.requirements = None;
         self.keep(&record).map_err(broken)?;
         Ok(changes)
-    }
-
-    /// Removes it; false when it is not there.
-    pub(super) async fn remove(&self, say: Say<'_>) -> Result<bool, Failure> {
-        if !self.folder.exists() {
-            return Ok(false);
-        }
-        let _held = self.hold(say).await?;
-        fs::remove_dir_all(&self.folder).map_err(|error| self.unusable(&error))?;
-        Ok(true)
     }
 
     async fn change(

@@ -35,6 +35,7 @@ mod notebooks;
 mod output;
 mod overload;
 mod people;
+mod pex;
 mod ports;
 mod processes;
 mod rest;
