@@ -16,6 +16,7 @@ mod overlay;
 pub mod pex;
 pub mod pip;
 pub mod release;
+mod script;
 mod secrets;
 mod tool;
 mod undo;
@@ -31,6 +32,7 @@ pub use installed::{Distribution, normal};
 pub use kernel::{Added, ENVIRONMENT, KernelEnvironment, Kind, PIP, Prepared};
 pub use kernelspec::install_kernelspecs;
 pub use kernelspec::own_kernelspecs;
+pub use script::Script;
 pub use tool::is_waited_for;
 pub use uv::Uv;
 

@@ -11,11 +11,12 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::installed::site_packages;
+use super::installed::{python_version, site_packages};
 use super::named::Named;
 use super::overlay::Overlay;
 use super::pip::{self, Changes, Failure, Install, Packages, Typed};
 use super::release::Releases;
+use super::version::Version;
 use super::{Say, Uv, hex};
 
 /// The variable by which what a kernel starts knows its environment, as JSON.
@@ -195,6 +196,11 @@ impl KernelEnvironment {
             }
             Home::Named(named) => named.python(),
         })
+    }
+
+    /// The version of that Python; nothing where nobody wrote it down.
+    pub fn python_version(&self) -> Option<Version> {
+        python_version(self.python()?.ancestors().nth(2)?)
     }
 
     /// What was added on top of what is never changed, as it was asked for.
