@@ -5,6 +5,7 @@
 pub mod build;
 mod companion;
 mod environment;
+mod in_use;
 mod installed;
 pub mod interpreters;
 mod kernel;
@@ -12,6 +13,7 @@ mod kernelspec;
 mod leftovers;
 mod lock;
 mod named;
+pub mod notebook;
 mod overlay;
 pub mod pex;
 pub mod pip;
@@ -23,6 +25,7 @@ mod undo;
 mod unshare;
 mod uv;
 mod venv;
+pub mod venvs;
 pub mod version;
 pub mod watch;
 

@@ -5,14 +5,17 @@
 
 mod changes;
 mod command;
+mod locked;
 
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
+use tokio::task::spawn_blocking;
 
 use super::installed::{python_version, site_packages};
-use super::named::Named;
+use super::named::{Named, find_python};
+use super::notebook::{Asks, Lock};
 use super::overlay::Overlay;
 use super::pip::{self, Changes, Failure, Install, Packages, Typed};
 use super::release::Releases;
@@ -88,6 +91,7 @@ impl Kind {
         match name {
             "pycx" => Some(Self::Pycx),
             "pip" => Some(Self::Pip),
+            "named" => Some(Self::Named),
             _ => None,
         }
     }
@@ -155,8 +159,21 @@ impl KernelEnvironment {
     async fn prepare_named(&self, named: &Named, typed: &Typed<'_>, say: Say<'_>) -> Prepared {
         let find_uv = async || Ok(Uv::find(&self.data, say).await?);
         let mut notes = Vec::new();
+        let is_notebooks = self.kind == Kind::Pip;
+        let asks = match is_notebooks {
+            true => self.asks().await,
+            false => Ok(Asks::default()),
+        };
+        // A block that makes no sense fails its own cell.
+        let asks = asks.unwrap_or_default();
+        let lock = asks.lock.clone();
+        let python = match named.is_there() {
+            true => None,
+            false => asked_python(&asks, find_uv).await,
+        };
+        let notebook = is_notebooks.then_some(&*self.whose);
         if let Err(failure) = named
-            .make(Some(&self.whose), None, typed, find_uv, say)
+            .make(notebook, python.as_deref(), typed, find_uv, say)
             .await
         {
             notes.push(format!(
@@ -164,18 +181,38 @@ impl KernelEnvironment {
                 failure.message
             ));
         }
-        if let Err(failure) = named.follow_requirements(typed, find_uv, say).await {
+        let (what, followed) = match lock {
+            _ if !is_notebooks => ("", Ok(())),
+            Some(Ok(lock)) => (
+                "this notebook's lock",
+                named.follow_lock(&lock, typed, find_uv, say).await,
+            ),
+            Some(Err(why)) => ("this notebook's lock", Err(Failure::new(why))),
+            None => (
+                "requirements.txt beside this notebook",
+                named.follow_requirements(typed, find_uv, say).await,
+            ),
+        };
+        if let Err(failure) = followed {
             notes.push(format!(
-                "What requirements.txt beside this notebook asks for could not be installed: {}",
+                "What {what} asks for could not be installed: {}",
                 failure.message
             ));
         }
+        named.touch();
         named.settle();
         Prepared {
             python: Some(named.python()),
             path: vec![named.environment().join("bin")],
             notes,
         }
+    }
+
+    /// What the notebook's file says, if it is on this machine.
+    async fn asks(&self) -> Result<Asks, String> {
+        let notebook = PathBuf::from(&self.whose);
+        let looked = spawn_blocking(move || Asks::look(&notebook)).await;
+        looked.ok().flatten().unwrap_or_else(|| Ok(Asks::default()))
     }
 
     /// What is installed, as a kernel that starts now would see it.
@@ -356,6 +393,17 @@ impl KernelEnvironment {
             user,
         ])
     }
+}
+
+/// A Python as the notebook asks for it, if there is one; any other will do until a cell asks.
+async fn asked_python(
+    asks: &Asks,
+    find_uv: impl AsyncFnOnce() -> Result<Uv, Failure>,
+) -> Option<String> {
+    let lock = asks.lock.as_ref().and_then(|lock| lock.as_ref().ok());
+    let asked = lock.and_then(Lock::requires_python);
+    let asked = asked.or(asks.requires_python.as_deref())?;
+    find_python(Some(asked), &find_uv().await.ok()?).await.ok()
 }
 
 /// The name of what belongs to a notebook.
