@@ -38,7 +38,7 @@ impl Named {
             lock.goes_with(&python).map_err(Failure::new)?;
         }
         let is_opened = trust == Trust::Opened;
-        if let Some(name) = lock.from_elsewhere().filter(|_| is_opened) {
+        if let Some(name) = lock.elsewhere().filter(|_| is_opened) {
             return Err(Failure::new(format!(
                 "{name} has an address of its own, from which nothing is installed by opening a notebook; `nb env sync` does."
             )));

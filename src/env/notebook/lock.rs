@@ -108,7 +108,7 @@ impl Lock {
     }
 
     /// What is not from an index.
-    pub(in crate::env) fn from_elsewhere(&self) -> Option<&str> {
+    pub(in crate::env) fn elsewhere(&self) -> Option<&str> {
         let mut pins = self
             .lines
             .iter()
@@ -177,7 +177,7 @@ mod tests {
         let lock = Lock::read(TEXT).unwrap();
         assert_eq!(lock.requires_python(), Some(">=3.11"));
         assert_eq!(lock.asked(), ["Six", "rich<14"]);
-        assert_eq!(lock.from_elsewhere(), Some("own"));
+        assert_eq!(lock.elsewhere(), Some("own"));
         assert_eq!(
             lock.lines()[0],
             "six==1.17.0 ; python_version > '3' --hash=sha256:ab --hash=sha256:cd"
@@ -230,7 +230,7 @@ mod tests {
         #[test]
         fn any_text_is_taken_without_a_panic(text in "[-a=@#;*\\\\\n :é]{0,40}") {
             if let Ok(lock) = Lock::read(&text) {
-                lock.from_elsewhere();
+                lock.elsewhere();
                 lock.with_rest_of(&text);
             }
         }
