@@ -217,14 +217,10 @@ impl Named {
         let _held = self.hold(say).await?;
         let lines = Requirements::write(&self.folder, &asked.lines).map_err(broken)?;
         let (python, lines) = (text(&self.python()), text(lines.path()));
-        let mut arguments = vec![
-            "pip",
-            "install",
-            "--python",
-            &python,
-            "--requirement",
-            &lines,
-        ];
+        let mut arguments = vec!["pip", "install", "--python", &python];
+        if !asked.lines.is_empty() {
+            arguments.extend(["--requirement", &lines]);
+        }
         let files: Vec<String> = asked.files.iter().map(|path| text(path)).collect();
         for file in &files {
             arguments.extend(["--requirement", file]);
@@ -348,6 +344,18 @@ impl Named {
     pub(super) fn used(&self) -> Option<Timestamp> {
         let about = fs::metadata(self.folder.join(USED)).ok()?;
         about.modified().ok()?.try_into().ok()
+    }
+
+    /// Takes back what a process that was killed has left half done, unless another one is at it.
+    pub(super) async fn tidy(&self) -> Result<(), Failure> {
+        if !self.folder.exists() {
+            return Ok(());
+        }
+        if let Some(_held) = lock::try_exclusive(&self.lock())? {
+            leftovers::end(&self.folder).await?;
+            Undo::recover(&self.environment()).map_err(|error| self.unusable(&error))?;
+        }
+        Ok(())
     }
 
     async fn change(

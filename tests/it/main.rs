@@ -34,6 +34,7 @@ mod network;
 mod notebooks;
 mod output;
 mod overload;
+mod packages;
 mod people;
 mod pex;
 mod ports;

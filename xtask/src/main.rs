@@ -8,7 +8,7 @@ use std::process::{Command, ExitCode};
 /// The Python environments of the tests, each with the lock of its packages: of kernels, of clients
 /// that know no gateway, of what makes requests of the OpenAPI document, and of what makes pexes.
 const PYTHONS: [(&str, &str); 5] = [
-    ("target/test-env", "src/env/locks/default.txt"),
+    ("target/test-env", "tests/python/kernel.lock"),
     ("target/clients-env", "tests/python/clients.lock"),
     ("target/api-env", "tests/python/api.lock"),
     ("target/pex-env", "tests/python/pex.lock"),
@@ -121,7 +121,7 @@ fn main() -> ExitCode {
 fn losses() -> Result<(), String> {
     python("target/peers-env", "benches/losses/peers.lock")?;
     python("target/clients-env", "tests/python/clients.lock")?;
-    python("target/test-env", "src/env/locks/default.txt")?;
+    python("target/test-env", "tests/python/kernel.lock")?;
     cargo(&["build", "--release", "--locked", "--bin", "nb"])?;
     let python = fs::canonicalize("target/test-env/bin")
         .map_err(|error| format!("target/test-env: {error}"))?

@@ -308,6 +308,11 @@ fn is_unreachable(said: &str) -> bool {
     signs.iter().any(|sign| said.contains(sign))
 }
 
+/// Whether a line of uv's tells nothing of why it failed.
+fn is_aside(line: &str) -> bool {
+    line.starts_with(USING) || line.starts_with("warning:")
+}
+
 /// What uv said as one sentence, and the rest of it.
 fn failure(said: &str) -> Failure {
     let plain = |line: &str| {
@@ -321,7 +326,7 @@ fn failure(said: &str) -> Failure {
     let lines: Vec<String> = said
         .lines()
         .map(plain)
-        .filter(|line| !line.is_empty() && !line.starts_with(USING))
+        .filter(|line| !line.is_empty() && !is_aside(line))
         .collect();
     let is_head = |line: &&String| line.starts_with("No solution found");
     // "No solution found when resolving dependencies:" says nothing; why follows in one sentence over several lines.
@@ -348,7 +353,7 @@ fn failure(said: &str) -> Failure {
         message: message + end,
         log: said
             .lines()
-            .filter(|line| !line.starts_with(USING))
+            .filter(|line| !is_aside(line))
             .collect::<Vec<_>>()
             .join("\n"),
         is_interrupt: false,
