@@ -15,7 +15,7 @@ use crate::gateway::{Gateway, project, wait_for};
 use crate::up::SET_UP_LIMIT;
 
 /// What a kernel needs, as nb has it for `pip`.
-const KERNEL_LOCK: &str = include_str!("../../src/env/locks/pip.txt");
+pub(crate) const KERNEL_LOCK: &str = include_str!("../../src/env/locks/pip.txt");
 
 /// A gateway that has uv, with one release of PyCX that has nothing but a kernel.
 async fn with_pycx() -> Gateway {
@@ -24,7 +24,7 @@ async fn with_pycx() -> Gateway {
     gateway
 }
 
-async fn with_uv() -> Gateway {
+pub(crate) async fn with_uv() -> Gateway {
     let gateway = Gateway::start("auto").await;
     // uv itself is not what is tested: the one that is there is taken, and what it has fetched.
     let data = project("target/nb-data");
@@ -86,7 +86,7 @@ async fn nb(gateway: &Gateway, group: &str, arguments: &[&str]) -> String {
 }
 
 /// The kernel of a notebook, of this spec.
-async fn notebook(gateway: &Gateway, path: &str, spec: &str) -> String {
+pub(crate) async fn notebook(gateway: &Gateway, path: &str, spec: &str) -> String {
     let body = json!({"path": path, "name": path, "type": "notebook", "kernel": {"name": spec}});
     let (status, session) = gateway
         .rest("POST", "/api/sessions", &body.to_string())
@@ -96,26 +96,26 @@ async fn notebook(gateway: &Gateway, path: &str, spec: &str) -> String {
 }
 
 /// A cell that has to succeed; what it printed.
-async fn run(client: &mut Client, code: &str) -> String {
+pub(crate) async fn run(client: &mut Client, code: &str) -> String {
     let outcome = client.run(code).await;
     assert_eq!(outcome.reply["status"], "ok", "{code}: {outcome:?}");
     outcome.text
 }
 
 /// A cell that has to fail; why it did.
-async fn fail(client: &mut Client, code: &str) -> String {
+pub(crate) async fn fail(client: &mut Client, code: &str) -> String {
     let Outcome { reply, text, .. } = client.run(code).await;
     assert_eq!(reply["status"], "error", "{code}: {text}");
     reply["evalue"].as_str().unwrap().to_owned()
 }
 
-async fn restart(client: &mut Client, gateway: &Gateway, kernel: &str) {
+pub(crate) async fn restart(client: &mut Client, gateway: &Gateway, kernel: &str) {
     let path = format!("/api/kernels/{kernel}/restart");
     assert_eq!(gateway.rest("POST", &path, "").await.0, 200);
     run(client, "1").await;
 }
 
-const SIX: &str = "import six; print(six.__version__)";
+pub(crate) const SIX: &str = "import six; print(six.__version__)";
 
 /// As [`SIX`], in another process.
 const SIX_ELSEWHERE: &str = "import subprocess, sys

@@ -39,8 +39,8 @@ impl Asks {
     /// Of a notebook whose kernel starts; nothing when there is no such file.
     pub(in crate::env) fn look(notebook: &Path) -> Option<Result<Self, String>> {
         let is_notebook = notebook.is_absolute() && notebook.extension()? == "ipynb";
-        let length = fs::metadata(notebook).ok()?.len();
-        if !is_notebook || length > FILE_BYTES_MAX {
+        let about = fs::metadata(notebook).ok()?;
+        if !is_notebook || !about.is_file() || about.len() > FILE_BYTES_MAX {
             return None;
         }
         let text = fs::read_to_string(notebook).ok()?;

@@ -116,17 +116,16 @@ fn environment(path: &Path) -> Result<PathBuf, Error> {
             folder.canonicalize().unwrap_or_else(|_| folder.to_owned())
         }
     };
-    if !folder.join("bin/python").exists() {
-        return Err(Error::user(format!(
-            "{shown} is no Python environment: it has no bin/python"
-        )));
-    }
+    let has = |program: &str| folder.join("bin").join(program).exists();
     let is_own = folder.join("pyvenv.cfg").is_file() || folder.join("conda-meta").is_dir();
-    match is_own {
-        true => Ok(folder),
-        false => Err(Error::user(format!(
+    match (has("python"), is_own) {
+        (true, true) => Ok(folder),
+        (false, _) if !has("python3") || is_own => Err(Error::user(format!(
+            "{shown} is no Python environment: it has no bin/python"
+        ))),
+        _ => Err(Error::user(format!(
             "{shown} is a Python of the system, whose packages are not to be changed; make an environment of it: \
-             {}/bin/python -m venv FOLDER",
+             {}/bin/python3 -m venv FOLDER",
             folder.display()
         ))),
     }
