@@ -304,3 +304,45 @@ async fn what_cannot_be_locked_leaves_the_file_as_it_is() {
     let said = env_fails(&gateway, &["lock", "login.ipynb"]).await;
     assert!(!said.contains("SECRET"), "{said}");
 }
+
+#[tokio::test]
+async fn what_was_installed_by_hand_is_locked_and_a_kernel_goes_with_what_is_asked() {
+    let gateway = with_uv().await;
+    let path = put(&gateway, "a.ipynb", "import iniconfig");
+    let kernel = notebook(&gateway, "a.ipynb", "pip").await;
+    let mut a = gateway.connect(&kernel, "a").await;
+    run(&mut a, "%pip install -q iniconfig==2.0.0").await;
+    let locked = env_json(&gateway, "data", &["lock", "a.ipynb"]).await;
+    assert_eq!(locked["packages"], 1, "{locked}");
+    assert!(lock_of(&path).contains("iniconfig==2.0.0"));
+    // It stays as it was locked, until somebody wants more.
+    put_cell(
+        &path,
+        "# /// script\n# dependencies = [\"iniconfig\"]\n# ///",
+    );
+    env_json(&gateway, "data", &["lock", "a.ipynb"]).await;
+    assert!(lock_of(&path).contains("iniconfig==2.0.0"));
+    env_json(&gateway, "data", &["lock", "--upgrade", "a.ipynb"]).await;
+    assert!(!lock_of(&path).contains("iniconfig==2.0.0"));
+
+    // What the kernel is pinned to is another one.
+    put(
+        &gateway,
+        "b.ipynb",
+        "# /// script\n# dependencies = [\"traitlets==5.14.0\"]\n# ///",
+    );
+    env_json(&gateway, "data", &["lock", "b.ipynb"]).await;
+    assert!(lock_of(&gateway.root().join("b.ipynb")).contains("\nipykernel=="));
+    let kernel = notebook(&gateway, "b.ipynb", "pip").await;
+    let mut b = gateway.connect(&kernel, "b").await;
+    let version = "import traitlets; print(traitlets.__version__)";
+    assert_eq!(run(&mut b, version).await, "5.14.0\n");
+}
+
+/// The same notebook, and its lock, with another cell.
+fn put_cell(notebook: &Path, cell: &str) {
+    let text = fs::read_to_string(notebook).unwrap();
+    let mut content: Value = serde_json::from_str(&text).unwrap();
+    content["cells"][0]["source"] = json!(cell);
+    fs::write(notebook, content.to_string()).unwrap();
+}
