@@ -17,6 +17,7 @@ pub mod pex;
 pub mod pip;
 pub mod release;
 mod secrets;
+mod spares;
 mod tool;
 mod undo;
 mod unshare;

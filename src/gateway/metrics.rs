@@ -95,6 +95,18 @@ fn of_kernels(kernels: &[Kernel], text: &mut Text) {
     for ((spec, state), count) in by_state {
         text.line("nb_kernels", &[("spec", spec), ("state", state)], count);
     }
+    let mut by_release: BTreeMap<&str, u64> = BTreeMap::new();
+    let releases = kernels
+        .iter()
+        .filter_map(|kernel| kernel.nb.get("release")?.as_str());
+    for release in releases {
+        *by_release.entry(release).or_default() += 1;
+    }
+    let help = "Kernels by the release of PyCX that they run in.";
+    text.head("nb_kernels_by_release", "gauge", help);
+    for (release, count) in by_release {
+        text.line("nb_kernels_by_release", &[("release", release)], count);
+    }
     let number = |kernel: &Kernel, key| kernel.nb.get(key).and_then(Value::as_u64).unwrap_or(0);
     for (name, help, key) in [
         (
