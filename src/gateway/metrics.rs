@@ -196,7 +196,7 @@ mod tests {
         let kernel = |state: &str, lost: u64| {
             let kernel = json!({
                 "id": "a", "name": "odd\"name", "execution_state": state, "last_activity": "",
-                "connections": 2, "nb": {"lost_bytes": lost},
+                "connections": 2, "nb": {"lost_bytes": lost, "release": "2026.11.28-1a2b3c4d"},
             });
             serde_json::from_value::<Kernel>(kernel).unwrap()
         };
@@ -212,6 +212,7 @@ mod tests {
             r#"nb_connections{spec="odd\"name"} 4"#,
             r#"nb_lost_bytes{spec="odd\"name"} 7"#,
             r#"nb_journal_bytes{spec="odd\"name"} 0"#,
+            r#"nb_kernels_by_release{release="2026.11.28-1a2b3c4d"} 2"#,
             "# TYPE nb_kernel_start_seconds histogram",
         ] {
             assert!(text.lines().any(|shown| shown == line), "{line}\n{text}");
