@@ -62,7 +62,11 @@ impl Pip {
         let print = |text: &str| {
             let _gone = output::text(text);
         };
-        let done = runtime()?.block_on(environment.pip(&command, &typed, &print));
+        let done = runtime()?.block_on(async {
+            let done = environment.pip(&command, &typed, &print).await;
+            environment.settle_files().await;
+            done
+        });
         done.map_err(failed)
     }
 

@@ -20,6 +20,7 @@ pub mod pip;
 pub mod release;
 mod script;
 mod secrets;
+mod spares;
 mod tool;
 mod undo;
 mod unshare;

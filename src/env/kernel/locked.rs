@@ -60,7 +60,7 @@ impl KernelEnvironment {
         }
         let changes = named.sync(lock, Trust::Asked, typed, &uv, say).await?;
         told(&named.folder, &changes, None);
-        named.settle();
+        named.settle_files().await;
         Ok((is_new, changes))
     }
 

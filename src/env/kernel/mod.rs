@@ -200,7 +200,6 @@ impl KernelEnvironment {
             ));
         }
         named.touch();
-        named.settle();
         Prepared {
             python: Some(named.python()),
             path: vec![named.environment().join("bin")],
@@ -213,6 +212,29 @@ impl KernelEnvironment {
         let notebook = PathBuf::from(&self.whose);
         let looked = spawn_blocking(move || Asks::look(&notebook)).await;
         looked.ok().flatten().unwrap_or_else(|| Ok(Asks::default()))
+    }
+
+    /// Makes sure that no file is shared with uv's cache.
+    pub async fn settle_files(&self) {
+        match self.home() {
+            Ok(Home::Overlays(overlays)) => {
+                for overlay in &overlays {
+                    overlay.settle().await;
+                }
+            }
+            Ok(Home::Named(named)) => named.settle_files().await,
+            Err(_) => {}
+        }
+    }
+
+    /// Does what nobody has to wait for, as long as it is polled: no file is shared with uv's cache, all is compiled, and
+    /// there is a spare for the next notebook.
+    pub async fn settle(&self, typed: &Typed<'_>) {
+        self.settle_files().await;
+        if let Ok(Home::Named(named)) = self.home() {
+            let find_uv = async || Ok(Uv::find(&self.data, &|_| ()).await?);
+            named.settle(typed, find_uv).await;
+        }
     }
 
     /// Takes back what a process that was killed has left half done.
@@ -285,13 +307,11 @@ impl KernelEnvironment {
                 let overlay = if install.user { user } else { notebook };
                 let changes = overlay.install(install, typed, &uv, say).await?;
                 told(&overlay.folder, &changes, added_at(&overlay));
-                overlay.settle();
                 Ok(changes)
             }
             Home::Named(named) => {
                 let changes = named.install(install, typed, &uv, say).await?;
                 told(&named.folder, &changes, None);
-                named.settle();
                 Ok(changes)
             }
         }

@@ -84,9 +84,7 @@ fn records(data: &Path) -> impl Iterator<Item = (String, Named, Record)> {
         .flatten();
     folders.filter_map(move |folder| {
         let name = folder.file_name().into_string().ok()?;
-        let named = Named {
-            folder: folder.path(),
-        };
+        let named = Named::new(data, &name);
         let record = named.record()?;
         Some((name, named, record))
     })
