@@ -9,6 +9,7 @@
 //!
 //! Knows nothing of kernels but that they need ipykernel.
 
+mod kept;
 mod locked;
 
 pub(super) use locked::{Trust, find_python};
@@ -40,9 +41,6 @@ pub(super) const KERNEL_LOCK: &str = include_str!("locks/pip.txt");
 const LOCKED_PYTHONS: &str = ">=3.10,<3.15";
 
 const RECORD: &str = "nb-venv.json";
-
-/// Its time is that of the last start in it.
-const USED: &str = "nb-used";
 
 /// What `python -m pip` runs in an environment of ours.
 const PIP: [(&str, &str); 2] = [
@@ -297,47 +295,6 @@ impl Named {
         record.locked = None;
         self.keep(&record).map_err(broken)?;
         Ok(changes)
-    }
-
-    /// Removes all that is nb's of it.
-    pub(super) async fn remove(&self, say: Say<'_>) -> Result<(), Failure> {
-        let _held = self.hold(say).await?;
-        // Without its record it is none any more, however this ends.
-        let record = fs::remove_file(self.folder.join(RECORD));
-        record
-            .and_then(|()| fs::remove_dir_all(&self.folder))
-            .map_err(|error| self.unusable(&error))
-    }
-
-    /// Writes down what is there already.
-    pub(super) async fn found(&self, record: &Record, say: Say<'_>) -> Result<(), Failure> {
-        let _held = self.hold(say).await?;
-        self.keep(record).map_err(|error| self.unusable(&error))
-    }
-
-    /// A kernel is started in it.
-    pub(super) fn touch(&self) {
-        if let Err(error) = fs::write(self.folder.join(USED), "") {
-            tracing::debug!(%error, "when an environment was used last is not known");
-        }
-    }
-
-    /// When a kernel was last started in it.
-    pub(super) fn used(&self) -> Option<Timestamp> {
-        let about = fs::metadata(self.folder.join(USED)).ok()?;
-        about.modified().ok()?.try_into().ok()
-    }
-
-    /// Takes back what a process that was killed has left half done, unless another one is at it.
-    pub(super) async fn tidy(&self) -> Result<(), Failure> {
-        if !self.folder.exists() {
-            return Ok(());
-        }
-        if let Some(_held) = lock::try_exclusive(&self.lock())? {
-            leftovers::end(&self.folder).await?;
-            Undo::recover(&self.environment()).map_err(|error| self.unusable(&error))?;
-        }
-        Ok(())
     }
 
     async fn change(
