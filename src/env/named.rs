@@ -323,10 +323,17 @@ impl Named {
                 return Err(failure);
             }
         }
+        let changes = before.changes(&self.packages());
         if !is_foreign {
+            // What has just come is what somebody edits next.
+            let new = changes.added.values().flat_map(|one| {
+                let modules = one.modules().into_iter();
+                modules.map(|module| one.packages.join(module))
+            });
+            unshare::unshare_first(new, UNSHARED_AT_ONCE).map_err(broken)?;
             unshare::unshare(&environment, UNSHARED_AT_ONCE).map_err(broken)?;
         }
-        Ok(before.changes(&self.packages()))
+        Ok(changes)
     }
 
     /// Makes sure that no file is shared with uv's cache.
