@@ -47,6 +47,12 @@ impl Pip {
     }
 
     pub(super) fn run(self) -> Result<(), Error> {
+        if crate::env::is_within_a_tool() {
+            return Err(Error::user(
+                "pip is at work in this environment, and what it builds cannot install into it; a package names what its build \
+                 needs in its pyproject.toml",
+            ));
+        }
         let environment = self.environment()?;
         let command = Command::read(&self.words).map_err(Error::user)?;
         let folder = env::current_dir()

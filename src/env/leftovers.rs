@@ -22,6 +22,11 @@ const LIMIT: Duration = Duration::from_secs(20);
 
 const LOOK_AGAIN: Duration = Duration::from_millis(10);
 
+/// Whether this process was started by a tool that changes a folder.
+pub fn is_within_a_tool() -> bool {
+    std::env::var_os(MARK).is_some()
+}
+
 /// Marks what is going to change the folder.
 pub(super) fn mark(command: &mut Command, folder: &Path) {
     command.env(MARK, folder);

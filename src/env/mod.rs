@@ -36,6 +36,7 @@ pub use installed::{Distribution, normal};
 pub use kernel::{Added, ENVIRONMENT, KernelEnvironment, Kind, PIP, Prepared};
 pub use kernelspec::install_kernelspecs;
 pub use kernelspec::own_kernelspecs;
+pub use leftovers::is_within_a_tool;
 pub use script::Script;
 pub use tool::is_waited_for;
 pub use uv::Uv;

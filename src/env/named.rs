@@ -24,7 +24,6 @@ use sha2::{Digest, Sha256};
 
 use super::installed::{installed, normal, python_version, site_packages};
 use super::notebook::REQUIREMENTS;
-use super::overlay::UNSHARED_AT_ONCE;
 use super::pip::{
     Asked, Changes, Failure, From, Install, Packages, Requirements, State, Tool, Typed,
 };
@@ -124,6 +123,10 @@ impl Named {
         find_uv: impl AsyncFnOnce() -> Result<Uv, Failure>,
         say: Say<'_>,
     ) -> Result<(), Failure> {
+        // Whoever is at it may take long.
+        if self.is_there() && !Undo::is_open(&self.environment()) {
+            return Ok(());
+        }
         let _held = self.hold(say).await?;
         if self.is_there() {
             return Ok(());
@@ -150,7 +153,7 @@ impl Named {
                 .await?;
         }
         put_pip(&environment).map_err(broken)?;
-        unshare::unshare(&environment, UNSHARED_AT_ONCE).map_err(broken)?;
+        unshare::at_once(&environment);
         self.keep(&Record {
             created: Timestamp::now(),
             notebook: notebook.map(str::to_owned),
@@ -330,8 +333,10 @@ impl Named {
                 let modules = one.modules().into_iter();
                 modules.map(|module| one.packages.join(module))
             });
-            unshare::unshare_first(new, UNSHARED_AT_ONCE).map_err(broken)?;
-            unshare::unshare(&environment, UNSHARED_AT_ONCE).map_err(broken)?;
+            unshare::first(new);
+            unshare::at_once(&environment);
+            // Another pip than ours may have come.
+            put_pip(&environment).map_err(broken)?;
         }
         Ok(changes)
     }

@@ -12,17 +12,20 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io;
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use super::installed::{Distribution, installed, name_of, normal, site_packages};
+use super::kernel::CHANGES;
 use super::pip::{
     self, Asked, Changes, Failure, From, Packages, Requirements, State, Tool, Typed,
     read_requirements,
 };
+use super::secrets::redacted;
 use super::undo::Undo;
 use super::{Say, Uv, leftovers, lock, tool, unshare};
 use crate::config::private_folder;
@@ -33,8 +36,7 @@ const RECORD: &str = "nb-overlay.json";
 /// What makes the packages below those of a layer.
 const PATH_FILE: &str = "_nb_below.pth";
 
-/// Files that are given inodes of their own before an install ends; the rest comes later.
-pub(super) const UNSHARED_AT_ONCE: Duration = Duration::from_millis(200);
+const LOCK: &str = "lock";
 
 const NO_DEPS: &str = "--no-deps";
 
@@ -80,7 +82,8 @@ impl Overlay {
 
     /// What was asked for, a line each.
     pub(super) fn asked(&self) -> Vec<String> {
-        self.record().requirements.into_values().collect()
+        let asked = self.record().requirements.into_values();
+        asked.map(|line| redacted(&line).into_owned()).collect()
     }
 
     /// Whether this was asked for by its name.
@@ -116,6 +119,12 @@ impl Overlay {
         uv: &Uv,
         say: Say<'_>,
     ) -> Result<Changes, Failure> {
+        if install.require_hashes {
+            return Err(Failure::new(
+                "What is added to PyCX is resolved anew for each release, so its hashes cannot be required; \
+                 the kernel pip can.",
+            ));
+        }
         let _held = self.hold(say).await?;
         let mut asked = Asked::new(install, typed);
         for file in &asked.files {
@@ -228,12 +237,14 @@ impl Overlay {
         let _held = self.hold(say).await?;
         let asked = self.asked();
         let away = || -> io::Result<()> {
-            fs::remove_file(self.folder.join(RECORD))?;
             for entry in fs::read_dir(&self.folder)? {
                 let entry = entry?;
                 match entry.file_type()?.is_dir() {
                     true => fs::remove_dir_all(entry.path())?,
-                    false if entry.file_name() == "lock" => {}
+                    false
+                        if [LOCK, CHANGES]
+                            .iter()
+                            .any(|name| entry.file_name() == *name) => {}
                     false => fs::remove_file(entry.path())?,
                 }
             }
@@ -254,6 +265,10 @@ impl Overlay {
     ) -> Result<bool, Failure> {
         if self.record().requirements.is_empty() {
             return Ok(false);
+        }
+        // Whoever is at it may take long.
+        if self.is_current() && !Undo::is_open(&self.layer()) {
+            return Ok(true);
         }
         let _held = self.hold(say).await?;
         if self.is_current() {
@@ -277,7 +292,10 @@ impl Overlay {
             Err(failure) => Err(failure),
         };
         if let Err(failure) = &made {
-            let _tried_again = fs::write(self.failed(), &failure.message);
+            // What may have another outcome the next time is tried again.
+            if failure.is_final {
+                let _tried_again = fs::write(self.failed(), &failure.message);
+            }
             let _none = fs::remove_file(self.layer().join(RECORD));
         }
         made.map(|()| true)
@@ -285,7 +303,7 @@ impl Overlay {
 
     /// Does later what nobody has to wait for.
     pub(super) async fn settle(&self) {
-        unshare::settle(&self.layer(), &self.folder.join("lock")).await;
+        unshare::settle(&self.layer(), &self.folder.join(LOCK)).await;
     }
 
     /// Nobody else changes it; what somebody has left half done is undone.
@@ -297,7 +315,7 @@ impl Overlay {
             private_folder(all)?;
         }
         private_folder(&self.folder)?;
-        let held = lock::exclusive(&self.folder.join("lock"), say).await?;
+        let held = lock::exclusive(&self.folder.join(LOCK), say).await?;
         leftovers::end(&self.folder).await?;
         Undo::recover(&self.layer()).map_err(|error| self.unusable(&error))?;
         Ok(held)
@@ -335,7 +353,8 @@ impl Overlay {
         };
         let broken = |error: io::Error| self.unusable(&error);
         let layer = self.layer();
-        if self.layer_packages().is_none() {
+        let packages = self.layer_packages();
+        if packages.is_none_or(|packages| !packages.join(PATH_FILE).exists()) {
             self.make_layer(tool).await?;
         }
         unshare::expect(&layer).map_err(broken)?;
@@ -345,7 +364,7 @@ impl Overlay {
             Ok(()) => {
                 undo.commit().map_err(broken)?;
                 let _tried = fs::remove_file(self.failed());
-                unshare::unshare(&layer, UNSHARED_AT_ONCE).map_err(broken)?;
+                unshare::at_once(&layer);
                 Ok(())
             }
             Err(failure) => {
@@ -508,7 +527,7 @@ impl Overlay {
         if !self.folder.exists() {
             return Ok(());
         }
-        if let Some(_held) = lock::try_exclusive(&self.folder.join("lock"))? {
+        if let Some(_held) = lock::try_exclusive(&self.folder.join(LOCK))? {
             leftovers::end(&self.folder).await?;
             Undo::recover(&self.layer()).map_err(|error| self.unusable(&error))?;
         }
@@ -548,6 +567,7 @@ impl Overlay {
                 let last = said.lines().last().unwrap_or_default();
                 Err(Failure {
                     log: said.clone(),
+                    is_final: true,
                     ..Failure::new(format!("it cannot be imported ({last})."))
                 })
             }
@@ -578,6 +598,13 @@ fn literal(path: &Path) -> String {
 
 fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
     let part = path.with_extension(format!("{}.part", std::process::id()));
-    fs::write(&part, content)?;
+    let _left = fs::remove_file(&part);
+    let mut options = fs::File::options();
+    let mut file = options
+        .create_new(true)
+        .write(true)
+        .mode(0o600)
+        .open(&part)?;
+    file.write_all(content)?;
     fs::rename(part, path)
 }

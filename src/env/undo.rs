@@ -16,6 +16,9 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, symlink};
 use std::path::{Path, PathBuf};
 
+/// How an index ends that is whole.
+const END: &[u8] = b"end\0";
+
 /// What Python makes by itself.
 const COMPILED: &str = "__pycache__";
 
@@ -67,8 +70,11 @@ impl Undo {
             }
             Ok(())
         })?;
+        index.extend_from_slice(END);
         let part = undo.store.join("index.part");
         fs::write(&part, index)?;
+        // One that a power cut has cut short would say that there was nothing.
+        fs::File::open(&part)?.sync_all()?;
         fs::rename(part, undo.index())?;
         Ok(undo)
     }
@@ -82,7 +88,10 @@ impl Undo {
     /// The folder is as it was.
     pub(super) fn roll_back(self) -> io::Result<()> {
         let index = fs::read(self.index())?;
-        let entries = parse(&index);
+        let Some(entries) = parse(&index) else {
+            tracing::warn!(folder = %self.folder.display(), "what was there before a change is not known, it stays as it is");
+            return self.commit();
+        };
         let known: BTreeSet<&Path> = entries.iter().map(|(path, _)| path.as_path()).collect();
         let mut strange = Vec::new();
         walk(&self.folder, Path::new(""), &mut |path, _| {
@@ -98,6 +107,11 @@ impl Undo {
             self.put_back(path, entry)?;
         }
         self.commit()
+    }
+
+    /// Whether somebody changes this folder, or was killed while he did.
+    pub(super) fn is_open(folder: &Path) -> bool {
+        Self::of(folder).index().exists()
     }
 
     /// Takes back a change to this folder that nobody ended; whether there was one.
@@ -190,8 +204,9 @@ fn walk(
     Ok(())
 }
 
-/// Only what [`Undo::begin`] has written whole is read, so what makes no sense is passed over.
-fn parse(index: &[u8]) -> Vec<(PathBuf, Entry)> {
+/// Nothing for one that is not whole.
+fn parse(index: &[u8]) -> Option<Vec<(PathBuf, Entry)>> {
+    let index = index.strip_suffix(END)?;
     let mut parts = index.split(|byte| *byte == 0);
     let path = |part: &[u8]| PathBuf::from(OsStr::from_bytes(part));
     let mut entries = Vec::new();
@@ -205,7 +220,7 @@ fn parse(index: &[u8]) -> Vec<(PathBuf, Entry)> {
         };
         entries.extend(entry.map(|entry| (path(name), entry)));
     }
-    entries
+    Some(entries)
 }
 
 /// Whatever it is; what is not there is removed already.
@@ -291,7 +306,7 @@ mod tests {
         drop(undo);
         // Half of it is back already.
         let again = Undo::of(&folder);
-        let entries = parse(&fs::read(again.index()).unwrap());
+        let entries = parse(&fs::read(again.index()).unwrap()).unwrap();
         for (path, entry) in &entries[..entries.len() / 2] {
             let _folder_missing = again.put_back(path, entry);
         }
@@ -307,6 +322,19 @@ mod tests {
         undo.commit().unwrap();
         assert!(!Undo::recover(&folder).unwrap());
         assert_ne!(content(&folder), before);
+    }
+
+    #[test]
+    fn an_index_that_is_cut_short_removes_nothing() {
+        let (_root, folder, _, undo) = changed();
+        let now = content(&folder);
+        let index = fs::read(undo.index()).unwrap();
+        for length in [0, 1, index.len() - 1] {
+            fs::create_dir_all(&undo.store).unwrap();
+            fs::write(undo.index(), &index[..length]).unwrap();
+            assert!(Undo::recover(&folder).unwrap());
+            assert_eq!(content(&folder), now, "{length}");
+        }
     }
 
     #[test]

@@ -19,6 +19,9 @@ use super::lock;
 /// So long others wait for an environment at most, since its files are copied.
 const A_WHILE: Duration = Duration::from_millis(200);
 
+/// Files that are given inodes of their own before an install ends; the rest comes later.
+const AT_ONCE: Duration = Duration::from_millis(200);
+
 /// Whether there may be files that are shared.
 fn has_rest(environment: &Path) -> bool {
     mark(environment).exists()
@@ -42,10 +45,7 @@ pub(super) fn unshare(environment: &Path, within: Duration) -> io::Result<bool> 
 }
 
 /// The same for some of its files and folders, which are looked at first; the mark stays.
-pub(super) fn unshare_first(
-    some: impl Iterator<Item = PathBuf>,
-    within: Duration,
-) -> io::Result<()> {
+fn unshare_first(some: impl Iterator<Item = PathBuf>, within: Duration) -> io::Result<()> {
     let deadline = Instant::now().checked_add(within);
     for path in some {
         let Ok(about) = fs::symlink_metadata(&path) else {
@@ -78,6 +78,20 @@ fn unshare_below(folder: &Path, deadline: Option<Instant>) -> io::Result<bool> {
     Ok(true)
 }
 
+/// [`unshare`] for as long as an install may take longer for it; what cannot be copied now is tried again later.
+pub(super) fn at_once(environment: &Path) {
+    if let Err(error) = unshare(environment, AT_ONCE) {
+        tracing::warn!(%error, "files of an environment are still shared with uv's cache");
+    }
+}
+
+/// Copies these files and what is in these folders, as [`at_once`] does.
+pub(super) fn first(some: impl Iterator<Item = PathBuf>) {
+    if let Err(error) = unshare_first(some, AT_ONCE) {
+        tracing::warn!(%error, "files of an environment are still shared with uv's cache");
+    }
+}
+
 /// Copies the rest, and lets others get at the environment in between.
 pub(super) async fn settle(environment: &Path, lock: &Path) {
     while has_rest(environment) {
@@ -102,14 +116,18 @@ fn copy(path: &Path) -> io::Result<()> {
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(".nb-part");
     let part = path.with_file_name(name);
-    fs::copy(path, &part)?;
-    let about = fs::metadata(path)?;
-    let file = fs::File::options().append(true).open(&part);
-    // A file that its owner may not write to keeps the time of the copy.
-    if let (Ok(file), Ok(modified)) = (file, about.modified()) {
-        file.set_modified(modified)?;
+    let copied = copy_to(path, &part).and_then(|()| fs::rename(&part, path));
+    if copied.is_err() {
+        let _none = fs::remove_file(part);
     }
-    fs::rename(part, path)
+    copied
+}
+
+fn copy_to(path: &Path, part: &Path) -> io::Result<()> {
+    fs::copy(path, part)?;
+    let modified = fs::metadata(path)?.modified()?;
+    // Times need no right to write.
+    fs::File::open(part)?.set_modified(modified)
 }
 
 fn mark(environment: &Path) -> PathBuf {

@@ -31,7 +31,7 @@ pub const PIP: &str = "NB_PIP";
 const USER: &str = "user";
 
 /// In the folder of what is changed.
-const CHANGES: &str = "nb-changes.json";
+pub(super) const CHANGES: &str = "nb-changes.json";
 
 /// Where packages go.
 enum Home {

@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 use futures_util::future::LocalBoxFuture;
 
 use super::installed::Distribution;
+use super::secrets::redacted;
 use super::uv::OF_THE_SYSTEM;
 use super::{Say, Uv, leftovers, tool};
 
@@ -68,6 +69,8 @@ pub struct Failure {
     pub log: String,
     /// It was given up.
     pub is_interrupt: bool,
+    /// Trying again leads to the same.
+    pub is_final: bool,
 }
 
 /// What a command has changed.
@@ -84,17 +87,19 @@ pub struct Changes {
 
 impl Failure {
     pub(super) fn new(message: impl Into<String>) -> Self {
+        let message: String = message.into();
         Self {
-            message: message.into(),
+            message: redacted(&message).into_owned(),
             log: String::new(),
             is_interrupt: false,
+            is_final: false,
         }
     }
 
     fn interrupt() -> Self {
         Self {
             is_interrupt: true,
-            ..Self::new("It was interrupted.")
+            ..Self::new("It was given up, since it was interrupted or took too long.")
         }
     }
 }
@@ -214,22 +219,29 @@ impl Tool<'_> {
         match self.once(&offline, &say).await? {
             Ok(()) => Ok(()),
             Err(_) => Err(Failure {
-                message: "The package index cannot be reached, and the cache does not have what is needed.".to_owned(),
                 log: said,
-                is_interrupt: false,
+                ..Failure::new(
+                    "The package index cannot be reached, and the cache does not have what is needed.",
+                )
             }),
         }
     }
 
     /// An error is that it was given up, the inner one is what it said.
     async fn once(&self, arguments: &[&str], say: Say<'_>) -> Result<Result<(), String>, Failure> {
+        let is_by_pip = arguments.first() == Some(&"tool");
         let mut command = self.uv.command();
         command
             .env_clear()
             .envs(OF_THE_SYSTEM)
             .envs(self.typed.env)
             .envs(install::variables(self.from, self.typed.env))
-            .current_dir(self.typed.folder)
+            // Not in the notebook's folder, whose settings for uv are of a project and no environment's.
+            .current_dir(if is_by_pip {
+                self.typed.folder
+            } else {
+                Path::new("/")
+            })
             .env("UV_NO_PROGRESS", "1");
         command.args(["--color", "never"]).args(arguments);
         tool::forget_misleading(&mut command);
@@ -308,6 +320,8 @@ fn is_unreachable(said: &str) -> bool {
     signs.iter().any(|sign| said.contains(sign))
 }
 
+const NO_VERSIONS: &str = "No versions fit together";
+
 /// A first line of uv's that is shorter names what was done and not what went wrong.
 const SHORT: usize = 40;
 
@@ -339,7 +353,7 @@ fn failure(said: &str) -> Failure {
             let why = lines[at + 1..].iter().map(String::as_str);
             let why: Vec<&str> = why.take_while(|line| !line.starts_with("hint:")).collect();
             let hints: Vec<String> = lines.iter().filter(is_hint).cloned().collect();
-            let message = format!("No versions fit together: {}", why.join(" "));
+            let message = format!("{NO_VERSIONS}: {}", why.join(" "));
             (message, hints.join("\n"))
         }
         None => {
@@ -360,9 +374,9 @@ fn failure(said: &str) -> Failure {
         "."
     };
     Failure {
-        message: message + end,
         log,
-        is_interrupt: false,
+        is_final: message.starts_with(NO_VERSIONS),
+        ..Failure::new(message + end)
     }
 }
 

@@ -9,13 +9,26 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use futures_util::future::LocalBoxFuture;
 use tokio::task::spawn_local;
-use tokio::time::timeout;
+use tokio::time::{Instant, sleep_until, timeout};
 use tracing::{info, warn};
 
-use crate::env::pip::{Never, Typed};
+use crate::env::pip::{Never, Stop, Typed};
 use crate::env::{ENVIRONMENT, PIP, Prepared};
 use crate::kernels::contract::Start;
+
+/// What is given up then is taken back within this time.
+const GRACE: Duration = Duration::from_secs(5);
+
+/// A start waits no longer for its environment.
+struct Until(Instant);
+
+impl Stop for Until {
+    fn stopped(&self) -> LocalBoxFuture<'_, ()> {
+        Box::pin(sleep_until(self.0))
+    }
+}
 
 /// The start of the next process, and what its user should know. The environment may take so long.
 pub(super) async fn ready<'a>(
@@ -26,21 +39,29 @@ pub(super) async fn ready<'a>(
     let Some(environment) = &start.environment else {
         return (Cow::Borrowed(start), Vec::new());
     };
+    let until = Until(Instant::now() + within);
     let typed = Typed {
         folder: &start.cwd,
         env: &start.env,
-        stop: &Never,
+        stop: &until,
     };
+    let python = environment.python();
     let say = |line: &str| info!(line, "the environment is made ready");
-    let prepared = match timeout(within, environment.prepare(&typed, &say)).await {
+    let prepared = match timeout(within + GRACE, environment.prepare(&typed, &say)).await {
         Ok(prepared) => prepared,
         Err(_) => Prepared {
+            // As it is: half of a change is taken back by whoever is next at it.
+            path: python
+                .iter()
+                .filter_map(|python| python.parent())
+                .map(Path::to_owned)
+                .collect(),
+            python,
             notes: vec![format!(
                 "What was added to this kernel's environment was not ready after {} s and was left out; \
                  a restart tries again.",
                 within.as_secs()
             )],
-            ..Prepared::default()
         },
     };
     for note in &prepared.notes {
@@ -100,6 +121,7 @@ fn put_pip(folder: &Path) -> io::Result<PathBuf> {
     let program = program.strip_suffix(" (deleted)").unwrap_or(&program);
     for name in ["pip", "pip3"] {
         let part = programs.join("part");
+        let _left = fs::remove_file(&part);
         symlink(program, &part)?;
         fs::rename(part, programs.join(name))?;
     }

@@ -8,6 +8,8 @@ class Changes:
     """The changes that other processes write down in files; env/kernel/changes.rs tells how."""
 
     def __init__(self, files):
+        # What a notebook has added comes before what its user has added for all.
+        self.own = os.path.dirname(os.fsdecode(files[0])) if len(files) > 1 else None
         self.seen = {}
         for file in files:
             changes = read_changes(file)
@@ -23,7 +25,7 @@ class Changes:
             for change in read_changes(file):
                 if change["number"] > last:
                     last = change["number"]
-                    see(change.get("added"))
+                    see(change.get("added"), self.own if os.path.dirname(os.fsdecode(file)) != self.own else None)
                     stale += imported(change["replaced"])
             self.seen[file] = (now, last)
         if stale:
@@ -45,11 +47,12 @@ def read_changes(file):
     try:
         with open(file) as changes:
             return json.load(changes)["changes"]
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError, KeyError, TypeError):
         return []
 
 
-def see(added):
+def see(added, over=None):
+    """Takes what was added in, below what is in the folder `over`."""
     import importlib
 
     if added:
@@ -59,24 +62,26 @@ def see(added):
         before = list(sys.path)
         site.addsitedir(added["packages"])
         new = [folder for folder in sys.path if folder not in before]
-        sys.path[:] = in_front(new, before)
+        above = [folder for folder in before if over and folder.startswith(os.path.join(over, ""))]
+        sys.path[:] = in_front(new, before, above)
         # The kernel's own from here on: %clean_path leaves it.
         start = getattr(sys.modules["IPython"].get_ipython(), "_nb_start", None)
         if start:
-            start[0][:] = in_front(new, start[0])
-        # What is started from here has it too.
-        programs = os.path.dirname(added["python"])
-        path = os.environ.get("PATH", "")
-        if programs not in path.split(os.pathsep):
-            os.environ["PATH"] = os.pathsep.join([programs, path])
-        os.environ["VIRTUAL_ENV"] = os.path.dirname(programs)
-        sys.executable = added["python"]
+            start[0][:] = in_front(new, start[0], above)
+        if not above:
+            # What is started from here has it too.
+            programs = os.path.dirname(added["python"])
+            path = os.environ.get("PATH", "")
+            if programs not in path.split(os.pathsep):
+                os.environ["PATH"] = os.pathsep.join([programs, path])
+            os.environ["VIRTUAL_ENV"] = os.path.dirname(programs)
+            sys.executable = added["python"]
     importlib.invalidate_caches()
 
 
-def in_front(new, path):
-    """The path with new folders before all folders of packages."""
-    packages = [n for n, folder in enumerate(path) if folder.endswith("site-packages")]
+def in_front(new, path, above):
+    """The path with new folders before all folders of packages but those above."""
+    packages = [n for n, folder in enumerate(path) if folder.endswith("site-packages") and folder not in above]
     at = packages[0] if packages else len(path)
     return path[:at] + new + path[at:]
 
