@@ -12,7 +12,6 @@ mod lock;
 mod overlay;
 pub mod pip;
 pub mod release;
-mod secrets;
 mod tool;
 mod undo;
 mod unshare;
