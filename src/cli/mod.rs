@@ -9,6 +9,7 @@ mod kernel;
 mod launch;
 mod output;
 mod outputs;
+mod pip;
 mod progress;
 mod serve;
 mod stop;
@@ -51,12 +52,17 @@ enum Command {
     #[command(visible_alias = "tokens")]
     Token(token::Token),
     #[command(hide = true)]
+    Pip(pip::Pip),
+    #[command(hide = true)]
     Supervise(supervise::Supervise),
 }
 
 /// Runs what the command line asks for; some commands tell more with their exit code than whether they
 /// failed.
 pub fn run() -> Result<ExitCode, Error> {
+    if let Some(pip) = pip::Pip::by_name(std::env::args_os()) {
+        return pip.run().map(|()| ExitCode::SUCCESS);
+    }
     let done = match Cli::parse().command {
         Command::Doctor(doctor) => return doctor.run(),
         Command::Serve(serve) => return serve.run(),
@@ -67,6 +73,7 @@ pub fn run() -> Result<ExitCode, Error> {
         Command::Config(config) => config.run(),
         Command::Launch(launch) => launch.run(),
         Command::Env(env) => env.run(),
+        Command::Pip(pip) => pip.run(),
         Command::Token(token) => token.run(),
         Command::Supervise(supervise) => supervise.run(),
     };

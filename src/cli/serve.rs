@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use self::entry::Wanted;
 use super::output;
 use crate::config::{self, Handover, LogFormat, OnStop, Places, Settled};
-use crate::env::own_kernelspecs;
+use crate::env::{install_kernelspecs, own_kernelspecs};
 use crate::error::Error;
 use crate::gateway::{self, Door, Settings, TokenFile};
 use crate::kernels::kernelspecs::SearchPath;
@@ -108,6 +108,9 @@ impl Serve {
             passed: gateway::passed_sockets()?,
             takeover: self.takeover,
         };
+        if let Err(error) = install_kernelspecs(&places.data) {
+            tracing::warn!(%error, "the kernelspec pip is not there");
+        }
         let door = Door::open(registry.runtime())?;
         let is_shown = is_ours && !goes_to_the_system_log();
         let shown = is_shown.then(|| token.reveal().to_owned());

@@ -42,10 +42,16 @@ macro_rules! file {
 }
 
 pub(super) const PYCX: Template = template!("pycx");
+pub(super) const PIP: Template = template!("pip");
 
 /// Where the gateway finds the kernelspecs of nb's own, under nb's data folder.
 pub fn own_kernelspecs(data: &Path) -> PathBuf {
     data.join("kernels")
+}
+
+/// Writes those that need nothing to be made before.
+pub fn install_kernelspecs(data: &Path) -> Result<(), Error> {
+    PIP.write(&PIP.spec()?, data)
 }
 
 impl Template {

@@ -283,6 +283,11 @@ impl Overlay {
         made.map(|()| true)
     }
 
+    /// Does later what nobody has to wait for.
+    pub(super) fn settle(&self) {
+        unshare::settle(self.layer(), self.folder.join("lock"));
+    }
+
     /// Nobody else changes it; what somebody has left half done is undone.
     async fn hold(&self, say: Say<'_>) -> Result<fs::File, Failure> {
         if let Some(all) = self.folder.parent() {

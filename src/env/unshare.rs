@@ -11,8 +11,10 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use super::lock;
+
 /// Whether there may be files that are shared.
-pub(super) fn has_rest(environment: &Path) -> bool {
+fn has_rest(environment: &Path) -> bool {
     mark(environment).exists()
 }
 
@@ -49,6 +51,19 @@ fn unshare_below(folder: &Path, deadline: Option<Instant>) -> io::Result<bool> {
         }
     }
     Ok(true)
+}
+
+/// Copies the rest in the background.
+pub(super) fn settle(environment: PathBuf, lock: PathBuf) {
+    if !has_rest(&environment) {
+        return;
+    }
+    tokio::task::spawn_blocking(move || {
+        let copied = lock::blocking(&lock).and_then(|_held| unshare(&environment, Duration::MAX));
+        if let Err(error) = copied {
+            tracing::warn!(%error, "files of an environment are still shared with uv's cache");
+        }
+    });
 }
 
 /// Replaces a file by a copy of the same mode and time: what Python has compiled stays valid.

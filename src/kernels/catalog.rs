@@ -11,6 +11,9 @@ use crate::protocol::kernelspec::KernelSpec;
 /// The kernel of whoever names none, if it is there.
 const PYCX: &str = "pycx";
 
+/// Needs nothing but uv and a Python.
+const PIP: &str = "pip";
+
 /// What most notebooks name, and the kernel of whoever names none where there is no PyCX.
 const PYTHON: &str = "python3";
 
@@ -114,7 +117,7 @@ impl Specs {
     pub fn default_name(&self) -> &str {
         let startable = |listed: &Listed| listed.spec.foreign_launcher().is_none();
         let mut specs = self.by_name.iter();
-        let usual = [PYCX, PYTHON].into_iter();
+        let usual = [PYCX, PYTHON, PIP].into_iter();
         let usual = usual.filter(|name| self.by_name.get(*name).is_some_and(startable));
         let mut usual = usual.chain(specs.find_map(|(name, listed)| {
             let name = name.as_str();

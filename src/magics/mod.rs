@@ -21,6 +21,7 @@ mod machine;
 mod pip;
 mod reset;
 mod restart;
+mod script;
 mod status;
 #[cfg(test)]
 mod test_cell;

@@ -14,6 +14,7 @@ use super::magic::{Magic, Runs};
 use super::pip::Pip;
 use super::reset::Reset;
 use super::restart::Restart;
+use super::script::Script;
 use super::status::Status;
 use crate::env::KernelEnvironment;
 
@@ -75,6 +76,7 @@ impl Registry {
         if environment.is_some() {
             magics.push(Box::new(Pip));
             magics.push(Box::new(Reset));
+            magics.push(Box::new(Script::default()));
         }
         Self::of(magics)
     }

@@ -8,6 +8,7 @@ use futures_util::future::{self, LocalBoxFuture};
 use super::call::{At, Call};
 use super::cell::{Answer, Cell, Failure, Output};
 use super::magic::Magic;
+use crate::env::pip::{Never, Typed};
 
 /// The magic.
 #[derive(Debug)]
@@ -36,12 +37,19 @@ impl Magic for Reset {
                     return Err(Failure::usage(message));
                 }
             };
-            let Some(environment) = cell.place().environment else {
+            let place = cell.place();
+            let Some(environment) = &place.environment else {
                 let message = "This kernel does not run in an environment of nb's.";
                 return Err(Failure::usage(message));
             };
             let failed = |failure: crate::env::pip::Failure| Failure::new("ResetError", failure.message);
-            let removed = environment.reset(user, &|_| ()).await.map_err(failed)?;
+            let typed = Typed {
+                folder: &place.cwd,
+                env: &place.env,
+                stop: &Never,
+            };
+            let removed = environment.reset(user, &typed, &|_| ()).await;
+            let removed = removed.map_err(failed)?;
             let text = match removed.as_slice() {
                 [] => "Nothing was added.\n".to_owned(),
                 removed => format!(

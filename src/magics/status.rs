@@ -196,7 +196,14 @@ impl Status {
 }
 
 fn environment(place: Place) -> Environment {
+    let of_nb = place
+        .environment
+        .as_ref()
+        .and_then(KernelEnvironment::python);
     let program = place.argv.first().map(|program| {
+        if let Some(python) = of_nb {
+            return python;
+        }
         let path = place.env.get("PATH").map_or("", String::as_str);
         find_program(program, path, &place.cwd)
     });

@@ -194,7 +194,7 @@ impl Tool<'_> {
                 "cause:",
                 "hint:",
                 "warning: The",
-                "Using Python",
+                USING,
                 "×",
                 "╰",
                 "│",
@@ -231,7 +231,7 @@ impl Tool<'_> {
             .envs(install::variables(self.from, self.typed.env))
             .current_dir(self.typed.folder)
             .env("UV_NO_PROGRESS", "1");
-        command.args(arguments);
+        command.args(["--color", "never"]).args(arguments);
         tool::forget_misleading(&mut command);
         leftovers::mark(&mut command, self.folder);
         tokio::select! {
@@ -292,6 +292,9 @@ pub(super) async fn by_pip(
     }
 }
 
+/// How a line of uv's begins that says what everybody knows.
+const USING: &str = "Using Python";
+
 /// Whether uv failed since it could not get to an index.
 fn is_unreachable(said: &str) -> bool {
     let signs = [
@@ -318,7 +321,7 @@ fn failure(said: &str) -> Failure {
     let lines: Vec<String> = said
         .lines()
         .map(plain)
-        .filter(|line| !line.is_empty())
+        .filter(|line| !line.is_empty() && !line.starts_with(USING))
         .collect();
     let is_head = |line: &&String| line.starts_with("No solution found");
     // "No solution found when resolving dependencies:" says nothing; why follows in one sentence over several lines.
@@ -343,7 +346,11 @@ fn failure(said: &str) -> Failure {
     };
     Failure {
         message: message + end,
-        log: said.to_owned(),
+        log: said
+            .lines()
+            .filter(|line| !line.starts_with(USING))
+            .collect::<Vec<_>>()
+            .join("\n"),
         is_interrupt: false,
     }
 }

@@ -5,7 +5,6 @@ use std::fmt::Write;
 use serde_json::{Value, json};
 
 use super::{Format, Packages};
-use crate::env::KernelEnvironment;
 use crate::env::installed::{Distribution, Metadata, normal};
 
 /// `pip list`, of those that `which` picks.
@@ -134,9 +133,9 @@ fn describe(packages: &Packages, name: &str, one: &Distribution, files: bool) ->
 }
 
 /// `pip --version`.
-pub fn version(environment: &KernelEnvironment) -> String {
+pub fn version(title: &str) -> String {
     let nb = env!("CARGO_PKG_VERSION");
-    format!("pip of nb {nb}, for {}\n", environment.title())
+    format!("pip of nb {nb}, for {title}\n")
 }
 
 /// `pip help`.

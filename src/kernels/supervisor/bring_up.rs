@@ -69,7 +69,7 @@ pub(super) async fn bring_up(
 ) -> Result<(Running, Outbox), StartFailure> {
     let limit = Duration::from_millis(start.launch_timeout_ms);
     let deadline = Instant::now() + limit;
-    let (start, notes) = environment::ready(start, limit / 2).await;
+    let (start, notes) = environment::ready(start, folder, limit / 2).await;
     let start = &*start;
     for note in notes {
         broker.say_with_next_cell(&note);

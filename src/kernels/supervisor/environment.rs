@@ -3,18 +3,25 @@
 //! Knows nothing of how an environment is made.
 
 use std::borrow::Cow;
-use std::path::PathBuf;
+use std::fs;
+use std::io;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use tokio::time::timeout;
 use tracing::{info, warn};
 
-use crate::env::Prepared;
 use crate::env::pip::{Never, Typed};
+use crate::env::{ENVIRONMENT, PIP, Prepared};
 use crate::kernels::contract::Start;
 
 /// The start of the next process, and what its user should know. The environment may take so long.
-pub(super) async fn ready(start: &Start, within: Duration) -> (Cow<'_, Start>, Vec<String>) {
+pub(super) async fn ready<'a>(
+    start: &'a Start,
+    folder: &Path,
+    within: Duration,
+) -> (Cow<'a, Start>, Vec<String>) {
     let Some(environment) = &start.environment else {
         return (Cow::Borrowed(start), Vec::new());
     };
@@ -38,8 +45,37 @@ pub(super) async fn ready(start: &Start, within: Duration) -> (Cow<'_, Start>, V
     for note in &prepared.notes {
         warn!(note, "of the environment");
     }
-    let notes = prepared.notes.clone();
-    (Cow::Owned(dressed(start.clone(), prepared)), notes)
+    let mut prepared = prepared;
+    let notes = std::mem::take(&mut prepared.notes);
+    let mut start = start.clone();
+    match put_pip(folder) {
+        Ok(programs) => {
+            let pip = programs.join("pip").to_string_lossy().into_owned();
+            start.env.insert(PIP.to_owned(), pip);
+            if let Ok(environment) = serde_json::to_string(environment) {
+                start.env.insert(ENVIRONMENT.to_owned(), environment);
+            }
+            prepared.path.insert(0, programs);
+        }
+        Err(error) => warn!(%error, "pip in a shell of this kernel is not nb's"),
+    }
+    (Cow::Owned(dressed(start, prepared)), notes)
+}
+
+/// Makes `pip` in a shell of the kernel this program; the folder that it is in.
+fn put_pip(folder: &Path) -> io::Result<PathBuf> {
+    let programs = folder.join("bin");
+    fs::create_dir_all(&programs)?;
+    let program = std::env::current_exe()?;
+    // The file was replaced by that of another release.
+    let program = program.to_string_lossy();
+    let program = program.strip_suffix(" (deleted)").unwrap_or(&program);
+    for name in ["pip", "pip3"] {
+        let part = programs.join("part");
+        symlink(program, &part)?;
+        fs::rename(part, programs.join(name))?;
+    }
+    Ok(programs)
 }
 
 fn dressed(mut start: Start, prepared: Prepared) -> Start {

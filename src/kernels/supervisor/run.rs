@@ -29,6 +29,7 @@ use super::orphans;
 use super::record::Record;
 use super::storage;
 use super::vitals::Vitals;
+use crate::env::KernelEnvironment;
 use crate::error::Error;
 use crate::kernels::contract::{API, Announcement, JournalMode, Start, file};
 use crate::kernels::shared_memory;
@@ -98,7 +99,9 @@ pub async fn run(folder: &Path) -> Result<(), Error> {
         broker.clone(),
         commands.clone(),
     ));
-    let helper = injection(&folder.join(file::SOCKET), &cells.registry);
+    let changes = start.environment.as_ref().map(KernelEnvironment::changes);
+    let changes = changes.unwrap_or_default();
+    let helper = injection(&folder.join(file::SOCKET), &cells.registry, &changes);
     let message_bytes_max = usize::try_from(start.message_bytes_max).unwrap_or(usize::MAX);
     let api = Rc::new(Api {
         cells: Rc::clone(&cells),

@@ -6,20 +6,25 @@
 
 use std::fmt::Write;
 use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
 use super::registry::{NB, Registry};
 
-const SOURCE: &str = include_str!("nb_helper.py");
+const SOURCE: &str = concat!(
+    include_str!("nb_helper.py"),
+    "\n\n",
+    include_str!("environment.py")
+);
 
 /// True in the kernel once the helper has registered our magics there.
 pub const EXPRESSION: &str = "hasattr(get_ipython(), '_nb_helper')";
 
 /// The code for the execute_request: one expression that gives `None` and leaves no name behind.
-/// Outside IPython it does nothing. `socket` is the supervisor's.
-pub fn injection(socket: &Path, registry: &Registry) -> String {
+/// Outside IPython it does nothing. `socket` is the supervisor's, `changes` are the files that tell of changes in the
+/// kernel's environment.
+pub fn injection(socket: &Path, registry: &Registry, changes: &[PathBuf]) -> String {
     let mut magics = vec![format!(
         "({}, {}, False)",
         literal(NB),
@@ -32,12 +37,17 @@ pub fn injection(socket: &Path, registry: &Registry) -> String {
             format!("({name}, {help}, {expands})")
         }));
     }
+    let files = changes
+        .iter()
+        .map(|file| bytes_literal(file.as_os_str().as_bytes()));
+    let files: Vec<String> = files.collect();
     format!(
         "(lambda g: (exec(compile({source}, '<nb helper>', 'exec'), g), \
-         g['install']({socket}, [{magics}]))[1])({{'__name__': 'nb_helper'}})",
+         g['install']({socket}, [{magics}], [{changes}]))[1])({{'__name__': 'nb_helper'}})",
         source = literal(SOURCE),
         socket = bytes_literal(socket.as_os_str().as_bytes()),
         magics = magics.join(", "),
+        changes = files.join(", "),
     )
 }
 
@@ -92,7 +102,7 @@ mod tests {
 
     #[test]
     fn the_injection_is_one_line_of_ascii() {
-        let code = injection(Path::new("/run/nb/sock"), &Registry::standard(None));
+        let code = injection(Path::new("/run/nb/sock"), &Registry::standard(None), &[]);
         assert!(code.is_ascii() && !code.contains('\n'));
         assert!(code.contains(r#"g['install'](b"/run/nb/sock", [("nb", "%nb help"#));
         assert!(code.ends_with("})"));

@@ -163,8 +163,9 @@ def when(value):
 class Helper:
     """What is registered with one IPython shell."""
 
-    def __init__(self, shell, path, magics):
+    def __init__(self, shell, path, magics, changes):
         self.shell = shell
+        self.changes = changes
         self.supervisor = Supervisor(path)
         self.ours = {}
         for name, text, expands in magics:
@@ -192,8 +193,12 @@ class Helper:
             else:
                 self.shell.magics_manager.register_function(self.ours[name], "line_cell", name)
 
-    def look_for_others(self, *_):
-        """After each cell: a name that the user has registered is theirs from then on, except nb."""
+    def after_cell(self, *_):
+        self.changes.look()
+        self.look_for_others()
+
+    def look_for_others(self):
+        """A name that the user has registered is theirs from then on, except nb."""
         for name, magic in list(self.ours.items()):
             if all(known is magic for known in self.registered(name)):
                 continue
@@ -220,6 +225,7 @@ class Helper:
         try:
             for item in said:
                 if "status" in item:
+                    self.changes.look()
                     return self.end(item)
                 self.act(item)
         except Interrupted:
@@ -346,16 +352,20 @@ def hold_output(thread):
     done.wait(CONNECT_SECONDS)
 
 
-def install(path, magics):
-    """Registers (name, text, whether IPython expands variables) of `magics`; silent without IPython."""
+def install(path, magics, changes):
+    """Registers (name, text, whether IPython expands variables) of `magics`, and follows the files `changes`; silent
+    without IPython."""
     try:
         shell = sys.modules["IPython"].get_ipython()
         events, before = shell.events, getattr(shell, "_nb_helper", None)
-        helper = Helper(shell, path, magics)
+        helper = Helper(shell, path, magics, Changes(changes))
         helper.register()
         if before is not None:
-            events.unregister("post_run_cell", before.look_for_others)
-        events.register("post_run_cell", helper.look_for_others)
+            events.unregister("post_run_cell", before.after_cell)
+            helper.changes.seen.update(before.changes.seen)
+        events.register("post_run_cell", helper.after_cell)
+        if changes:
+            follow_blocks(shell.input_transformers_post)
         shell._nb_helper = helper
         hold_output(shell.kernel.iopub_thread)
     except (KeyError, AttributeError):

@@ -1,0 +1,87 @@
+//! What was changed in an environment, for kernels that run in it: written by whoever changes it, read by the helper in each
+//! kernel, since also a command in a terminal changes what a notebook can import.
+//!
+//! One file, the last changes by number.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::Added;
+use crate::env::pip::Changes;
+
+/// A kernel that has missed more than these looks at the last ones.
+const KEPT: usize = 20;
+
+/// The file.
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+struct Log {
+    changes: Vec<Change>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Change {
+    number: u64,
+    /// Where a kernel that was started before there was something finds it.
+    added: Option<Added>,
+    replaced: BTreeMap<String, Replaced>,
+}
+
+/// A distribution that is gone, or has another version.
+#[derive(Debug, Serialize, Deserialize)]
+struct Replaced {
+    old: String,
+    new: Option<String>,
+    /// Full paths of its packages and modules.
+    modules: Vec<PathBuf>,
+}
+
+/// Writes down what has changed. The caller holds no lock any more: what another one writes at the same time may win.
+pub(super) fn write(file: &Path, changes: &Changes, added: Option<Added>) -> io::Result<()> {
+    let log = fs::read(file).ok();
+    let mut log: Log = log
+        .and_then(|log| serde_json::from_slice(&log).ok())
+        .unwrap_or_default();
+    let number = log.changes.last().map_or(1, |last| last.number + 1);
+    let replaced = changes.replaced.iter().map(|(name, one)| {
+        let modules = changes.modules.get(name).into_iter().flatten();
+        let replaced = Replaced {
+            old: format!("{} {}", one.name, one.version),
+            new: changes.added.get(name).map(|new| new.version.clone()),
+            modules: modules.map(|module| one.packages.join(module)).collect(),
+        };
+        (name.clone(), replaced)
+    });
+    let change = Change {
+        number,
+        added,
+        replaced: replaced.collect(),
+    };
+    log.changes.push(change);
+    let surplus = log.changes.len().saturating_sub(KEPT);
+    log.changes.drain(..surplus);
+    let part = file.with_extension(format!("{}.part", std::process::id()));
+    fs::write(&part, serde_json::to_vec(&log)?)?;
+    fs::rename(part, file)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_changes_are_kept_by_number() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("nb-changes.json");
+        for _ in 0..=KEPT {
+            write(&file, &Changes::default(), None).unwrap();
+        }
+        let log: Log = serde_json::from_slice(&fs::read(&file).unwrap()).unwrap();
+        let numbers: Vec<u64> = log.changes.iter().map(|change| change.number).collect();
+        assert_eq!((numbers[0], numbers.len()), (2, KEPT));
+    }
+}

@@ -1,0 +1,373 @@
+//! Which of nb's environments a kernel runs in: what its start needs of it, and what can be done to it meanwhile.
+//!
+//! A value that travels with the kernel's start; all else is on the disk, where other processes change it too. Knows nothing of how a
+//! kernel is started or talked to.
+
+mod changes;
+mod command;
+
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use super::installed::site_packages;
+use super::named::Named;
+use super::overlay::Overlay;
+use super::pip::{self, Changes, Failure, Install, Packages, Typed};
+use super::release::Releases;
+use super::{Say, Uv, hex};
+
+/// The variable by which what a kernel starts knows its environment, as JSON.
+pub const ENVIRONMENT: &str = "NB_ENVIRONMENT";
+
+/// The variable with the program that is pip there.
+pub const PIP: &str = "NB_PIP";
+
+/// Whose overlay is the user's own.
+const USER: &str = "user";
+
+/// In the folder of what is changed.
+const CHANGES: &str = "nb-changes.json";
+
+/// Where packages go.
+enum Home {
+    Overlays([Overlay; 2]),
+    Named(Named),
+}
+
+/// An environment of nb's.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KernelEnvironment {
+    pub kind: Kind,
+    /// nb's data folder.
+    pub data: PathBuf,
+    /// The release, where the environment is one.
+    #[serde(default)]
+    pub release: Option<String>,
+    /// The notebook's full path, or what else tells this kernel from others: whose additions it has.
+    pub whose: String,
+}
+
+/// What sort of environment, as a kernelspec's `metadata.nb.environment` says it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Kind {
+    /// A release of PyCX, and what was added on top.
+    Pycx,
+    /// A virtual environment of the notebook's own.
+    Pip,
+    /// A virtual environment with a name.
+    Named,
+}
+
+/// What a kernel is started with.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Prepared {
+    /// Instead of the kernelspec's program.
+    pub python: Option<PathBuf>,
+    /// Folders of programs that come first, the first one first.
+    pub path: Vec<PathBuf>,
+    /// What its user should know.
+    pub notes: Vec<String>,
+}
+
+/// Where a kernel that runs finds what was added to it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Added {
+    /// The folder of packages to come before the others.
+    pub packages: PathBuf,
+    /// The Python that has it.
+    pub python: PathBuf,
+}
+
+impl Kind {
+    /// By its name in a kernelspec.
+    pub fn named(name: &str) -> Option<Self> {
+        match name {
+            "pycx" => Some(Self::Pycx),
+            "pip" => Some(Self::Pip),
+            _ => None,
+        }
+    }
+}
+
+impl KernelEnvironment {
+    /// The one whose Python this is, if it is a virtual environment of nb's.
+    pub fn of_python(data: &Path, python: &Path) -> Option<Self> {
+        let environment = python.ancestors().nth(2)?;
+        let all = std::fs::read_dir(data.join("venvs")).ok()?;
+        let mut named = all.flatten().filter_map(|entry| {
+            let name = entry.file_name().into_string().ok()?;
+            (Named::new(data, &name).environment() == environment).then_some(name)
+        });
+        Some(Self {
+            kind: Kind::Named,
+            data: data.to_owned(),
+            release: None,
+            whose: named.next()?,
+        })
+    }
+
+    /// What is there for a kernel to start in. What could not be made ready is a note: it starts without, if it can.
+    pub async fn prepare(&self, typed: &Typed<'_>, say: Say<'_>) -> Prepared {
+        match self.home() {
+            Ok(Home::Overlays(overlays)) => self.prepare_overlays(&overlays, typed, say).await,
+            Ok(Home::Named(named)) => self.prepare_named(&named, typed, say).await,
+            Err(failure) => Prepared {
+                notes: vec![failure.message],
+                ..Prepared::default()
+            },
+        }
+    }
+
+    async fn prepare_overlays(
+        &self,
+        overlays: &[Overlay; 2],
+        typed: &Typed<'_>,
+        say: Say<'_>,
+    ) -> Prepared {
+        let mut prepared = Prepared::default();
+        for overlay in overlays.iter().rev() {
+            let find_uv = async || Ok(Uv::find(&self.data, say).await?);
+            match overlay.prepare(typed, find_uv, say).await {
+                Ok(true) => {
+                    prepared.path.insert(0, overlay.layer().join("bin"));
+                    prepared.python = Some(overlay.layer_python());
+                }
+                Ok(false) => {}
+                Err(failure) => prepared.notes.push(format!(
+                    "What was added to PyCX ({}) does not go with the release {} and was left out: {} \
+                     `%nb reset` forgets it, `%pip install` tries again.",
+                    overlay.asked().join(", "),
+                    overlay.release,
+                    failure.message,
+                )),
+            }
+        }
+        if let Some(bin) = overlays[0].python.parent() {
+            prepared.path.push(bin.to_owned());
+        }
+        prepared
+    }
+
+    async fn prepare_named(&self, named: &Named, typed: &Typed<'_>, say: Say<'_>) -> Prepared {
+        let find_uv = async || Ok(Uv::find(&self.data, say).await?);
+        let mut notes = Vec::new();
+        if let Err(failure) = named
+            .make(Some(&self.whose), None, typed, find_uv, say)
+            .await
+        {
+            notes.push(format!(
+                "The environment could not be made: {}",
+                failure.message
+            ));
+        }
+        if let Err(failure) = named.follow_requirements(typed, find_uv, say).await {
+            notes.push(format!(
+                "What requirements.txt beside this notebook asks for could not be installed: {}",
+                failure.message
+            ));
+        }
+        named.settle();
+        Prepared {
+            python: Some(named.python()),
+            path: vec![named.environment().join("bin")],
+            notes,
+        }
+    }
+
+    /// What is installed, as a kernel that starts now would see it.
+    pub fn packages(&self) -> Packages {
+        match self.home() {
+            Ok(Home::Overlays([notebook, _])) => notebook.packages(),
+            Ok(Home::Named(named)) => named.packages(),
+            Err(_) => Packages::new(),
+        }
+    }
+
+    /// The Python that a kernel would start with now.
+    pub fn python(&self) -> Option<PathBuf> {
+        Some(match self.home().ok()? {
+            Home::Overlays(overlays) => {
+                let layer = overlays.iter().find_map(added_at);
+                layer.map_or_else(|| overlays[0].python.clone(), |layer| layer.python)
+            }
+            Home::Named(named) => named.python(),
+        })
+    }
+
+    /// What was added on top of what is never changed, as it was asked for.
+    pub fn added(&self) -> Vec<String> {
+        match self.home() {
+            Ok(Home::Overlays(overlays)) => overlays.iter().flat_map(Overlay::asked).collect(),
+            Ok(Home::Named(_)) | Err(_) => Vec::new(),
+        }
+    }
+
+    /// The files in which changes are told to kernels that run.
+    pub fn changes(&self) -> Vec<PathBuf> {
+        match self.home() {
+            Ok(Home::Overlays(overlays)) => overlays
+                .map(|overlay| overlay.folder.join(CHANGES))
+                .to_vec(),
+            Ok(Home::Named(named)) => vec![named.folder.join(CHANGES)],
+            Err(_) => Vec::new(),
+        }
+    }
+
+    /// `pip install`.
+    pub async fn install(
+        &self,
+        install: &Install,
+        typed: &Typed<'_>,
+        say: Say<'_>,
+    ) -> Result<Changes, Failure> {
+        let uv = Uv::find(&self.data, say).await?;
+        match self.home()? {
+            Home::Overlays([notebook, user]) => {
+                let overlay = if install.user { user } else { notebook };
+                let changes = overlay.install(install, typed, &uv, say).await?;
+                told(&overlay.folder, &changes, added_at(&overlay));
+                overlay.settle();
+                Ok(changes)
+            }
+            Home::Named(named) => {
+                let changes = named.install(install, typed, &uv, say).await?;
+                told(&named.folder, &changes, None);
+                named.settle();
+                Ok(changes)
+            }
+        }
+    }
+
+    /// `pip uninstall`.
+    pub async fn uninstall(
+        &self,
+        names: &[String],
+        files: &[String],
+        typed: &Typed<'_>,
+        say: Say<'_>,
+    ) -> Result<Changes, Failure> {
+        let names = typed.names(names, files)?;
+        let uv = Uv::find(&self.data, say).await?;
+        match self.home()? {
+            Home::Overlays([notebook, user]) => {
+                let of_user = names.iter().all(|name| user.asks_for(name));
+                let overlay = if of_user { user } else { notebook };
+                let changes = overlay.uninstall(&names, typed, &uv, say).await?;
+                told(&overlay.folder, &changes, None);
+                Ok(changes)
+            }
+            Home::Named(named) => {
+                let changes = named.uninstall(&names, typed, &uv, say).await?;
+                told(&named.folder, &changes, None);
+                Ok(changes)
+            }
+        }
+    }
+
+    /// What pip itself does, without changing the environment.
+    pub async fn by_pip(
+        &self,
+        words: &[String],
+        typed: &Typed<'_>,
+        say: Say<'_>,
+    ) -> Result<(), Failure> {
+        let uv = Uv::find(&self.data, say).await?;
+        let python = self
+            .python()
+            .ok_or_else(|| Failure::new("The environment is gone."))?;
+        pip::by_pip(&uv, &python, words, typed, say).await
+    }
+
+    /// What it is called to people.
+    pub fn title(&self) -> String {
+        match (self.kind, &self.release) {
+            (Kind::Pycx, Some(release)) => format!("PyCX {release}"),
+            (Kind::Pycx, None) => "PyCX".to_owned(),
+            (Kind::Pip, _) => "pip".to_owned(),
+            (Kind::Named, _) => self.whose.clone(),
+        }
+    }
+
+    /// Takes away all that was added for this notebook; what that was.
+    pub async fn reset(
+        &self,
+        user: bool,
+        typed: &Typed<'_>,
+        say: Say<'_>,
+    ) -> Result<Vec<String>, Failure> {
+        match self.home()? {
+            Home::Overlays([notebook, of_user]) => {
+                let overlay = if user { of_user } else { notebook };
+                overlay.reset(say).await
+            }
+            Home::Named(named) => {
+                let uv = Uv::find(&self.data, say).await?;
+                let changes = named.reset(typed, &uv, say).await?;
+                told(&named.folder, &changes, None);
+                let gone = changes.replaced.values();
+                Ok(gone
+                    .map(|one| format!("{} {}", one.name, one.version))
+                    .collect())
+            }
+        }
+    }
+
+    fn home(&self) -> Result<Home, Failure> {
+        match self.kind {
+            Kind::Pycx => self.overlays().map(Home::Overlays).ok_or_else(|| {
+                let release = self.release.as_deref().unwrap_or("none");
+                Failure::new(format!(
+                    "The release {release} of PyCX is gone; start the kernel again to have another one."
+                ))
+            }),
+            Kind::Named => Ok(Home::Named(Named::new(&self.data, &self.whose))),
+            Kind::Pip => Ok(Home::Named(Named::new(&self.data, &of_notebook(&self.whose)))),
+        }
+    }
+
+    /// The notebook's, which lies on the user's; nothing when the release is gone.
+    fn overlays(&self) -> Option<[Overlay; 2]> {
+        let releases = Releases::pycx(&self.data);
+        let release = releases.find(self.release.as_deref()?)?;
+        let python = releases.python(&release);
+        let of_release = site_packages(python.ancestors().nth(2)?)?;
+        let all = self.data.join("overlays");
+        let overlay = |folder: &str, below: Vec<PathBuf>| Overlay {
+            folder: all.join(folder),
+            release: release.name.clone(),
+            python: python.clone(),
+            below,
+        };
+        let user = overlay(USER, vec![of_release.clone()]);
+        // The same place in it as in the release.
+        let packages = of_release.strip_prefix(python.ancestors().nth(2)?).ok()?;
+        let of_user = user.layer().join(packages);
+        Some([
+            overlay(&of_notebook(&self.whose), vec![of_user, of_release]),
+            user,
+        ])
+    }
+}
+
+/// The name of what belongs to a notebook.
+fn of_notebook(whose: &str) -> String {
+    hex(&Sha256::digest(whose.as_bytes())[..8])
+}
+
+/// Where a kernel that runs finds what is in a layer.
+fn added_at(overlay: &Overlay) -> Option<Added> {
+    Some(Added {
+        packages: overlay.layer_packages()?,
+        python: overlay.layer_python(),
+    })
+}
+
+/// Tells kernels that run of a change.
+fn told(folder: &Path, changes: &Changes, added: Option<Added>) {
+    if let Err(error) = changes::write(&folder.join(CHANGES), changes, added) {
+        tracing::warn!(%error, "kernels that run are not told of a change");
+    }
+}

@@ -1,0 +1,398 @@
+//! Virtual environments with a name, or of a notebook: made with uv, changed by pip's commands.
+//!
+//! ```text
+//! <data>/venvs/<name>/
+//!   nb-venv.json   what it is; written when it is whole
+//!   env/           the environment, unless it is somebody's own elsewhere
+//! ```
+//!
+//! Knows nothing of kernels but that they need ipykernel.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use super::installed::{installed, normal, site_packages};
+use super::overlay::UNSHARED_AT_ONCE;
+use super::pip::{
+    Asked, Changes, Failure, From, Install, Packages, Requirements, State, Tool, Typed,
+};
+use super::undo::Undo;
+use super::{Say, Uv, hex, leftovers, lock, unshare};
+use crate::config::private_folder;
+
+/// What a kernel needs, with hashes.
+const KERNEL_LOCK: &str = include_str!("locks/pip.txt");
+
+/// The Pythons that the lock is for.
+const LOCKED_PYTHONS: &str = ">=3.10,<3.15";
+
+const RECORD: &str = "nb-venv.json";
+
+/// Beside a notebook, it says what its environment has.
+const REQUIREMENTS: &str = "requirements.txt";
+
+/// What `python -m pip` runs in an environment of ours.
+const PIP: [(&str, &str); 2] = [
+    ("__init__.py", include_str!("pip/stub/__init__.py")),
+    ("__main__.py", include_str!("pip/stub/__main__.py")),
+];
+
+/// One of them, which may not be there yet.
+#[derive(Clone, Debug)]
+pub(super) struct Named {
+    pub(super) name: String,
+    pub(super) folder: PathBuf,
+}
+
+/// What there is to know of one.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Record {
+    pub created: Timestamp,
+    /// The notebook that it is for, if it has no name of its own.
+    pub notebook: Option<String>,
+    /// Where it is, if it is somebody's own.
+    pub path: Option<PathBuf>,
+    /// The hash of the requirements file that was installed.
+    pub requirements: Option<String>,
+}
+
+impl Named {
+    /// That of this name, or of a notebook, under nb's data folder.
+    pub(super) fn new(data: &Path, name: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            folder: data.join("venvs").join(name),
+        }
+    }
+
+    /// What it is; nothing while it is not whole.
+    pub(super) fn record(&self) -> Option<Record> {
+        serde_json::from_slice(&fs::read(self.folder.join(RECORD)).ok()?).ok()
+    }
+
+    /// The environment's own folder.
+    pub(super) fn environment(&self) -> PathBuf {
+        let elsewhere = self.record().and_then(|record| record.path);
+        elsewhere.unwrap_or_else(|| self.folder.join("env"))
+    }
+
+    /// Its Python.
+    pub(super) fn python(&self) -> PathBuf {
+        self.environment().join("bin/python")
+    }
+
+    /// Whether it was made to the end and its Python is still there.
+    pub(super) fn is_there(&self) -> bool {
+        self.record().is_some() && self.python().exists()
+    }
+
+    /// What is installed.
+    pub(super) fn packages(&self) -> Packages {
+        installed(site_packages(&self.environment()).as_slice())
+    }
+
+    /// Makes it with what a kernel needs, unless it is there.
+    pub(super) async fn make(
+        &self,
+        notebook: Option<&str>,
+        python: Option<&str>,
+        typed: &Typed<'_>,
+        find_uv: impl AsyncFnOnce() -> Result<Uv, Failure>,
+        say: Say<'_>,
+    ) -> Result<(), Failure> {
+        let _held = self.hold(say).await?;
+        if self.is_there() {
+            return Ok(());
+        }
+        let broken = |error: io::Error| self.unusable(&error);
+        let environment = self.folder.join("env");
+        match fs::remove_dir_all(&environment) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(broken(error)),
+            _ => {}
+        }
+        let uv = find_uv().await?;
+        let from = From::default();
+        let tool = self.tool(&uv, typed, &from, say);
+        let folder = text(&environment);
+        let python = python.unwrap_or(LOCKED_PYTHONS);
+        say("making the environment");
+        let venv = [
+            "venv",
+            "--quiet",
+            "--no-project",
+            "--python",
+            python,
+            &folder,
+        ];
+        tool.run(&venv, true).await?;
+        unshare::expect(&environment).map_err(broken)?;
+        let lock = Requirements::write(&self.folder, &kernel_lock()).map_err(broken)?;
+        let (python, lock) = (text(&environment.join("bin/python")), text(lock.path()));
+        let install = [
+            "pip",
+            "install",
+            "--quiet",
+            "--no-deps",
+            "--require-hashes",
+            "--python",
+            &python,
+            "-r",
+            &lock,
+        ];
+        tool.run(&install, true).await?;
+        put_pip(&environment).map_err(broken)?;
+        unshare::unshare(&environment, UNSHARED_AT_ONCE).map_err(broken)?;
+        self.keep(&Record {
+            created: Timestamp::now(),
+            notebook: notebook.map(str::to_owned),
+            ..Record::default()
+        })
+        .map_err(broken)
+    }
+
+    /// Installs the requirements file in this folder, if there is one that was not installed yet.
+    pub(super) async fn follow_requirements(
+        &self,
+        typed: &Typed<'_>,
+        find_uv: impl AsyncFnOnce() -> Result<Uv, Failure>,
+        say: Say<'_>,
+    ) -> Result<(), Failure> {
+        let Ok(content) = fs::read(typed.folder.join(REQUIREMENTS)) else {
+            return Ok(());
+        };
+        let hash = hex(&Sha256::digest(content));
+        let mut record = self.record().unwrap_or_default();
+        if record.requirements.as_ref() == Some(&hash) {
+            return Ok(());
+        }
+        let install = Install {
+            files: vec![REQUIREMENTS.to_owned()],
+            ..Install::default()
+        };
+        self.install(&install, typed, &find_uv().await?, say)
+            .await?;
+        record.requirements = Some(hash);
+        self.keep(&record).map_err(|error| self.unusable(&error))
+    }
+
+    /// `pip install`. When that fails, nothing has changed.
+    pub(super) async fn install(
+        &self,
+        install: &Install,
+        typed: &Typed<'_>,
+        uv: &Uv,
+        say: Say<'_>,
+    ) -> Result<Changes, Failure> {
+        let asked = Asked::new(install, typed);
+        let broken = |error: io::Error| self.unusable(&error);
+        let _held = self.hold(say).await?;
+        let lines = Requirements::write(&self.folder, &asked.lines).map_err(broken)?;
+        let (python, lines) = (text(&self.python()), text(lines.path()));
+        let mut arguments = vec![
+            "pip",
+            "install",
+            "--python",
+            &python,
+            "--requirement",
+            &lines,
+        ];
+        let files: Vec<String> = asked.files.iter().map(|path| text(path)).collect();
+        for file in &files {
+            arguments.extend(["--requirement", file]);
+        }
+        let constraints: Vec<String> = asked.constraints.iter().map(|path| text(path)).collect();
+        for constraint in &constraints {
+            arguments.extend(["--constraint", constraint]);
+        }
+        for (is, option) in [
+            (install.reinstall, "--reinstall"),
+            (install.dry_run, "--dry-run"),
+            (install.require_hashes, "--require-hashes"),
+        ] {
+            arguments.extend(is.then_some(option));
+        }
+        let options = asked.resolving.iter().chain(&asked.building);
+        arguments.extend(options.map(String::as_str));
+        let tool = self.tool(uv, typed, &install.from, say);
+        let mut changes = self.change(&arguments, asked.is_pinned, &tool).await?;
+        let after = self.packages();
+        for name in asked.names() {
+            if !changes.added.contains_key(&name)
+                && let Some(one) = after.get(&name)
+            {
+                changes.kept.insert(name, one.clone());
+            }
+        }
+        Ok(changes)
+    }
+
+    /// `pip uninstall`. What is not there is passed over, as pip does.
+    pub(super) async fn uninstall(
+        &self,
+        names: &[String],
+        typed: &Typed<'_>,
+        uv: &Uv,
+        say: Say<'_>,
+    ) -> Result<Changes, Failure> {
+        let _held = self.hold(say).await?;
+        let packages = self.packages();
+        let mut arguments = vec!["pip", "uninstall", "--python"];
+        let python = text(&self.python());
+        arguments.push(&python);
+        let known = names.iter().filter(|name| {
+            let is_known = packages.contains_key(&normal(name));
+            if !is_known {
+                say(&format!("WARNING: Skipping {name} as it is not installed."));
+            }
+            is_known
+        });
+        let before = arguments.len();
+        arguments.extend(known.map(String::as_str));
+        if arguments.len() == before {
+            return Ok(Changes::default());
+        }
+        let from = From::default();
+        let silent = |_: &str| ();
+        let tool = self.tool(uv, typed, &from, &silent);
+        self.change(&arguments, true, &tool).await
+    }
+
+    /// Takes away all that a kernel does not need; the names of what that was.
+    pub(super) async fn reset(
+        &self,
+        typed: &Typed<'_>,
+        uv: &Uv,
+        say: Say<'_>,
+    ) -> Result<Changes, Failure> {
+        let _held = self.hold(say).await?;
+        let broken = |error: io::Error| self.unusable(&error);
+        let lock = Requirements::write(&self.folder, &kernel_lock()).map_err(broken)?;
+        let (python, lock) = (text(&self.python()), text(lock.path()));
+        let from = From::default();
+        let silent = |_: &str| ();
+        let tool = self.tool(uv, typed, &from, &silent);
+        let sync = [
+            "pip",
+            "sync",
+            "--require-hashes",
+            "--python",
+            &python,
+            &lock,
+        ];
+        let changes = self.change(&sync, true, &tool).await?;
+        let mut record = self.record().unwrap_or_default();
+        record.requirements = None;
+        self.keep(&record).map_err(broken)?;
+        Ok(changes)
+    }
+
+    /// Removes it; false when it is not there.
+    pub(super) async fn remove(&self, say: Say<'_>) -> Result<bool, Failure> {
+        if !self.folder.exists() {
+            return Ok(false);
+        }
+        let _held = self.hold(say).await?;
+        fs::remove_dir_all(&self.folder).map_err(|error| self.unusable(&error))?;
+        Ok(true)
+    }
+
+    async fn change(
+        &self,
+        arguments: &[&str],
+        prefer_cache: bool,
+        tool: &Tool<'_>,
+    ) -> Result<Changes, Failure> {
+        let broken = |error: io::Error| self.unusable(&error);
+        let environment = self.environment();
+        let before = State::of(self.packages(), |_| true);
+        unshare::expect(&environment).map_err(broken)?;
+        let undo = Undo::begin(&environment).map_err(broken)?;
+        match tool.run(arguments, prefer_cache).await {
+            Ok(()) => undo.commit().map_err(broken)?,
+            Err(failure) => {
+                undo.roll_back().map_err(broken)?;
+                return Err(failure);
+            }
+        }
+        unshare::unshare(&environment, UNSHARED_AT_ONCE).map_err(broken)?;
+        Ok(before.changes(&self.packages()))
+    }
+
+    /// Does later what nobody has to wait for.
+    pub(super) fn settle(&self) {
+        unshare::settle(self.environment(), self.lock());
+    }
+
+    /// Nobody else changes it; what somebody has left half done is undone.
+    async fn hold(&self, say: Say<'_>) -> Result<fs::File, Failure> {
+        if let Some(all) = self.folder.parent() {
+            if let Some(data) = all.parent() {
+                private_folder(data)?;
+            }
+            private_folder(all)?;
+        }
+        private_folder(&self.folder)?;
+        let held = lock::exclusive(&self.lock(), say).await?;
+        leftovers::end(&self.folder).await?;
+        Undo::recover(&self.environment()).map_err(|error| self.unusable(&error))?;
+        Ok(held)
+    }
+
+    fn lock(&self) -> PathBuf {
+        self.folder.join("lock")
+    }
+
+    fn tool<'a>(
+        &'a self,
+        uv: &'a Uv,
+        typed: &'a Typed<'a>,
+        from: &'a From,
+        say: Say<'a>,
+    ) -> Tool<'a> {
+        Tool {
+            uv,
+            typed,
+            folder: &self.folder,
+            from,
+            say,
+        }
+    }
+
+    fn keep(&self, record: &Record) -> io::Result<()> {
+        let part = self.folder.join("nb-venv.part");
+        fs::write(&part, serde_json::to_vec(record)?)?;
+        fs::rename(part, self.folder.join(RECORD))
+    }
+
+    fn unusable(&self, error: &io::Error) -> Failure {
+        Failure::new(format!(
+            "The folder {} cannot be used: {error}.",
+            self.folder.display()
+        ))
+    }
+}
+
+fn kernel_lock() -> Vec<String> {
+    KERNEL_LOCK.lines().map(str::to_owned).collect()
+}
+
+/// Makes `python -m pip` ours.
+pub(super) fn put_pip(environment: &Path) -> io::Result<()> {
+    let packages = site_packages(environment).ok_or(io::ErrorKind::NotFound)?;
+    let folder = packages.join("pip");
+    fs::create_dir_all(&folder)?;
+    for (name, text) in PIP {
+        fs::write(folder.join(name), text)?;
+    }
+    Ok(())
+}
+
+fn text(path: &Path) -> String {
+    path.to_string_lossy().into_owned()
+}

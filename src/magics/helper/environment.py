@@ -1,0 +1,118 @@
+"""What changes in the environment that this process runs in, whoever changes it: a cell, a shell, another notebook.
+
+Part of the helper, and of its kind: see the head of nb_helper.py.
+"""
+
+
+class Changes:
+    """The changes that other processes write down in files; env/kernel/changes.rs tells how."""
+
+    def __init__(self, files):
+        self.seen = {}
+        for file in files:
+            changes = read_changes(file)
+            self.seen[file] = (stamp(file), changes[-1]["number"] if changes else 0)
+
+    def look(self):
+        """Lets this process see what is new, and says what it has imported of what is gone."""
+        stale = []
+        for file, (before, last) in list(self.seen.items()):
+            now = stamp(file)
+            if now == before:
+                continue
+            for change in read_changes(file):
+                if change["number"] > last:
+                    last = change["number"]
+                    see(change.get("added"))
+                    stale += imported(change["replaced"])
+            self.seen[file] = (now, last)
+        if stale:
+            print(
+                "Imported already, and in this kernel until it is restarted: %s. `%%nb restart` restarts it."
+                % ", ".join(stale),
+                flush=True,
+            )
+
+
+def stamp(file):
+    try:
+        return os.stat(file).st_mtime_ns
+    except OSError:
+        return None
+
+
+def read_changes(file):
+    try:
+        with open(file) as changes:
+            return json.load(changes)["changes"]
+    except (OSError, ValueError, KeyError):
+        return []
+
+
+def see(added):
+    import importlib
+
+    if added:
+        import site
+
+        # Path files in it may be new, also where it is known.
+        before = list(sys.path)
+        site.addsitedir(added["packages"])
+        new = [folder for folder in sys.path if folder not in before]
+        packages = [n for n, folder in enumerate(before) if folder.endswith("site-packages")]
+        at = packages[0] if packages else len(before)
+        sys.path[:] = before[:at] + new + before[at:]
+        # What is started from here has it too.
+        programs = os.path.dirname(added["python"])
+        path = os.environ.get("PATH", "")
+        if programs not in path.split(os.pathsep):
+            os.environ["PATH"] = os.pathsep.join([programs, path])
+        os.environ["VIRTUAL_ENV"] = os.path.dirname(programs)
+        sys.executable = added["python"]
+    importlib.invalidate_caches()
+
+
+def imported(replaced):
+    """What of this has been imported, with its old version and its new one."""
+    files = [getattr(module, "__file__", None) for module in list(sys.modules.values())]
+    files = [file for file in files if isinstance(file, str)]
+    found = []
+    for one in replaced.values():
+        modules = one["modules"]
+        inside = tuple(os.path.join(module, "") for module in modules)
+        if any(file in modules or file.startswith(inside) for file in files):
+            found.append("%s (now %s)" % (one["old"], one["new"] or "gone"))
+    return found
+
+
+BLOCK = "# /// script"
+
+
+def follow_blocks(transformers):
+    """A cell with a block of inline script metadata (PEP 723) in its head has its packages installed first."""
+    transformers[:] = [one for one in transformers if getattr(one, "__name__", "") != "nb_script"]
+
+    def nb_script(lines):
+        return script(lines) if any(line.startswith(BLOCK) for line in lines) else lines
+
+    transformers.append(nb_script)
+
+
+def script(lines):
+    """The lines, the first one of the block being the call that installs what it asks for: no line gets another number."""
+    begin = None
+    for n, line in enumerate(lines):
+        if begin is None and line.rstrip() == BLOCK:
+            begin = n
+        elif begin is not None and line.rstrip() == "# ///":
+            block = "".join(one[2:] if one.startswith("# ") else one[1:] for one in lines[begin + 1 : n])
+            break
+        elif line.strip() and not line.startswith("#"):
+            # Only comments stand before it and in it.
+            return lines
+    else:
+        return lines
+    import base64
+
+    call = "get_ipython().run_line_magic('nb', 'script %s')\n" % base64.b64encode(block.encode()).decode()
+    return lines[:begin] + [call] + lines[begin + 1 :]

@@ -1,0 +1,195 @@
+//! `%pip` and `%uv pip`: packages for the environment of nb's that the kernel runs in.
+//!
+//! Reads what was typed, lets `env` do it and tells what has changed. Knows nothing of how packages are installed, nor of how the
+//! kernel gets to see them: that is the helper's `environment.py`.
+
+use std::path::PathBuf;
+
+use super::call::{At, Call};
+use super::cell::{Answer, Cell, Failure, Output};
+use super::magic::Magic;
+use crate::env::pip::{self, Command, Stop, Typed};
+use futures_util::FutureExt;
+use futures_util::future::LocalBoxFuture;
+use tokio::sync::mpsc;
+
+/// The magic.
+#[derive(Debug)]
+pub(super) struct Pip;
+
+/// An interrupt of the cell is one of what it does.
+struct Interrupt<'a>(&'a dyn Cell);
+
+impl Stop for Interrupt<'_> {
+    fn stopped(&self) -> LocalBoxFuture<'_, ()> {
+        self.0.interrupted()
+    }
+}
+
+impl Magic for Pip {
+    fn name(&self) -> &'static str {
+        "pip"
+    }
+
+    fn help(&self) -> &'static str {
+        "installs packages into this kernel's environment, lists and removes them"
+    }
+
+    fn spellings(&self) -> &'static [&'static str] {
+        &["pip", "uv"]
+    }
+
+    fn expands(&self) -> bool {
+        true
+    }
+
+    fn run<'a>(
+        &'a self,
+        call: &'a Call,
+        cell: &'a dyn Cell,
+    ) -> LocalBoxFuture<'a, Result<Answer, Failure>> {
+        async move {
+            let command = Command::read(&words(call)?).map_err(Failure::usage)?;
+            run(&command, cell).await?;
+            Ok(Answer::nothing())
+        }
+        .boxed_local()
+    }
+
+    fn complete<'a>(&'a self, at: &'a At, cell: &'a dyn Cell) -> LocalBoxFuture<'a, Vec<String>> {
+        let words = at.before.split_whitespace().count() - usize::from(!at.word().is_empty());
+        let command = at.before.split_whitespace().next();
+        let offers = match (words, command) {
+            (0, _) => pip::COMMANDS.map(str::to_owned).to_vec(),
+            (_, Some("uninstall" | "show")) => match cell.place().environment {
+                Some(environment) => environment
+                    .packages()
+                    .into_values()
+                    .map(|one| one.name)
+                    .collect(),
+                None => Vec::new(),
+            },
+            _ => Vec::new(),
+        };
+        futures_util::future::ready(offers).boxed_local()
+    }
+}
+
+/// Installs these requirements.
+pub(super) async fn install(requirements: Vec<String>, cell: &dyn Cell) -> Result<(), Failure> {
+    let install = pip::Install {
+        requirements,
+        ..pip::Install::default()
+    };
+    run(&Command::Install(install), cell).await
+}
+
+async fn run(command: &Command, cell: &dyn Cell) -> Result<(), Failure> {
+    let place = cell.place();
+    let Some(environment) = &place.environment else {
+        return Err(Failure::usage(
+            "This kernel does not run in an environment of nb's; its own pip is `!python -m pip`.",
+        ));
+    };
+    let folder = working_folder(cell).unwrap_or_else(|| place.cwd.clone());
+    let typed = Typed {
+        folder: &folder,
+        env: &place.env,
+        stop: &Interrupt(cell),
+    };
+    // What is printed waits for room; nothing is left out.
+    let (printed, mut prints) = mpsc::unbounded_channel();
+    let print = |text: &str| {
+        let _gone = printed.send(text.to_owned());
+    };
+    let doing = environment.pip(command, &typed, &print).map(|done| {
+        let _end = printed.send(String::new());
+        done
+    });
+    let showing = async {
+        while let Some(text) = prints.recv().await.filter(|text| !text.is_empty()) {
+            cell.emit(Output::stdout(text)).await;
+        }
+    };
+    let (done, ()) = tokio::join!(doing, showing);
+    done.map_err(of_pip)
+}
+
+/// The words behind `pip`, as a shell would take them.
+fn words(call: &Call) -> Result<Vec<String>, Failure> {
+    if call
+        .cell
+        .as_deref()
+        .is_some_and(|body| !body.trim().is_empty())
+    {
+        return Err(Failure::usage(format!(
+            "`%%{}` takes no lines below it; write `%{} …` for each command.",
+            call.magic, call.magic
+        )));
+    }
+    let mut words = call.words()?;
+    if let Some(comment) = words.iter().position(|word| word.starts_with('#')) {
+        words.truncate(comment);
+    }
+    if call.magic == "uv" {
+        match words.first().map(String::as_str) {
+            Some("pip") => drop(words.remove(0)),
+            None => {}
+            Some(other) => {
+                return Err(Failure::usage(format!(
+                    "There is no `%uv {other}` here; there is `%uv pip …`, which is `%pip …`."
+                )));
+            }
+        }
+    }
+    Ok(words)
+}
+
+/// Where the kernel works now, which its user may have changed.
+fn working_folder(cell: &dyn Cell) -> Option<PathBuf> {
+    let pid = cell.facts().pid?;
+    std::fs::read_link(format!("/proc/{pid}/cwd")).ok()
+}
+
+fn failed(message: impl Into<String>) -> Failure {
+    Failure::new("PipError", message)
+}
+
+fn of_pip(failure: pip::Failure) -> Failure {
+    if failure.is_interrupt {
+        return Failure::interrupted();
+    }
+    Failure {
+        log: failure.log,
+        ..failed(failure.message)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn call(magic: &str, line: &str) -> Call {
+        Call {
+            magic: magic.to_owned(),
+            line: line.to_owned(),
+            cell: None,
+        }
+    }
+
+    #[test]
+    fn both_spellings_lead_to_the_same_words() {
+        for (magic, line) in [
+            ("pip", "install 'a>1' # why"),
+            ("uv", "pip install \"a>1\""),
+        ] {
+            assert_eq!(words(&call(magic, line)).unwrap(), ["install", "a>1"]);
+        }
+        assert!(words(&call("uv", "add a")).is_err());
+        let body = Call {
+            cell: Some("x".to_owned()),
+            ..call("pip", "")
+        };
+        assert!(words(&body).is_err());
+    }
+}

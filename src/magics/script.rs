@@ -1,0 +1,96 @@
+//! `%nb script`: the packages that a cell asks for in its own head (PEP 723, "inline script metadata").
+//!
+//! The helper finds the block and calls this before the cell runs. Knows nothing of how packages are installed.
+
+use std::cell::RefCell;
+
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use futures_util::FutureExt;
+use futures_util::future::LocalBoxFuture;
+use serde::Deserialize;
+
+use super::call::Call;
+use super::cell::{Answer, Cell, Failure};
+use super::magic::Magic;
+use super::pip::install;
+
+/// The magic.
+#[derive(Debug, Default)]
+pub(super) struct Script {
+    /// What was installed for this process of the kernel, by its number: a cell that runs again is not held up.
+    done: RefCell<Vec<(u64, String)>>,
+}
+
+/// What the block says.
+#[derive(Debug, Deserialize)]
+struct Metadata {
+    #[serde(default)]
+    dependencies: Vec<String>,
+}
+
+impl Magic for Script {
+    fn name(&self) -> &'static str {
+        "script"
+    }
+
+    fn help(&self) -> &'static str {
+        "installs what a cell's `# /// script` block asks for; called by itself before such a cell"
+    }
+
+    fn run<'a>(
+        &'a self,
+        call: &'a Call,
+        cell: &'a dyn Cell,
+    ) -> LocalBoxFuture<'a, Result<Answer, Failure>> {
+        async move {
+            let done = (cell.facts().restarts, call.line.clone());
+            if self.done.borrow().contains(&done) {
+                return Ok(Answer::nothing());
+            }
+            let metadata = read(&call.line)?;
+            if !metadata.dependencies.is_empty() {
+                install(metadata.dependencies, cell).await?;
+            }
+            let mut known = self.done.borrow_mut();
+            known.retain(|(restarts, _)| *restarts == done.0);
+            known.push(done);
+            Ok(Answer::nothing())
+        }
+        .boxed_local()
+    }
+}
+
+/// The block as the helper hands it over.
+fn read(line: &str) -> Result<Metadata, Failure> {
+    let bytes = BASE64_STANDARD.decode(line.trim()).ok();
+    let text = bytes.and_then(|bytes| String::from_utf8(bytes).ok());
+    let Some(text) = text else {
+        return Err(Failure::usage(
+            "`%nb script` is called by nb before a cell with a `# /// script` block.",
+        ));
+    };
+    toml::from_str(&text).map_err(|error| {
+        let why = error.message();
+        Failure::usage(format!(
+            "The `# /// script` block is not understood: {why}."
+        ))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_block_is_toml() {
+        let read = |text: &str| read(&BASE64_STANDARD.encode(text));
+        let block =
+            "requires-python = \">=3.11\"\ndependencies = [\"six\", \"rich<14\"]\n[tool.x]\ny = 1";
+        assert_eq!(read(block).unwrap().dependencies, ["six", "rich<14"]);
+        assert!(read("").unwrap().dependencies.is_empty());
+        let failure = read("dependencies = [").unwrap_err();
+        assert!(failure.message.contains("not understood"), "{failure}");
+        assert!(super::read("%").is_err());
+    }
+}
