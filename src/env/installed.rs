@@ -9,6 +9,8 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
+use super::index;
+
 /// A longer metadata file is not read.
 const FILE_BYTES_MAX: u64 = 16 * 1024 * 1024;
 
@@ -124,7 +126,8 @@ fn read(packages: &Path, info: PathBuf) -> Option<Distribution> {
 
 fn origin(json: &str) -> Option<Origin> {
     let direct: DirectUrl = serde_json::from_str(json).ok()?;
-    let mut url = direct.url;
+    // pip keeps no login there, and none is shown.
+    let mut url = index::bare(&direct.url);
     if let Some(vcs) = direct.vcs_info {
         url = format!("{}+{url}@{}", vcs.vcs, vcs.commit_id);
     }

@@ -4,6 +4,7 @@
 
 mod companion;
 mod environment;
+mod index;
 mod installed;
 mod kernel;
 mod kernelspec;

@@ -22,7 +22,7 @@ use super::pip::{
     Asked, Changes, Failure, From, Install, Packages, Requirements, State, Tool, Typed,
 };
 use super::undo::Undo;
-use super::{Say, Uv, hex, leftovers, lock, unshare};
+use super::{Say, Uv, hex, index, leftovers, lock, unshare};
 use crate::config::private_folder;
 
 /// What a kernel needs, with hashes.
@@ -192,7 +192,9 @@ impl Named {
         let asked = Asked::new(install, typed);
         let broken = |error: io::Error| self.unusable(&error);
         let _held = self.hold(say).await?;
-        let lines = Requirements::write(&self.folder, &asked.lines).map_err(broken)?;
+        let bare = |line: &String| index::without_logins(line, typed.env);
+        let lines: Vec<String> = asked.lines.iter().map(bare).collect();
+        let lines = Requirements::write(&self.folder, &lines).map_err(broken)?;
         let (python, lines) = (text(&self.python()), text(lines.path()));
         let mut arguments = vec![
             "pip",

@@ -13,12 +13,13 @@ use std::path::{Path, PathBuf};
 
 use futures_util::future::LocalBoxFuture;
 
+use super::index::{self, Access, Asker, refusal};
 use super::installed::Distribution;
 use super::uv::OF_THE_SYSTEM;
 use super::{Say, Uv, leftovers, tool};
 
 pub use arguments::{COMMANDS, Command, Format, From, Install};
-pub(super) use install::{Asked, Requirements, read_requirements};
+pub(super) use install::{Asked, Requirements, read_file, read_requirements};
 pub use show::{freeze, list, show, usage, version};
 
 /// What is installed, by normal name.
@@ -204,10 +205,14 @@ impl Tool<'_> {
             }
         };
         let said = match self.once(arguments, &say).await? {
-            Ok(()) => return Ok(()),
+            Ok(()) => {
+                index::settle(true);
+                return Ok(());
+            }
             Err(said) => said,
         };
-        if !is_unreachable(&said) {
+        if refusal(&said).is_some() || !is_unreachable(&said) {
+            index::settle(false);
             return Err(failure(&said));
         }
         (self.say)("the package index cannot be reached, looking into the cache");
@@ -223,14 +228,27 @@ impl Tool<'_> {
 
     /// An error is that it was given up, the inner one is what it said.
     async fn once(&self, arguments: &[&str], say: Say<'_>) -> Result<Result<(), String>, Failure> {
+        let asker = Asker {
+            from: self.from,
+            env: self.typed.env,
+            folder: self.typed.folder,
+            own: self.folder,
+        };
+        let access = tokio::select! {
+            access = Access::gain(asker, arguments) => access?,
+            () = self.typed.stop.stopped() => return Err(Failure::interrupt()),
+        };
         let mut command = self.uv.command();
         command
             .env_clear()
             .envs(OF_THE_SYSTEM)
             .envs(self.typed.env)
-            .envs(install::variables(self.from, self.typed.env))
+            .envs(access.of_uv())
             .current_dir(self.typed.folder)
             .env("UV_NO_PROGRESS", "1");
+        if arguments.first() == Some(&"tool") {
+            command.envs(access.of_pip());
+        }
         command.args(["--color", "never"]).args(arguments);
         tool::forget_misleading(&mut command);
         leftovers::mark(&mut command, self.folder);
@@ -270,7 +288,11 @@ pub(super) async fn by_pip(
     typed: &Typed<'_>,
     say: Say<'_>,
 ) -> Result<(), Failure> {
-    let from = From::default();
+    let (from, words) = From::taken(words);
+    let words: Vec<String> = words
+        .iter()
+        .map(|word| index::without_logins(word, typed.env))
+        .collect();
     // It changes nothing, so it has to be told from others that work here.
     let alone = typed.folder.join(uuid::Uuid::new_v4().to_string());
     let tool = Tool {
@@ -286,10 +308,9 @@ pub(super) async fn by_pip(
     ];
     arguments.push("--disable-pip-version-check");
     arguments.extend(words.iter().map(String::as_str));
-    match tool.once(&arguments, say).await? {
-        Ok(()) => Ok(()),
-        Err(said) => Err(failure(&said)),
-    }
+    let done = tool.once(&arguments, say).await?;
+    index::settle(done.is_ok());
+    done.map_err(|said| failure(&said))
 }
 
 /// How a line of uv's begins that says what everybody knows.
@@ -323,9 +344,10 @@ fn failure(said: &str) -> Failure {
         .map(plain)
         .filter(|line| !line.is_empty() && !line.starts_with(USING))
         .collect();
+    let refusal = refusal(said);
     let is_head = |line: &&String| line.starts_with("No solution found");
     // "No solution found when resolving dependencies:" says nothing; why follows in one sentence over several lines.
-    let message = match lines.iter().position(|line| is_head(&line)) {
+    let why = || match lines.iter().position(|line| is_head(&line)) {
         Some(at) => {
             let why = lines[at + 1..].iter();
             let why: Vec<&str> = why
@@ -339,6 +361,7 @@ fn failure(said: &str) -> Failure {
             .cloned()
             .unwrap_or_else(|| "uv failed without a word".to_owned()),
     };
+    let message = refusal.unwrap_or_else(why);
     let end = if message.ends_with(['.', '!', '?']) {
         ""
     } else {
