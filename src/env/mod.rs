@@ -2,16 +2,19 @@
 //!
 //! Must not know of kernels, of HTTP, nor of where progress is shown: callers pass a [`Say`].
 
+pub mod build;
 mod companion;
 mod environment;
 mod index;
 mod installed;
+pub mod interpreters;
 mod kernel;
 mod kernelspec;
 mod leftovers;
 mod lock;
 mod named;
 mod overlay;
+pub mod pex;
 pub mod pip;
 pub mod release;
 mod tool;
@@ -19,6 +22,7 @@ mod undo;
 mod unshare;
 mod uv;
 mod venv;
+pub mod version;
 pub mod watch;
 
 pub use companion::{COMPANION, COMPANION_CLASS, CompanionState, companion_in, install_companion};

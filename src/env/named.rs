@@ -45,14 +45,13 @@ const PIP: [(&str, &str); 2] = [
 /// One of them, which may not be there yet.
 #[derive(Clone, Debug)]
 pub(super) struct Named {
-    pub(super) name: String,
     pub(super) folder: PathBuf,
 }
 
 /// What there is to know of one.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
-pub struct Record {
+pub(super) struct Record {
     pub created: Timestamp,
     /// The notebook that it is for, if it has no name of its own.
     pub notebook: Option<String>,
@@ -66,7 +65,6 @@ impl Named {
     /// That of this name, or of a notebook, under nb's data folder.
     pub(super) fn new(data: &Path, name: &str) -> Self {
         Self {
-            name: name.to_owned(),
             folder: data.join("venvs").join(name),
         }
     }
@@ -196,14 +194,10 @@ impl Named {
         let lines: Vec<String> = asked.lines.iter().map(bare).collect();
         let lines = Requirements::write(&self.folder, &lines).map_err(broken)?;
         let (python, lines) = (text(&self.python()), text(lines.path()));
-        let mut arguments = vec![
-            "pip",
-            "install",
-            "--python",
-            &python,
-            "--requirement",
-            &lines,
-        ];
+        let mut arguments = vec!["pip", "install", "--python", &python];
+        if !asked.lines.is_empty() {
+            arguments.extend(["--requirement", &lines]);
+        }
         let files: Vec<String> = asked.files.iter().map(|path| text(path)).collect();
         for file in &files {
             arguments.extend(["--requirement", file]);
@@ -294,14 +288,16 @@ impl Named {
         Ok(changes)
     }
 
-    /// Removes it; false when it is not there.
-    pub(super) async fn remove(&self, say: Say<'_>) -> Result<bool, Failure> {
+    /// Takes back what a process that was killed has left half done, unless another one is at it.
+    pub(super) async fn tidy(&self) -> Result<(), Failure> {
         if !self.folder.exists() {
-            return Ok(false);
+            return Ok(());
         }
-        let _held = self.hold(say).await?;
-        fs::remove_dir_all(&self.folder).map_err(|error| self.unusable(&error))?;
-        Ok(true)
+        if let Some(_held) = lock::try_exclusive(&self.lock())? {
+            leftovers::end(&self.folder).await?;
+            Undo::recover(&self.environment()).map_err(|error| self.unusable(&error))?;
+        }
+        Ok(())
     }
 
     async fn change(

@@ -513,14 +513,22 @@ impl Overlay {
         .map_err(|error| self.unusable(&error))
     }
 
-    /// Imports what was asked for.
+    /// Takes back what a process that was killed has left half done, unless another one is at it.
+    pub(super) async fn tidy(&self) -> Result<(), Failure> {
+        if !self.folder.exists() {
+            return Ok(());
+        }
+        if let Some(_held) = lock::try_exclusive(&self.folder.join("lock"))? {
+            leftovers::end(&self.folder).await?;
+            Undo::recover(&self.layer()).map_err(|error| self.unusable(&error))?;
+        }
+        Ok(())
+    }
+
+    /// Imports what is in the layer.
     async fn try_out(&self) -> Result<(), Failure> {
-        let packages = self.packages();
-        let record = self.record();
-        let asked = record
-            .requirements
-            .keys()
-            .filter_map(|name| packages.get(name));
+        let packages = installed(self.layer_packages().as_slice());
+        let asked = packages.values();
         let modules: Vec<String> = asked
             .flat_map(|one| {
                 let modules = one.modules().into_iter();

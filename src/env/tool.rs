@@ -138,8 +138,8 @@ fn waited_for() -> MutexGuard<'static, BTreeSet<u32>> {
 }
 
 /// A tool that runs.
-struct Running {
-    child: Child,
+pub(super) struct Running {
+    pub(super) child: Child,
     pid: Option<u32>,
 }
 
@@ -151,7 +151,7 @@ impl Drop for Running {
     }
 }
 
-fn start(command: &mut Command) -> Result<Running, Failure> {
+pub(super) fn start(command: &mut Command) -> Result<Running, Failure> {
     let started = command
         .stdin(Stdio::null())
         .stdout(Stdio::piped())

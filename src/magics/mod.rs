@@ -18,6 +18,7 @@ pub mod registry;
 pub mod wire;
 
 mod machine;
+mod pex;
 mod pip;
 mod reset;
 mod restart;

@@ -81,7 +81,7 @@ pub(super) async fn install(requirements: Vec<String>, cell: &dyn Cell) -> Resul
         requirements,
         ..pip::Install::default()
     };
-    run(&Command::Install(install), cell).await
+    run(&Command::Install(Box::new(install)), cell).await
 }
 
 async fn run(command: &Command, cell: &dyn Cell) -> Result<(), Failure> {

@@ -11,6 +11,7 @@ use futures_util::future::{self, Either};
 use super::call::{self, At, Call};
 use super::cell::{Answer, Bundle, Cell, Failure, Given};
 use super::magic::{Magic, Runs};
+use super::pex::Pexes;
 use super::pip::Pip;
 use super::reset::Reset;
 use super::restart::Restart;
@@ -72,7 +73,11 @@ enum Found<'a> {
 impl Registry {
     /// The magics of this version of nb, for a kernel in this environment of nb's or in none.
     pub fn standard(environment: Option<&KernelEnvironment>) -> Self {
-        let mut magics: Vec<Box<dyn Magic>> = vec![Box::new(Status::default()), Box::new(Restart)];
+        let mut magics: Vec<Box<dyn Magic>> = vec![
+            Box::new(Status::default()),
+            Box::new(Restart),
+            Box::new(Pexes),
+        ];
         if environment.is_some() {
             magics.push(Box::new(Pip));
             magics.push(Box::new(Reset));

@@ -6,12 +6,17 @@ use std::path::Path;
 use std::process::{Command, ExitCode};
 
 /// The Python environments of the tests, each with the lock of its packages: of kernels, of clients
-/// that know no gateway, and of what makes requests of the OpenAPI document.
-const PYTHONS: [(&str, &str); 3] = [
-    ("target/test-env", "src/env/locks/default.txt"),
+/// that know no gateway, of what makes requests of the OpenAPI document, and of what makes pexes.
+const PYTHONS: [(&str, &str); 5] = [
+    ("target/test-env", "tests/python/kernel.lock"),
     ("target/clients-env", "tests/python/clients.lock"),
     ("target/api-env", "tests/python/api.lock"),
+    ("target/pex-env", "tests/python/pex.lock"),
+    ("target/pex-old-env", "tests/python/pex-old.lock"),
 ];
+
+/// What is put into the pexes of the tests.
+const WHEELS: (&str, &str) = ("target/pex-wheels", "tests/python/pex-wheels.lock");
 
 /// The client suites.
 const CLIENTS: &str = "tests/js";
@@ -116,7 +121,7 @@ fn main() -> ExitCode {
 fn losses() -> Result<(), String> {
     python("target/peers-env", "benches/losses/peers.lock")?;
     python("target/clients-env", "tests/python/clients.lock")?;
-    python("target/test-env", "src/env/locks/default.txt")?;
+    python("target/test-env", "tests/python/kernel.lock")?;
     cargo(&["build", "--release", "--locked", "--bin", "nb"])?;
     let python = fs::canonicalize("target/test-env/bin")
         .map_err(|error| format!("target/test-env: {error}"))?
@@ -207,6 +212,7 @@ fn setup() -> Result<(), String> {
     for (folder, lock) in PYTHONS {
         python(folder, lock)?;
     }
+    wheels(WHEELS)?;
     clients()?;
     last_release()
 }
@@ -305,6 +311,35 @@ fn packages(folder: &str) -> Result<(), String> {
 fn is_there(program: &str) -> bool {
     let path = env::var_os("PATH").unwrap_or_default();
     env::split_paths(&path).any(|folder| folder.join(program).is_file())
+}
+
+/// The wheels of a lock, as the Python of the tests can use them.
+fn wheels((folder, lock): (&str, &str)) -> Result<(), String> {
+    let packages = fs::read_to_string(lock).map_err(|error| format!("{lock}: {error}"))?;
+    let done = Path::new(folder).join("made-from");
+    if fs::read_to_string(&done).is_ok_and(|made_from| made_from == packages) {
+        return Ok(());
+    }
+    if Path::new(folder).exists() {
+        fs::remove_dir_all(folder).map_err(|error| format!("{folder}: {error}"))?;
+    }
+    let (python, _) = PYTHONS[0];
+    let python = format!("{python}/bin/python");
+    let download = [
+        "-m",
+        "pip",
+        "download",
+        "--quiet",
+        "--require-hashes",
+        "--no-deps",
+        "--only-binary=:all:",
+        "-d",
+        folder,
+        "-r",
+        lock,
+    ];
+    run(&python, &download)?;
+    fs::write(&done, packages).map_err(|error| format!("{}: {error}", done.display()))
 }
 
 /// A Python environment in `folder`.

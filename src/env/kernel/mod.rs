@@ -177,6 +177,19 @@ impl KernelEnvironment {
         }
     }
 
+    /// Takes back what a process that was killed has left half done.
+    pub async fn tidy(&self) -> Result<(), Failure> {
+        match self.home()? {
+            Home::Overlays(overlays) => {
+                for overlay in &overlays {
+                    overlay.tidy().await?;
+                }
+                Ok(())
+            }
+            Home::Named(named) => named.tidy().await,
+        }
+    }
+
     /// What is installed, as a kernel that starts now would see it.
     pub fn packages(&self) -> Packages {
         match self.home() {

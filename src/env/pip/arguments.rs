@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 /// A command line of pip.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Command {
-    Install(Install),
+    Install(Box<Install>),
     Uninstall {
         names: Vec<String>,
         /// Requirement files.
@@ -372,7 +372,7 @@ impl Line {
         if asked.requirements.is_empty() && asked.editables.is_empty() && asked.files.is_empty() {
             return Err("You must give at least one requirement to install.".to_owned());
         }
-        Ok(Command::Install(asked))
+        Ok(Command::Install(Box::new(asked)))
     }
 
     fn uninstall(mut self) -> Result<Command, String> {
@@ -421,12 +421,12 @@ impl Line {
             editable,
             outdated,
         };
-        self.no_words(words, "pip list", list)
+        self.no_words(words.as_deref(), "pip list", list)
     }
 
     fn freeze(mut self) -> Result<Command, String> {
         let words = self.each("pip freeze", |_, option| Ok(option == "--all"))?;
-        self.no_words(words, "pip freeze", Command::Freeze)
+        self.no_words(words.as_deref(), "pip freeze", Command::Freeze)
     }
 
     fn show(mut self) -> Result<Command, String> {
@@ -448,11 +448,11 @@ impl Line {
 
     fn no_words(
         &self,
-        words: Option<Vec<String>>,
+        words: Option<&[String]>,
         name: &str,
         command: Command,
     ) -> Result<Command, String> {
-        match words.as_deref() {
+        match words {
             None => Ok(Command::Help),
             Some([]) => Ok(command),
             Some([word, ..]) => Err(format!("`{name}` takes no `{word}`.")),
@@ -486,7 +486,7 @@ mod tests {
 
     fn install(line: &str) -> Install {
         match read(line) {
-            Ok(Command::Install(install)) => install,
+            Ok(Command::Install(install)) => *install,
             other => panic!("{line}: {other:?}"),
         }
     }

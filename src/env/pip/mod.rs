@@ -329,6 +329,11 @@ fn is_unreachable(said: &str) -> bool {
     signs.iter().any(|sign| said.contains(sign))
 }
 
+/// Whether a line of uv's tells nothing of why it failed.
+fn is_aside(line: &str) -> bool {
+    line.starts_with(USING) || line.starts_with("warning:")
+}
+
 /// What uv said as one sentence, and the rest of it.
 fn failure(said: &str) -> Failure {
     let plain = |line: &str| {
@@ -342,7 +347,7 @@ fn failure(said: &str) -> Failure {
     let lines: Vec<String> = said
         .lines()
         .map(plain)
-        .filter(|line| !line.is_empty() && !line.starts_with(USING))
+        .filter(|line| !line.is_empty() && !is_aside(line))
         .collect();
     let refusal = refusal(said);
     let is_head = |line: &&String| line.starts_with("No solution found");
@@ -371,7 +376,7 @@ fn failure(said: &str) -> Failure {
         message: message + end,
         log: said
             .lines()
-            .filter(|line| !line.starts_with(USING))
+            .filter(|line| !is_aside(line))
             .collect::<Vec<_>>()
             .join("\n"),
         is_interrupt: false,

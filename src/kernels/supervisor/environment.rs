@@ -9,6 +9,7 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use tokio::task::spawn_local;
 use tokio::time::timeout;
 use tracing::{info, warn};
 
@@ -65,6 +66,17 @@ pub(super) async fn ready<'a>(
         Err(error) => warn!(%error, "pip in a shell of this kernel is not nb's"),
     }
     (Cow::Owned(dressed(start, prepared)), notes)
+}
+
+/// Takes back what a supervisor that was killed has left half done, while the kernel goes on.
+pub(super) fn tidy(start: &Start) {
+    if let Some(environment) = start.environment.clone() {
+        spawn_local(async move {
+            if let Err(failure) = environment.tidy().await {
+                warn!(failure.message, "the environment may be half changed");
+            }
+        });
+    }
 }
 
 /// Makes `pip` in a shell of the kernel this program; the folder that it is in.

@@ -59,9 +59,11 @@ def see(added):
         before = list(sys.path)
         site.addsitedir(added["packages"])
         new = [folder for folder in sys.path if folder not in before]
-        packages = [n for n, folder in enumerate(before) if folder.endswith("site-packages")]
-        at = packages[0] if packages else len(before)
-        sys.path[:] = before[:at] + new + before[at:]
+        sys.path[:] = in_front(new, before)
+        # The kernel's own from here on: %clean_path leaves it.
+        start = getattr(sys.modules["IPython"].get_ipython(), "_nb_start", None)
+        if start:
+            start[0][:] = in_front(new, start[0])
         # What is started from here has it too.
         programs = os.path.dirname(added["python"])
         path = os.environ.get("PATH", "")
@@ -70,6 +72,13 @@ def see(added):
         os.environ["VIRTUAL_ENV"] = os.path.dirname(programs)
         sys.executable = added["python"]
     importlib.invalidate_caches()
+
+
+def in_front(new, path):
+    """The path with new folders before all folders of packages."""
+    packages = [n for n, folder in enumerate(path) if folder.endswith("site-packages")]
+    at = packages[0] if packages else len(path)
+    return path[:at] + new + path[at:]
 
 
 def imported(replaced):

@@ -58,7 +58,7 @@ pub fn registered(reply: &Value) -> bool {
 }
 
 /// A Python string literal in plain ASCII.
-fn literal(text: &str) -> String {
+pub(super) fn literal(text: &str) -> String {
     let mut literal = String::with_capacity(text.len() + 2);
     literal.push('"');
     for c in text.chars() {

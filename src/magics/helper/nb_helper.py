@@ -360,6 +360,9 @@ def install(path, magics, changes):
         events, before = shell.events, getattr(shell, "_nb_helper", None)
         helper = Helper(shell, path, magics, Changes(changes))
         helper.register()
+        if not hasattr(shell, "_nb_start"):
+            # The path and the modules that a kernel starts with: what %clean_path goes back to.
+            shell._nb_start = (list(sys.path), dict(sys.modules))
         if before is not None:
             events.unregister("post_run_cell", before.after_cell)
             helper.changes.seen.update(before.changes.seen)

@@ -7,6 +7,7 @@ use tracing::info;
 use super::{Brought, Lifecycle};
 use crate::kernels::supervisor::adoption::Found;
 use crate::kernels::supervisor::bring_up;
+use crate::kernels::supervisor::environment;
 use crate::kernels::supervisor::ledger::Left;
 
 /// A kernel whose supervisor died.
@@ -40,6 +41,7 @@ impl Lifecycle {
                         self.start.transport = running.transport;
                         self.start.tcp_instead = false;
                         self.broker.adopt(outbox, &left);
+                        environment::tidy(&self.start);
                         return Brought::Up(Box::new(running));
                     }
                     Err(failure) => failure,

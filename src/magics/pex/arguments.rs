@@ -1,0 +1,212 @@
+//! What the pex magics are asked for, in all their spellings.
+//!
+//! Pure text.
+
+use crate::magics::call::Call;
+use crate::magics::cell::Failure;
+
+/// How a pex gets into the kernel.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Mode {
+    /// As the pex allows.
+    #[default]
+    Auto,
+    /// Into the interpreter that runs.
+    Live,
+    /// A new interpreter takes over.
+    Rebase,
+}
+
+/// What makes a pex of a target.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum BuildTool {
+    Pants,
+    Bazel,
+}
+
+/// What is to be done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Asked {
+    Load {
+        file: String,
+        mode: Mode,
+    },
+    /// Words of a command line of pip.
+    Requirements(Vec<String>),
+    /// A target of the tool.
+    Build(BuildTool, String),
+    /// The repository of pants from now on.
+    Repository(String),
+    Clean,
+    Status,
+}
+
+/// What a call asks for.
+pub(super) fn parse(call: &Call) -> Result<Asked, Failure> {
+    if call
+        .cell
+        .as_deref()
+        .is_some_and(|body| !body.trim().is_empty())
+    {
+        return Err(Failure::usage(format!(
+            "`%%{0}` takes no lines below it; write `%{0}` for a line of its own.",
+            call.magic
+        )));
+    }
+    let words = call.words()?;
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    let (spelling, verb, rest) = match (call.magic.as_str(), &words[..]) {
+        ("pex", []) => ("pex".to_owned(), "status", &[][..]),
+        ("pex", [verb, rest @ ..]) => (format!("pex {verb}"), *verb, rest),
+        (name, rest) => (name.to_owned(), name, rest),
+    };
+    match verb {
+        "load" | "pex_load" => load(&spelling, rest),
+        "requirements" | "requirements_load" => match rest {
+            [] => Err(Failure::usage(format!(
+                "The requirements are missing: write `%{spelling} REQUIREMENT…`."
+            ))),
+            rest => Ok(Asked::Requirements(owned(rest))),
+        },
+        "pants" | "pants_load" => Ok(Asked::Build(
+            BuildTool::Pants,
+            one(&spelling, "TARGET", rest)?,
+        )),
+        "bazel" | "bazel_load" => Ok(Asked::Build(
+            BuildTool::Bazel,
+            one(&spelling, "TARGET", rest)?,
+        )),
+        "pants_repo" => Ok(Asked::Repository(one(&spelling, "FOLDER", rest)?)),
+        "reset" | "clean_path" | "status" if !rest.is_empty() => {
+            Err(Failure::usage(format!("`%{spelling}` takes nothing more.")))
+        }
+        "reset" | "clean_path" => Ok(Asked::Clean),
+        "status" => Ok(Asked::Status),
+        _ => Err(Failure::usage(format!(
+            "There is no `%{spelling}`; there is `%pex load FILE`, `%pex requirements REQUIREMENT…`, `%pex pants TARGET`, \
+             `%pex bazel TARGET`, `%pex status` and `%pex reset`."
+        ))),
+    }
+}
+
+fn owned(words: &[&str]) -> Vec<String> {
+    words.iter().map(|&word| word.to_owned()).collect()
+}
+
+fn one(spelling: &str, what: &str, words: &[&str]) -> Result<String, Failure> {
+    match words {
+        [word] if !word.is_empty() && !word.starts_with('-') => Ok((*word).to_owned()),
+        _ => Err(Failure::usage(format!("Write `%{spelling} {what}`."))),
+    }
+}
+
+fn load(spelling: &str, words: &[&str]) -> Result<Asked, Failure> {
+    let usage = |why: &str| {
+        let how = format!("write `%{spelling} FILE [--mode live|rebase|auto]`");
+        Err(Failure::usage(format!("{why}: {how}.")))
+    };
+    let mut file: Option<&str> = None;
+    let mut mode = Mode::default();
+    let mut words = words.iter();
+    while let Some(&word) = words.next() {
+        let value = match word.strip_prefix("--mode") {
+            Some("") => words.next().copied().unwrap_or_default(),
+            Some(value) if value.starts_with('=') => &value[1..],
+            _ if word.starts_with("--") => return usage(&format!("There is no option {word}")),
+            _ if file.is_some() => {
+                return usage("A pex is one file, and a name with blanks is put in quotes");
+            }
+            _ => {
+                file = Some(word);
+                continue;
+            }
+        };
+        mode = match value {
+            "live" => Mode::Live,
+            "rebase" => Mode::Rebase,
+            "auto" => Mode::Auto,
+            _ => return usage(&format!("There is no mode `{value}`")),
+        };
+    }
+    match file {
+        Some(file) if !file.is_empty() => Ok(Asked::Load {
+            file: file.to_owned(),
+            mode,
+        }),
+        _ => usage("The pex is missing"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn asked(magic: &str, line: &str) -> Result<Asked, String> {
+        let call = Call {
+            magic: magic.to_owned(),
+            line: line.to_owned(),
+            cell: None,
+        };
+        parse(&call).map_err(|failure| failure.message)
+    }
+
+    #[test]
+    fn every_spelling_is_understood() {
+        let load = |file: &str, mode| {
+            Ok(Asked::Load {
+                file: file.to_owned(),
+                mode,
+            })
+        };
+        assert_eq!(asked("pex_load", "~/a.pex "), load("~/a.pex", Mode::Auto));
+        assert_eq!(asked("pex", "load 'a b.pex'"), load("a b.pex", Mode::Auto));
+        let live = load("a.pex", Mode::Live);
+        assert_eq!(asked("pex_load", "--mode live a.pex"), live);
+        assert_eq!(asked("pex_load", "a.pex --mode=live"), live);
+        let six = Ok(Asked::Requirements(owned(&["six>=1.16", "a b"])));
+        assert_eq!(asked("requirements_load", "six>=1.16 'a b'"), six);
+        assert_eq!(asked("pex", "requirements six>=1.16 'a b'"), six);
+        let target = |tool| Ok(Asked::Build(tool, "//app:bin".to_owned()));
+        assert_eq!(asked("pants_load", "//app:bin"), target(BuildTool::Pants));
+        assert_eq!(asked("pex", "bazel //app:bin"), target(BuildTool::Bazel));
+        let repository = Ok(Asked::Repository("~/repo".to_owned()));
+        assert_eq!(asked("pants_repo", "~/repo"), repository);
+        assert_eq!(asked("pex", "reset"), Ok(Asked::Clean));
+        assert_eq!(asked("clean_path", ""), Ok(Asked::Clean));
+        assert_eq!(asked("pex", ""), Ok(Asked::Status));
+        assert_eq!(asked("pex", "status"), Ok(Asked::Status));
+    }
+
+    #[test]
+    fn what_is_malformed_is_said() {
+        for (magic, line, why) in [
+            (
+                "pex_load",
+                "",
+                "The pex is missing: write `%pex_load FILE [--mode live|rebase|auto]`.",
+            ),
+            ("pex", "load", "The pex is missing: write `%pex load FILE"),
+            ("pex_load", "''", "The pex is missing"),
+            ("pex_load", "a b.pex", "in quotes"),
+            ("pex_load", "a.pex --mode", "There is no mode ``"),
+            ("pex_load", "a.pex --mode dead", "There is no mode `dead`"),
+            ("pex_load", "a.pex --now", "There is no option --now"),
+            ("pex_load", "'a.pex", "is not closed"),
+            ("pex", "lode a.pex", "There is no `%pex lode`; there is"),
+            ("pants_load", "", "Write `%pants_load TARGET`."),
+            ("bazel_load", "--config=x", "Write `%bazel_load TARGET`."),
+            ("requirements_load", "", "The requirements are missing"),
+            ("clean_path", "now", "`%clean_path` takes nothing more."),
+            ("pex", "reset now", "`%pex reset` takes nothing more."),
+        ] {
+            let said = asked(magic, line).unwrap_err();
+            assert!(said.contains(why), "{magic} {line}: {said}");
+        }
+        let call = Call {
+            magic: "pex_load".to_owned(),
+            line: "a.pex".to_owned(),
+            cell: Some("x = 1".to_owned()),
+        };
+        assert!(parse(&call).unwrap_err().message.contains("no lines below"));
+    }
+}
