@@ -173,7 +173,7 @@ fn option(line: &str) -> Option<From> {
         requirements: vec!["x".to_owned()],
         ..Install::default()
     };
-    (install == nothing_else).then_some(from)
+    (*install == nothing_else).then_some(from)
 }
 
 /// Lines of requirements in a file of ours that goes when this is dropped.
