@@ -18,13 +18,13 @@ use crate::up::SET_UP_LIMIT;
 const KERNEL_LOCK: &str = include_str!("../../src/env/locks/pip.txt");
 
 /// A gateway that has uv, with one release of PyCX that has nothing but a kernel.
-async fn with_pycx() -> Gateway {
+pub(crate) async fn with_pycx() -> Gateway {
     let gateway = with_uv().await;
     release(&gateway, "").await;
     gateway
 }
 
-async fn with_uv() -> Gateway {
+pub(crate) async fn with_uv() -> Gateway {
     let gateway = Gateway::start("auto").await;
     // uv itself is not what is tested: the one that is there is taken, and what it has fetched.
     let data = project("target/nb-data");
@@ -65,7 +65,7 @@ async fn release(gateway: &Gateway, more: &str) -> String {
 }
 
 /// What a command of nb prints, which has to succeed.
-async fn nb(gateway: &Gateway, group: &str, arguments: &[&str]) -> String {
+pub(crate) async fn nb(gateway: &Gateway, group: &str, arguments: &[&str]) -> String {
     let command = Command::new(env!("CARGO_BIN_EXE_nb"))
         .arg(group)
         .args(arguments)
@@ -86,7 +86,7 @@ async fn nb(gateway: &Gateway, group: &str, arguments: &[&str]) -> String {
 }
 
 /// The kernel of a notebook, of this spec.
-async fn notebook(gateway: &Gateway, path: &str, spec: &str) -> String {
+pub(crate) async fn notebook(gateway: &Gateway, path: &str, spec: &str) -> String {
     let body = json!({"path": path, "name": path, "type": "notebook", "kernel": {"name": spec}});
     let (status, session) = gateway
         .rest("POST", "/api/sessions", &body.to_string())
@@ -96,14 +96,14 @@ async fn notebook(gateway: &Gateway, path: &str, spec: &str) -> String {
 }
 
 /// A cell that has to succeed; what it printed.
-async fn run(client: &mut Client, code: &str) -> String {
+pub(crate) async fn run(client: &mut Client, code: &str) -> String {
     let outcome = client.run(code).await;
     assert_eq!(outcome.reply["status"], "ok", "{code}: {outcome:?}");
     outcome.text
 }
 
 /// A cell that has to fail; why it did.
-async fn fail(client: &mut Client, code: &str) -> String {
+pub(crate) async fn fail(client: &mut Client, code: &str) -> String {
     let Outcome { reply, text, .. } = client.run(code).await;
     assert_eq!(reply["status"], "error", "{code}: {text}");
     reply["evalue"].as_str().unwrap().to_owned()

@@ -6,6 +6,7 @@ pub(in crate::env) fn refusal(said: &str) -> Option<String> {
     let at = address(said).map_or_else(String::new, |address| format!(" {address}"));
     if has(&[
         "407 Proxy",
+        "response 407",
         "Proxy Authentication Required",
         "unsuccessful tunnel",
         "proxy authentication required",
@@ -73,6 +74,8 @@ mod tests {
                 .unwrap()
                 .contains("https://127.0.0.1:1/r.git/ does")
         );
+        let proxy = "fatal: unable to access 'https://h/r/': CONNECT tunnel failed, response 407";
+        assert!(refusal(proxy).unwrap().contains("packages.proxy"));
         let tls = "cause: error sending request for url (https://h/simple/x/)\ncause: invalid peer certificate: UnknownIssuer";
         assert!(refusal(tls).unwrap().contains("packages.ca_bundle"));
         assert_eq!(refusal("error: x was not found"), None);

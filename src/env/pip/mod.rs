@@ -188,19 +188,13 @@ impl Tool<'_> {
         if prefer_cache && self.once(&offline, &|_| ()).await?.is_ok() {
             return Ok(());
         }
-        // Why it failed is told with the failure.
+        // Why it failed is told with the failure, from the first word of it on.
+        let has_failed = std::cell::Cell::new(false);
         let say = |line: &str| {
-            let is_told = [
-                "error:",
-                "cause:",
-                "hint:",
-                "warning: The",
-                USING,
-                "×",
-                "╰",
-                "│",
-            ];
-            if !is_told.iter().any(|start| line.starts_with(start)) {
+            let starts = |words: &[&str]| words.iter().any(|word| line.starts_with(word));
+            has_failed.set(has_failed.get() || starts(&["error:", "×"]));
+            let is_told = ["cause:", "hint:", "warning: The", USING, "╰", "│"];
+            if !has_failed.get() && !starts(&is_told) {
                 (self.say)(line);
             }
         };
