@@ -135,8 +135,24 @@ pub(super) fn with_login(url: &str, login: &Login) -> String {
         None => after,
     };
     let user = percent_encoded(&login.user);
-    let password = percent_encoded(&login.password);
-    format!("{scheme}{user}:{password}@{host}")
+    let password = match login.password.as_str() {
+        "" => String::new(),
+        password => format!(":{}", percent_encoded(password)),
+    };
+    format!("{scheme}{user}{password}@{host}")
+}
+
+/// The same address with its login as it has to be written: people forget that an `@` in it is a `%40`.
+pub(super) fn sound(url: &str, env: &BTreeMap<String, String>) -> String {
+    let (bare, addresses) = apart(url, env);
+    match &*addresses {
+        [
+            Address {
+                login: Some(login), ..
+            },
+        ] => with_login(&bare, login),
+        _ => url.to_owned(),
+    }
 }
 
 /// `${NAME}` as pip has it in requirement files; one that is not set stays.
@@ -245,6 +261,20 @@ mod tests {
             ("https://host/a@b", "https://a:p%40%2F%3A@host/a@b"),
         ] {
             assert_eq!(with_login(url, &login), whole);
+        }
+    }
+
+    #[test]
+    fn a_login_is_written_as_it_has_to_be() {
+        let env = BTreeMap::from([("PW".to_owned(), "p@".to_owned())]);
+        for (url, written) in [
+            ("https://a:s@cret@h/x", "https://a:s%40cret@h/x"),
+            ("https://a:s%40@h/x", "https://a:s%40@h/x"),
+            ("https://a:${PW}@h/x", "https://a:p%40@h/x"),
+            ("own=https://token@h/x", "own=https://token@h/x"),
+            ("/wheels", "/wheels"),
+        ] {
+            assert_eq!(sound(url, &env), written);
         }
     }
 

@@ -68,6 +68,7 @@ impl Access {
         let site = config::packages()?;
         let conf = pip_conf::read(asker.env);
         let mut sources = Sources::settle(asker.from, asker.env, &conf, &site);
+        sources.make_sound(asker.env);
         let mut common = Vec::new();
         set_paths(&sources, asker.env, &mut common);
         let asks_nobody = matches!(arguments.first(), Some(&"venv" | &"python"));
@@ -79,16 +80,6 @@ impl Access {
             });
         }
         let known = netrc(&sources, asker.env)?;
-        // Known, so that they are not shown.
-        for url in sources
-            .index
-            .iter()
-            .chain(&sources.extra)
-            .chain(&sources.find_links)
-            .chain(&sources.proxy)
-        {
-            let _learned = apart(url, asker.env);
-        }
         let asks = Asks {
             sources: &sources,
             env: asker.env,

@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 
+use super::login::sound;
 use super::pip_conf::PipConf;
 use crate::config::{Credentials, IndexStrategy, Packages};
 use crate::env::pip::From;
@@ -110,6 +111,16 @@ impl Sources {
             command: site.credentials_command.clone(),
             strategy: site.index_strategy,
             offline: site.offline,
+        }
+    }
+}
+
+impl Sources {
+    /// Logins are written as every tool reads them, and are secrets from now on.
+    pub(super) fn make_sound(&mut self, env: &BTreeMap<String, String>) {
+        let urls = self.index.iter_mut().chain(&mut self.extra);
+        for url in urls.chain(&mut self.find_links).chain(&mut self.proxy) {
+            *url = sound(url, env);
         }
     }
 }
