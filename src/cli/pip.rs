@@ -56,7 +56,11 @@ impl Pip {
         let print = |text: &str| {
             let _gone = output::text(text);
         };
-        let done = runtime()?.block_on(environment.pip(&command, &typed, &print));
+        let done = runtime()?.block_on(async {
+            let done = environment.pip(&command, &typed, &print).await;
+            environment.settle_files().await;
+            done
+        });
         done.map_err(|failure| {
             let log = failure.log.lines().map(|line| format!("\n{line}"));
             Error::user(failure.message + &log.collect::<String>())

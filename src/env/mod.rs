@@ -17,6 +17,7 @@ mod overlay;
 pub mod pex;
 pub mod pip;
 pub mod release;
+mod spares;
 mod tool;
 mod undo;
 mod unshare;

@@ -21,6 +21,7 @@ use super::overlay::UNSHARED_AT_ONCE;
 use super::pip::{
     Asked, Changes, Failure, From, Install, Packages, Requirements, State, Tool, Typed,
 };
+use super::spares::{Content, Spares, compile};
 use super::undo::Undo;
 use super::{Say, Uv, hex, index, leftovers, lock, unshare};
 use crate::config::private_folder;
@@ -46,6 +47,7 @@ const PIP: [(&str, &str); 2] = [
 #[derive(Clone, Debug)]
 pub(super) struct Named {
     pub(super) folder: PathBuf,
+    spares: Spares,
 }
 
 /// What there is to know of one.
@@ -66,6 +68,7 @@ impl Named {
     pub(super) fn new(data: &Path, name: &str) -> Self {
         Self {
             folder: data.join("venvs").join(name),
+            spares: Spares::new(data),
         }
     }
 
@@ -114,36 +117,15 @@ impl Named {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(broken(error)),
             _ => {}
         }
-        let uv = find_uv().await?;
-        let from = From::default();
-        let tool = self.tool(&uv, typed, &from, say);
-        let folder = text(&environment);
-        let python = python.unwrap_or(LOCKED_PYTHONS);
-        say("making the environment");
-        let venv = [
-            "venv",
-            "--quiet",
-            "--no-project",
-            "--python",
-            python,
-            &folder,
-        ];
-        tool.run(&venv, true).await?;
-        unshare::expect(&environment).map_err(broken)?;
-        let lock = Requirements::write(&self.folder, &kernel_lock()).map_err(broken)?;
-        let (python, lock) = (text(&environment.join("bin/python")), text(lock.path()));
-        let install = [
-            "pip",
-            "install",
-            "--quiet",
-            "--no-deps",
-            "--require-hashes",
-            "--python",
-            &python,
-            "-r",
-            &lock,
-        ];
-        tool.run(&install, true).await?;
+        let content = content(python);
+        if !self.spares.take(&content, &environment) {
+            say("making the environment");
+            let uv = find_uv().await?;
+            let from = From::default();
+            content
+                .build(&environment, &self.tool(&uv, typed, &from, say))
+                .await?;
+        }
         put_pip(&environment).map_err(broken)?;
         unshare::unshare(&environment, UNSHARED_AT_ONCE).map_err(broken)?;
         self.keep(&Record {
@@ -322,9 +304,31 @@ impl Named {
         Ok(before.changes(&self.packages()))
     }
 
-    /// Does later what nobody has to wait for.
-    pub(super) fn settle(&self) {
-        unshare::settle(self.environment(), self.lock());
+    /// Makes sure that no file is shared with uv's cache.
+    pub(super) async fn settle_files(&self) {
+        unshare::settle(&self.environment(), &self.lock()).await;
+    }
+
+    /// Compiles it, and makes a spare for the next one.
+    pub(super) async fn settle(
+        &self,
+        typed: &Typed<'_>,
+        find_uv: impl AsyncFnOnce() -> Result<Uv, Failure>,
+    ) {
+        let environment = self.environment();
+        compile(&environment, &self.folder).await;
+        let content = content(None);
+        if self.spares.has(&content) {
+            return;
+        }
+        let filled = async {
+            let (uv, from) = (find_uv().await?, From::default());
+            let tool = self.tool(&uv, typed, &from, &|_| ());
+            self.spares.fill(&content, &tool).await
+        };
+        if let Err(failure) = filled.await {
+            tracing::debug!(failure.message, "there is no spare environment");
+        }
     }
 
     /// Nobody else changes it; what somebody has left half done is undone.
@@ -373,6 +377,14 @@ impl Named {
             "The folder {} cannot be used: {error}.",
             self.folder.display()
         ))
+    }
+}
+
+/// What a new environment has.
+fn content(python: Option<&str>) -> Content {
+    Content {
+        python: python.unwrap_or(LOCKED_PYTHONS).to_owned(),
+        lock: kernel_lock(),
     }
 }
 

@@ -292,8 +292,8 @@ impl Overlay {
     }
 
     /// Does later what nobody has to wait for.
-    pub(super) fn settle(&self) {
-        unshare::settle(self.layer(), self.folder.join("lock"));
+    pub(super) async fn settle(&self) {
+        unshare::settle(&self.layer(), &self.folder.join("lock")).await;
     }
 
     /// Nobody else changes it; what somebody has left half done is undone.

@@ -11,7 +11,13 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use tokio::task::spawn_blocking;
+use tokio::time::sleep;
+
 use super::lock;
+
+/// So long others wait for an environment at most, since its files are copied.
+const A_WHILE: Duration = Duration::from_millis(200);
 
 /// Whether there may be files that are shared.
 fn has_rest(environment: &Path) -> bool {
@@ -53,17 +59,23 @@ fn unshare_below(folder: &Path, deadline: Option<Instant>) -> io::Result<bool> {
     Ok(true)
 }
 
-/// Copies the rest in the background.
-pub(super) fn settle(environment: PathBuf, lock: PathBuf) {
-    if !has_rest(&environment) {
-        return;
-    }
-    tokio::task::spawn_blocking(move || {
-        let copied = lock::blocking(&lock).and_then(|_held| unshare(&environment, Duration::MAX));
-        if let Err(error) = copied {
-            tracing::warn!(%error, "files of an environment are still shared with uv's cache");
+/// Copies the rest, and lets others get at the environment in between.
+pub(super) async fn settle(environment: &Path, lock: &Path) {
+    while has_rest(environment) {
+        let (of, lock) = (environment.to_owned(), lock.to_owned());
+        let copied = spawn_blocking(move || {
+            let _held = lock::blocking(&lock)?;
+            unshare(&of, A_WHILE)
+        });
+        match copied.await {
+            Ok(Ok(true)) | Err(_) => return,
+            Ok(Ok(false)) => sleep(A_WHILE).await,
+            Ok(Err(error)) => {
+                tracing::warn!(%error, "files of an environment are still shared with uv's cache");
+                return;
+            }
         }
-    });
+    }
 }
 
 /// Replaces a file by a copy of the same mode and time: what Python has compiled stays valid.

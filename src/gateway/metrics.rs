@@ -95,6 +95,18 @@ fn of_kernels(kernels: &[Kernel], text: &mut Text) {
     for ((spec, state), count) in by_state {
         text.line("nb_kernels", &[("spec", spec), ("state", state)], count);
     }
+    let mut by_release: BTreeMap<&str, u64> = BTreeMap::new();
+    let releases = kernels
+        .iter()
+        .filter_map(|kernel| kernel.nb.get("release")?.as_str());
+    for release in releases {
+        *by_release.entry(release).or_default() += 1;
+    }
+    let help = "Kernels by the release of PyCX that they run in.";
+    text.head("nb_kernels_by_release", "gauge", help);
+    for (release, count) in by_release {
+        text.line("nb_kernels_by_release", &[("release", release)], count);
+    }
     let number = |kernel: &Kernel, key| kernel.nb.get(key).and_then(Value::as_u64).unwrap_or(0);
     for (name, help, key) in [
         (
@@ -184,7 +196,7 @@ mod tests {
         let kernel = |state: &str, lost: u64| {
             let kernel = json!({
                 "id": "a", "name": "odd\"name", "execution_state": state, "last_activity": "",
-                "connections": 2, "nb": {"lost_bytes": lost},
+                "connections": 2, "nb": {"lost_bytes": lost, "release": "2026.11.28-1a2b3c4d"},
             });
             serde_json::from_value::<Kernel>(kernel).unwrap()
         };
@@ -200,6 +212,7 @@ mod tests {
             r#"nb_connections{spec="odd\"name"} 4"#,
             r#"nb_lost_bytes{spec="odd\"name"} 7"#,
             r#"nb_journal_bytes{spec="odd\"name"} 0"#,
+            r#"nb_kernels_by_release{release="2026.11.28-1a2b3c4d"} 2"#,
             "# TYPE nb_kernel_start_seconds histogram",
         ] {
             assert!(text.lines().any(|shown| shown == line), "{line}\n{text}");

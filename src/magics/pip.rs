@@ -112,6 +112,15 @@ async fn run(command: &Command, cell: &dyn Cell) -> Result<(), Failure> {
         }
     };
     let (done, ()) = tokio::join!(doing, showing);
+    let (environment, env) = (environment.clone(), place.env);
+    tokio::task::spawn_local(async move {
+        let typed = Typed {
+            folder: &folder,
+            env: &env,
+            stop: &pip::Never,
+        };
+        environment.settle(&typed).await;
+    });
     done.map_err(of_pip)
 }
 

@@ -1,7 +1,7 @@
 //! Packages of a notebook: `%pip` and its other spellings in kernels of PyCX and of pip, with the real uv.
 
 use std::fs;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{MetadataExt, symlink};
 use std::path::{Path, PathBuf};
 
 use nb::protocol::message::Channel;
@@ -398,4 +398,41 @@ async fn an_edit_in_place_stays_in_its_environment() {
         run(&mut c, "import six; print(hasattr(six, 'EDITED'))").await,
         "False\n"
     );
+}
+
+#[tokio::test]
+async fn the_next_notebook_gets_an_environment_that_is_there_already() {
+    let gateway = with_uv().await;
+    notebook(&gateway, "a.ipynb", "pip").await;
+    let spares = gateway.root().join("data/spares");
+    let spare = wait_for("a spare environment", || {
+        let mut all = fs::read_dir(&spares)
+            .ok()?
+            .flatten()
+            .map(|entry| entry.path());
+        all.find(|spare| spare.join("nb-spare").exists())
+    })
+    .await;
+    let python = |environment: &Path| {
+        let about = fs::symlink_metadata(environment.join("bin/python")).unwrap();
+        (about.dev(), about.ino())
+    };
+    let made = python(&spare.join("env"));
+    let kernel = notebook(&gateway, "b.ipynb", "pip").await;
+    let mut b = gateway.connect(&kernel, "b").await;
+    let prefix = run(&mut b, "import sys; print(sys.prefix)").await;
+    let prefix = Path::new(prefix.trim());
+    assert_eq!(python(prefix), made);
+    // It is compiled, shares no file, its programs know where they are, and it can be changed.
+    let shared = "import pathlib, ipykernel
+files = [f for f in pathlib.Path(sys.prefix).rglob('*') if f.is_file() and not f.is_symlink()]
+print([f for f in files if f.stat().st_nlink > 1], ipykernel.__cached__ in map(str, files))";
+    assert_eq!(run(&mut b, shared).await, "[] True\n");
+    let program = run(&mut b, "!head -1 $(which ipython); ipython --version").await;
+    assert!(
+        !program.contains("spares") && program.lines().count() == 2,
+        "{program}"
+    );
+    run(&mut b, "%pip install -q six==1.16.0").await;
+    assert_eq!(run(&mut b, SIX_ELSEWHERE).await, "1.16.0\n");
 }

@@ -550,7 +550,11 @@ async fn a_target_is_built_by_the_repositorys_own_tool_and_loaded() {
     );
     let request = client.submit("%bazel_load //app:slow").await;
     client.wait_for(&request, "slow").await;
-    let pid = fs::read_to_string(repo.join("pid")).unwrap();
+    let written = || {
+        let pid = fs::read_to_string(repo.join("pid")).ok()?;
+        pid.ends_with('\n').then_some(pid)
+    };
+    let pid = wait_for("its pid", written).await;
     client
         .send(Channel::Control, "interrupt_request", json!({}))
         .await;

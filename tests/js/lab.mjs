@@ -52,6 +52,14 @@ await withLab(url, shots, async ({ page, open, submit, output, press, state, sav
   });
   await step('our magic shows a table', async () => output(await submit('%nb status'), 'clients'));
   await shoot('cells');
+  await step('a package is there at once', async () => {
+    const cell = await submit('%pip install six==1.16.0\nimport six\nprint("six is", six.__version__)');
+    await output(cell, 'six is 1.16.0');
+  });
+  await step('an install that fails says why', async () => {
+    await output(await submit('%pip install no-such-package-of-anybody'), 'No versions fit together');
+  });
+  await shoot('packages');
   await step('an interrupt ends a cell', async () => {
     const cell = await submit('import time\nprint("begun", flush=True)\ntime.sleep(600)');
     await output(cell, 'begun');

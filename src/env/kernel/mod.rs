@@ -169,11 +169,33 @@ impl KernelEnvironment {
                 failure.message
             ));
         }
-        named.settle();
         Prepared {
             python: Some(named.python()),
             path: vec![named.environment().join("bin")],
             notes,
+        }
+    }
+
+    /// Makes sure that no file is shared with uv's cache.
+    pub async fn settle_files(&self) {
+        match self.home() {
+            Ok(Home::Overlays(overlays)) => {
+                for overlay in &overlays {
+                    overlay.settle().await;
+                }
+            }
+            Ok(Home::Named(named)) => named.settle_files().await,
+            Err(_) => {}
+        }
+    }
+
+    /// Does what nobody has to wait for, as long as it is polled: no file is shared with uv's cache, all is compiled, and
+    /// there is a spare for the next notebook.
+    pub async fn settle(&self, typed: &Typed<'_>) {
+        self.settle_files().await;
+        if let Ok(Home::Named(named)) = self.home() {
+            let find_uv = async || Ok(Uv::find(&self.data, &|_| ()).await?);
+            named.settle(typed, find_uv).await;
         }
     }
 
@@ -242,13 +264,11 @@ impl KernelEnvironment {
                 let overlay = if install.user { user } else { notebook };
                 let changes = overlay.install(install, typed, &uv, say).await?;
                 told(&overlay.folder, &changes, added_at(&overlay));
-                overlay.settle();
                 Ok(changes)
             }
             Home::Named(named) => {
                 let changes = named.install(install, typed, &uv, say).await?;
                 told(&named.folder, &changes, None);
-                named.settle();
                 Ok(changes)
             }
         }

@@ -323,6 +323,9 @@ fn is_unreachable(said: &str) -> bool {
     signs.iter().any(|sign| said.contains(sign))
 }
 
+/// A first line of uv's that is shorter names what was done and not what went wrong.
+const SHORT: usize = 40;
+
 /// Whether a line of uv's tells nothing of why it failed.
 fn is_aside(line: &str) -> bool {
     line.starts_with(USING) || line.starts_with("warning:")
@@ -343,24 +346,36 @@ fn failure(said: &str) -> Failure {
         .map(plain)
         .filter(|line| !line.is_empty() && !is_aside(line))
         .collect();
-    let refusal = refusal(said);
-    let is_head = |line: &&String| line.starts_with("No solution found");
+    if let Some(message) = refusal(said) {
+        let log: Vec<&str> = said.lines().filter(|line| !is_aside(line)).collect();
+        return Failure {
+            log: log.join("\n"),
+            ..Failure::new(message)
+        };
+    }
+    let is_head = |line: &String| line.starts_with("No solution found");
     // "No solution found when resolving dependencies:" says nothing; why follows in one sentence over several lines.
-    let why = || match lines.iter().position(|line| is_head(&line)) {
+    let (message, log) = match lines.iter().position(is_head) {
         Some(at) => {
-            let why = lines[at + 1..].iter();
-            let why: Vec<&str> = why
-                .take_while(|line| !line.starts_with("hint:"))
-                .map(String::as_str)
-                .collect();
-            format!("No versions fit together: {}", why.join(" "))
+            let is_hint = |line: &&String| line.starts_with("hint:");
+            let why = lines[at + 1..].iter().map(String::as_str);
+            let why: Vec<&str> = why.take_while(|line| !line.starts_with("hint:")).collect();
+            let hints: Vec<String> = lines.iter().filter(is_hint).cloned().collect();
+            let message = format!("No versions fit together: {}", why.join(" "));
+            (message, hints.join("\n"))
         }
-        None => lines
-            .first()
-            .cloned()
-            .unwrap_or_else(|| "uv failed without a word".to_owned()),
+        None => {
+            let message = match lines.as_slice() {
+                [] => "uv failed without a word".to_owned(),
+                [first, .., last] if first.len() < SHORT => {
+                    format!("{}: {last}", first.trim_end_matches(['.', ':']))
+                }
+                [first, ..] => first.clone(),
+            };
+            let log: Vec<&str> = said.lines().filter(|line| !is_aside(line)).collect();
+            (message, log.join("\n"))
+        }
     };
-    let message = refusal.unwrap_or_else(why);
     let end = if message.ends_with(['.', '!', '?']) {
         ""
     } else {
@@ -368,11 +383,7 @@ fn failure(said: &str) -> Failure {
     };
     Failure {
         message: message + end,
-        log: said
-            .lines()
-            .filter(|line| !is_aside(line))
-            .collect::<Vec<_>>()
-            .join("\n"),
+        log,
         is_interrupt: false,
     }
 }
@@ -413,6 +424,8 @@ mod tests {
             "File not found: `r.txt`."
         );
         assert!(failure("").message.ends_with('.'));
+        let git = failure("error: Git operation failed\n  cause: x\n  fatal: no such host");
+        assert_eq!(git.message, "Git operation failed: fatal: no such host.");
     }
 
     #[test]

@@ -3,7 +3,7 @@
 //! Reads the kernel's folder and looks whether the process still is; does nothing.
 
 use std::fs::File;
-use std::io::Read;
+use std::io::{self, Read};
 use std::path::Path;
 use std::time::Duration;
 
@@ -127,7 +127,12 @@ fn read(path: &Path) -> Option<Vec<u8>> {
     let mut content = Vec::new();
     let read =
         File::open(path).and_then(|file| file.take(FILE_BYTES_MAX).read_to_end(&mut content));
-    read.inspect_err(|error| warn!(path = %path.display(), %error, "it is not read"))
-        .ok()?;
+    read.inspect_err(|error| {
+        // A new kernel has none yet.
+        if error.kind() != io::ErrorKind::NotFound {
+            warn!(path = %path.display(), %error, "it is not read");
+        }
+    })
+    .ok()?;
     Some(content)
 }

@@ -68,6 +68,22 @@ pub(super) async fn ready<'a>(
     (Cow::Owned(dressed(start, prepared)), notes)
 }
 
+/// Does what the kernel does not have to wait for.
+pub(super) fn settle(start: &Start) {
+    let Some(environment) = start.environment.clone() else {
+        return;
+    };
+    let (folder, env) = (start.cwd.clone(), start.env.clone());
+    spawn_local(async move {
+        let typed = Typed {
+            folder: &folder,
+            env: &env,
+            stop: &Never,
+        };
+        environment.settle(&typed).await;
+    });
+}
+
 /// Takes back what a supervisor that was killed has left half done, while the kernel goes on.
 pub(super) fn tidy(start: &Start) {
     if let Some(environment) = start.environment.clone() {

@@ -23,6 +23,7 @@ use tracing::{info, warn};
 
 use super::bring_up::{self, Running};
 use super::broker::{Broker, Farewell, Phase};
+use super::environment;
 use super::restarts::Restarts;
 use super::vitals::Vitals;
 use crate::kernels::contract::{Announcement, Start, StartFailure};
@@ -264,6 +265,7 @@ impl Lifecycle {
                 self.vitals.kernel_started.set(Some(Timestamp::now()));
                 self.vitals.changed.notify_one();
                 self.broker.open_epoch(outbox);
+                environment::settle(&self.start);
                 Brought::Up(Box::new(running))
             }
             Err(failure) => Brought::Failed(failure),

@@ -1,0 +1,211 @@
+//! Environments that nobody has asked for yet: the next notebook of that content gets one at once.
+//!
+//! ```text
+//! <data>/spares/<key>/
+//!   nb-spare   what it was made of; written when it is whole, compiled and shares no file
+//!   env/
+//! ```
+//!
+//! One of each content, and few of them: the one that was wanted last is kept longest. Knows nothing of whose an environment
+//! becomes.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use sha2::{Digest, Sha256};
+use tokio::time::timeout;
+
+use super::installed::site_packages;
+use super::pip::{Failure, Requirements, Tool};
+use super::{hex, leftovers, lock, tool, unshare};
+use crate::config::private_folder;
+
+/// So many contents have one.
+const KEPT: usize = 3;
+
+const WHOLE: &str = "nb-spare";
+
+/// In an environment, newer than its folder of packages when that is compiled.
+const COMPILED: &str = "nb-compiled";
+
+/// Compiling takes no longer, however much there is.
+const COMPILES: Duration = Duration::from_secs(15 * 60);
+
+/// What an environment is made of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Content {
+    /// As uv takes it.
+    pub(super) python: String,
+    /// A lock, with hashes.
+    pub(super) lock: Vec<String>,
+}
+
+impl Content {
+    fn key(&self) -> String {
+        let mut hash = Sha256::new();
+        for line in [&self.python].into_iter().chain(&self.lock) {
+            hash.update(line);
+            hash.update("\n");
+        }
+        hex(&hash.finalize()[..8])
+    }
+
+    /// Makes an environment of it in a folder that is not there. It may be moved.
+    pub(super) async fn build(&self, environment: &Path, tool: &Tool<'_>) -> Result<(), Failure> {
+        let broken = |error: io::Error| unusable(environment, &error);
+        let folder = text(environment);
+        let venv = [
+            "venv",
+            "--quiet",
+            "--no-project",
+            "--relocatable",
+            "--python",
+            &self.python,
+            &folder,
+        ];
+        tool.run(&venv, true).await?;
+        unshare::expect(environment).map_err(broken)?;
+        let lock = Requirements::write(tool.folder, &self.lock).map_err(broken)?;
+        let (python, lock) = (text(&environment.join("bin/python")), text(lock.path()));
+        let install = [
+            "pip",
+            "install",
+            "--quiet",
+            "--no-deps",
+            "--require-hashes",
+            "--python",
+            &python,
+            "-r",
+            &lock,
+        ];
+        tool.run(&install, true).await
+    }
+}
+
+/// The spares under nb's data folder.
+#[derive(Clone, Debug)]
+pub(super) struct Spares {
+    folder: PathBuf,
+}
+
+impl Spares {
+    pub(super) fn new(data: &Path) -> Self {
+        Self {
+            folder: data.join("spares"),
+        }
+    }
+
+    /// Whether there is one of this content.
+    pub(super) fn has(&self, content: &Content) -> bool {
+        self.folder.join(content.key()).join(WHOLE).exists()
+    }
+
+    /// Moves the spare of this content to a place where nothing is; false when there is none.
+    pub(super) fn take(&self, content: &Content, to: &Path) -> bool {
+        let folder = self.folder.join(content.key());
+        let Ok(Some(_held)) = lock::try_exclusive(&folder.with_extension("lock")) else {
+            return false;
+        };
+        let environment = folder.join("env");
+        if !folder.join(WHOLE).exists() || !environment.join("bin/python").exists() {
+            return false;
+        }
+        let taken = fs::remove_file(folder.join(WHOLE)).and_then(|()| fs::rename(environment, to));
+        taken.is_ok()
+    }
+
+    /// Makes the spare of this content, unless it is there or somebody makes it.
+    pub(super) async fn fill(&self, content: &Content, tool: &Tool<'_>) -> Result<(), Failure> {
+        if let Some(data) = self.folder.parent() {
+            private_folder(data)?;
+        }
+        private_folder(&self.folder)?;
+        let folder = self.folder.join(content.key());
+        let Some(_held) = lock::try_exclusive(&folder.with_extension("lock"))? else {
+            return Ok(());
+        };
+        if folder.join(WHOLE).exists() {
+            return Ok(());
+        }
+        let broken = |error: io::Error| unusable(&folder, &error);
+        leftovers::end(&folder).await?;
+        match fs::remove_dir_all(&folder) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(broken(error)),
+            _ => {}
+        }
+        private_folder(&folder)?;
+        let environment = folder.join("env");
+        let there = Tool {
+            folder: &folder,
+            ..*tool
+        };
+        content.build(&environment, &there).await?;
+        super::named::put_pip(&environment).map_err(broken)?;
+        unshare::settle(&environment, &folder.join("lock")).await;
+        compile(&environment, &folder).await;
+        fs::write(folder.join(WHOLE), "").map_err(broken)?;
+        self.keep_few().map_err(broken)
+    }
+
+    /// Removes those that were made longest ago.
+    fn keep_few(&self) -> io::Result<()> {
+        let mut whole = Vec::new();
+        for entry in fs::read_dir(&self.folder)? {
+            let folder = entry?.path();
+            if let Ok(about) = fs::metadata(folder.join(WHOLE)) {
+                whole.push((about.modified()?, folder));
+            }
+        }
+        whole.sort();
+        let surplus = whole.len().saturating_sub(KEPT);
+        for (_, folder) in whole.drain(..surplus) {
+            if let Ok(Some(_held)) = lock::try_exclusive(&folder.with_extension("lock")) {
+                fs::remove_file(folder.join(WHOLE))?;
+                fs::remove_dir_all(folder)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Compiles what is installed, at the lowest priority. Whoever changes the environment in this folder ends it; what is not
+/// compiled is compiled by its first import.
+pub(super) async fn compile(environment: &Path, folder: &Path) {
+    let Some(packages) = site_packages(environment) else {
+        return;
+    };
+    let compiled = environment.join(COMPILED);
+    let time = |path: &Path| fs::metadata(path).and_then(|about| about.modified()).ok();
+    if time(&compiled) >= time(&packages) {
+        return;
+    }
+    let mut command = tool::command("nice");
+    command
+        .args(["-n", "19"])
+        .arg(environment.join("bin/python"))
+        .args(["-m", "compileall", "-q", "-j", "1"])
+        .arg(&packages);
+    leftovers::mark(&mut command, folder);
+    match timeout(COMPILES, tool::run(&mut command, &|_| ())).await {
+        Ok(Ok(_)) => {
+            let _again = fs::write(compiled, "");
+        }
+        // Packages have files that are no Python of this version.
+        Ok(Err(said)) => {
+            tracing::debug!(%said, "not all was compiled");
+            let _again = fs::write(compiled, "");
+        }
+        Err(_) => tracing::warn!("compiling an environment took too long"),
+    }
+}
+
+fn unusable(folder: &Path, error: &io::Error) -> Failure {
+    let folder = folder.display();
+    Failure::new(format!("The folder {folder} cannot be used: {error}."))
+}
+
+fn text(path: &Path) -> String {
+    path.to_string_lossy().into_owned()
+}
