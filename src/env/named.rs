@@ -169,7 +169,9 @@ impl Named {
         uv: &Uv,
         say: Say<'_>,
     ) -> Result<Changes, Failure> {
-        let asked = Asked::new(install, typed);
+        let mut asked = Asked::new(install, typed);
+        let mut from = install.from.clone();
+        from.add(asked.take_logins(typed)?);
         let broken = |error: io::Error| self.unusable(&error);
         let _held = self.hold(say).await?;
         let bare = |line: &String| index::without_logins(line, typed.env);
@@ -197,7 +199,7 @@ impl Named {
         }
         let options = asked.resolving.iter().chain(&asked.building);
         arguments.extend(options.map(String::as_str));
-        let tool = self.tool(uv, typed, &install.from, say);
+        let tool = self.tool(uv, typed, &from, say);
         let mut changes = self.change(&arguments, asked.is_pinned, &tool).await?;
         let after = self.packages();
         for name in asked.names() {

@@ -196,7 +196,20 @@ async fn what_is_typed_and_what_pip_is_told_counts_and_is_not_kept() {
         "{all}"
     );
     said += &(failed + &all);
-    assert!(!said.contains(TYPED), "{said}");
+    // A repository's login, which its server sees to be in no argument of git's.
+    let repository = Monorepo::new().await;
+    repository.commit().await;
+    let root = repository.root().join("..");
+    let git = GitServer::start(&root, &format!("ada:{PASSWORD}")).await;
+    let file = format!(
+        "git+http://ada:{PASSWORD}@127.0.0.1:{}/repository/.git#subdirectory=libs/foo\n",
+        git.port
+    );
+    fs::write(gateway.root().join("g.txt"), file).unwrap();
+    said += &run(&mut a, "%pip install -r g.txt\nimport foo; print(foo.x)").await;
+    assert!(said.ends_with("\n1\n"), "{said}");
+    assert!(!said.contains(TYPED) && !said.contains(PASSWORD), "{said}");
+    assert_eq!(kept(&gateway, PASSWORD, &["g.txt"]), [""; 0]);
     // IPython's history has the cells as they were typed.
     assert_eq!(kept(&gateway, TYPED, &["history.sqlite"]), [""; 0]);
 }

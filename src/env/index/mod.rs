@@ -227,6 +227,12 @@ pub(super) fn bare(url: &str) -> String {
     apart(url, &BTreeMap::new()).0
 }
 
+/// Whether a text has a repository with a login.
+pub(super) fn has_login_of_git(text: &str, env: &BTreeMap<String, String>) -> bool {
+    let mut addresses = text.lines().flat_map(|line| apart(line, env).1);
+    addresses.any(|address| address.is_git && address.login.is_some())
+}
+
 /// A requirement as it is kept: without a login, unless that is the name of a variable.
 pub(super) fn kept(line: &str, env: &BTreeMap<String, String>) -> String {
     match line.contains("${") {

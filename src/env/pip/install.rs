@@ -6,6 +6,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use super::{Command, Failure, From, Install, Typed, absolute};
+use crate::env::index;
 use crate::env::installed::name_of;
 
 /// What an install asks for, for a tool that runs anywhere.
@@ -53,6 +54,28 @@ impl Asked {
             resolving: resolving(install),
             building: building(install),
         }
+    }
+
+    /// Reads the files in which repositories have logins, of which uv would make arguments of git's; what else they say of
+    /// where packages come from.
+    pub(in crate::env) fn take_logins(&mut self, typed: &Typed<'_>) -> Result<From, Failure> {
+        let mut from = From::default();
+        for file in std::mem::take(&mut self.files) {
+            let text = fs::read_to_string(&file).unwrap_or_default();
+            if !index::has_login_of_git(&text, typed.env) {
+                self.files.push(file);
+                continue;
+            }
+            let (lines, said) = read_file(&file)?;
+            let there = Typed {
+                folder: file.parent().unwrap_or(typed.folder),
+                ..*typed
+            };
+            self.lines
+                .extend(lines.iter().map(|said| line(said, &there)));
+            from.add(said);
+        }
+        Ok(from)
     }
 
     /// The distributions that are named, in their normal form.
@@ -256,6 +279,31 @@ mod tests {
         );
         install.eager = true;
         assert_eq!(resolving(&install), words(&["--upgrade"]));
+    }
+
+    #[test]
+    fn a_file_with_a_login_of_git_is_no_argument() {
+        let folder = tempfile::tempdir().unwrap();
+        let env = BTreeMap::from([("TOKEN".to_owned(), "t0ken".to_owned())]);
+        let (file, plain) = (folder.path().join("r.txt"), folder.path().join("p.txt"));
+        fs::write(&file, "-f ./w\ngit+https://x:${TOKEN}@h/r.git\n./own\n").unwrap();
+        fs::write(&plain, "six\n").unwrap();
+        let typed = Typed {
+            folder: Path::new("/w"),
+            env: &env,
+            stop: &Never,
+        };
+        let mut asked = Asked {
+            files: vec![file, plain.clone()],
+            ..Asked::default()
+        };
+        let from = asked.take_logins(&typed).unwrap();
+        assert_eq!(
+            (from.find_links, asked.files),
+            (words(&["./w"]), vec![plain])
+        );
+        let own = folder.path().join("./own").display().to_string();
+        assert_eq!(asked.lines, ["git+https://x:${TOKEN}@h/r.git", &own]);
     }
 
     #[test]
