@@ -266,6 +266,9 @@ async fn a_ca_and_a_proxy_of_the_site_are_used_by_uv_and_git() {
         )),
         "{frozen}"
     );
+    // Typed, it is not in what the overlay keeps.
+    let typed = foo.replace("127.0.0.1", "ada:planted-s%40cret@127.0.0.1");
+    said += &run(&mut a, &format!("%pip install -U 'acme-foo @ {typed}'")).await;
     // Another password, typed, and refused.
     let typed = foo
         .replace("127.0.0.1", "ada:no-s@cret@127.0.0.1")
@@ -309,8 +312,8 @@ async fn a_ca_and_a_proxy_of_the_site_are_used_by_uv_and_git() {
         !said.contains(PASSWORD) && !said.contains("no-s@cret"),
         "{said}"
     );
-    let own = ["nb.toml", "site-netrc"];
-    assert_eq!(kept(&gateway, PASSWORD, &own), [""; 0]);
+    let own = ["nb.toml", "site-netrc", "history.sqlite"];
+    assert_eq!(kept(&gateway, "planted-s", &own), [""; 0]);
 
     // A release, and a repository that is watched, by the same settings.
     let home = gateway.root();
