@@ -9,7 +9,7 @@ use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD};
 
 /// What is shorter is in too many words to be looked for.
-const SECRET_BYTES_MIN: usize = 4;
+const SECRET_BYTES_MIN: usize = 6;
 
 /// So many spellings of secrets are known at once; then the oldest are forgotten.
 const KNOWN_MAX: usize = 4096;

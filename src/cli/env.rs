@@ -1,5 +1,7 @@
 //! `nb env`: what Python kernels run in, made and kept by nb.
 
+mod notebook;
+mod venvs;
 mod watch;
 
 use std::path::PathBuf;
@@ -16,10 +18,10 @@ use crate::env::release::{Recipe, Release, Releases};
 use crate::env::{Say, Uv};
 use crate::error::Error;
 
-/// Makes, lists and removes releases of PyCX, the Python with batteries.
+/// Makes, lists and removes what Python kernels run in: releases of PyCX, environments of notebooks, your own.
 ///
-/// A release is an environment that is tested and never changed. Kernels are started in the current one, and stay in
-/// theirs when another one becomes current.
+/// A release is an environment that is tested and never changed. Kernels of PyCX are started in the current one, and stay in
+/// theirs when another one becomes current. Each notebook with the kernel `pip` has an environment of its own.
 #[derive(Debug, clap::Args)]
 pub(super) struct Env {
     #[command(subcommand)]
@@ -31,6 +33,27 @@ pub(super) struct Env {
 
 #[derive(Debug, clap::Subcommand)]
 enum Command {
+    /// Lists all environments: releases, those of notebooks, and your own that were added
+    List,
+    /// Pins what a notebook asks for, with hashes, in its metadata
+    ///
+    /// That is what the `# /// script` blocks in its cells ask for, else requirements.txt beside it, else what was installed into
+    /// its environment.
+    Lock {
+        #[command(flatten)]
+        of: notebook::Of,
+        /// To the newest versions, also of what is locked already
+        #[arg(long)]
+        upgrade: bool,
+    },
+    /// Makes a notebook's environment exactly what its lock says
+    Sync(notebook::Of),
+    /// Writes a notebook's lock for people without nb
+    Export(notebook::Export),
+    /// Makes an environment that you have (venv, conda) a kernel
+    Add(venvs::Add),
+    /// Removes an environment of a notebook, or forgets one that was added
+    Remove(venvs::Remove),
     /// Lists the releases, the newest first
     Releases { name: Name },
     /// Makes a release, tests it and makes it the current one
@@ -55,12 +78,15 @@ enum Command {
         from: Option<String>,
         to: Option<String>,
     },
-    /// Removes releases but the current one, the newest ones, and those in which a process runs
+    /// Removes old releases, or environments of notebooks that are gone; none in which a process runs
     Gc {
-        name: Name,
-        /// How many of the newest stay
+        what: What,
+        /// How many of the newest releases stay, beside the current one
         #[arg(long, value_name = "COUNT", default_value_t = 3)]
         keep: usize,
+        /// Removes environments of notebooks without a question
+        #[arg(long)]
+        yes: bool,
     },
 }
 
@@ -68,6 +94,13 @@ enum Command {
 #[derive(Clone, Copy, Debug, clap::ValueEnum)]
 enum Name {
     Pycx,
+}
+
+/// What is removed.
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+enum What {
+    Pycx,
+    Notebooks,
 }
 
 impl Name {
@@ -106,8 +139,23 @@ impl Env {
             Command::Diff { name, from, to } => {
                 self.diff(&name.releases(&places), from.as_deref(), to.as_deref())
             }
-            Command::Gc { name, keep } => {
-                let releases = name.releases(&places);
+            Command::List => venvs::list(self.json, &places),
+            Command::Lock { of, upgrade } => of.lock(*upgrade, self.json, &places),
+            Command::Sync(of) => of.sync(self.json, &places),
+            Command::Export(export) => export.run(&places),
+            Command::Add(add) => add.run(self.json, &places),
+            Command::Remove(remove) => remove.run(self.json, &places),
+            Command::Gc {
+                what: What::Notebooks,
+                yes,
+                ..
+            } => venvs::collect(*yes, self.json, &places),
+            Command::Gc {
+                what: What::Pycx,
+                keep,
+                ..
+            } => {
+                let releases = Name::Pycx.releases(&places);
                 let removed = working("removing releases", &releases, async |say| {
                     releases.collect(*keep, say).await
                 })?;

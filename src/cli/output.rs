@@ -26,6 +26,15 @@ pub(super) fn json(value: &Value) -> Result<(), Error> {
     text(&format!("{value:#}\n"))
 }
 
+/// A question, whose answer comes on the same line.
+#[expect(
+    clippy::print_stderr,
+    reason = "a command line program speaks to its terminal"
+)]
+pub(super) fn ask(question: &str) {
+    eprint!("{question}");
+}
+
 /// A remark that changes no result.
 #[expect(
     clippy::print_stderr,

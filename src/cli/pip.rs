@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use super::{output, runtime};
 use crate::config::Places;
-use crate::env::pip::{Command, Never, Typed};
+use crate::env::pip::{Command, Failure, Never, Typed};
 use crate::env::{ENVIRONMENT, KernelEnvironment};
 use crate::error::Error;
 
@@ -23,6 +23,12 @@ pub(super) struct Pip {
     /// What pip is to do
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     words: Vec<String>,
+}
+
+/// A failure with what the tool said.
+pub(super) fn failed(failure: Failure) -> Error {
+    let log = failure.log.lines().map(|line| format!("\n{line}"));
+    Error::user(failure.message + &log.collect::<String>())
 }
 
 impl Pip {
@@ -61,10 +67,7 @@ impl Pip {
             environment.settle_files().await;
             done
         });
-        done.map_err(|failure| {
-            let log = failure.log.lines().map(|line| format!("\n{line}"));
-            Error::user(failure.message + &log.collect::<String>())
-        })
+        done.map_err(failed)
     }
 
     fn environment(&self) -> Result<KernelEnvironment, Error> {

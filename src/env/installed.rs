@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 
 use super::index;
+use super::version::Version;
 
 /// A longer metadata file is not read.
 const FILE_BYTES_MAX: u64 = 16 * 1024 * 1024;
@@ -95,6 +96,25 @@ pub(super) fn site_packages(environment: &Path) -> Option<PathBuf> {
         .flatten()
         .map(|entry| entry.path().join("site-packages"));
     found.find(|packages| packages.is_dir())
+}
+
+/// The version of the Python in an environment, as `pyvenv.cfg` has it, or conda's record of its package.
+pub(super) fn python_version(environment: &Path) -> Option<Version> {
+    if let Ok(config) = fs::read_to_string(environment.join("pyvenv.cfg")) {
+        let fields = config.lines().filter_map(|line| line.split_once('='));
+        let mut fields = fields.map(|(key, value)| (key.trim(), value.trim()));
+        // The name of it by uv and virtualenv, and by venv.
+        let (_, version) = fields.find(|(key, _)| ["version_info", "version"].contains(key))?;
+        let numbers: Vec<&str> = version.split('.').take(3).collect();
+        return numbers.join(".").parse().ok();
+    }
+    let records = fs::read_dir(environment.join("conda-meta")).ok()?;
+    let names = records.flatten().map(|record| record.file_name());
+    let mut versions = names.filter_map(|name| {
+        let version = name.to_str()?.strip_prefix("python-")?.split('-').next()?;
+        version.parse().ok()
+    });
+    versions.next()
 }
 
 /// What is in these folders by its normal name; of a name that is in several the first one counts, as for Python.
@@ -263,6 +283,28 @@ mod tests {
         for (name, text) in files {
             fs::write(info.join(name), text).unwrap();
         }
+    }
+
+    #[test]
+    fn an_environment_says_which_python_it_has() {
+        let of = |file: &str, text: &str| {
+            let folder = tempfile::tempdir().unwrap();
+            let path = folder.path().join(file);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text).unwrap();
+            python_version(folder.path()).map(|version| version.to_string())
+        };
+        let found = |text: &str| Some(text.to_owned());
+        assert_eq!(
+            of("pyvenv.cfg", "home = /x\nversion = 3.11.7\n"),
+            found("3.11.7")
+        );
+        let virtualenv = "implementation = CPython\nversion_info = 3.12.1.final.0\n";
+        assert_eq!(of("pyvenv.cfg", virtualenv), found("3.12.1"));
+        assert_eq!(of("pyvenv.cfg", "home = /x\n"), None);
+        let conda = "conda-meta/python-3.10.4-h12debd9_0.json";
+        assert_eq!(of(conda, "{}"), found("3.10.4"));
+        assert_eq!(of("other", ""), None);
     }
 
     #[test]

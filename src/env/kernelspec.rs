@@ -63,10 +63,15 @@ impl Template {
 
     /// Writes it with this content.
     pub(super) fn write(&self, spec: &KernelSpec, data: &Path) -> Result<(), Error> {
+        self.write_as(self.name, spec, data)
+    }
+
+    /// Writes another one of its kind, with its logos.
+    pub(super) fn write_as(&self, name: &str, spec: &KernelSpec, data: &Path) -> Result<(), Error> {
         let kernels = own_kernelspecs(data);
         private_folder(data)?;
         private_folder(&kernels)?;
-        let folder = kernels.join(self.name);
+        let folder = kernels.join(name);
         private_folder(&folder)?;
         let text = serde_json::to_vec_pretty(spec)
             .map_err(|error| Error::nb(format!("the kernelspec {}: {error}", self.name)))?;

@@ -5,6 +5,7 @@
 pub mod build;
 mod companion;
 mod environment;
+mod in_use;
 mod index;
 mod installed;
 pub mod interpreters;
@@ -13,16 +14,19 @@ mod kernelspec;
 mod leftovers;
 mod lock;
 mod named;
+pub mod notebook;
 mod overlay;
 pub mod pex;
 pub mod pip;
 pub mod release;
+mod script;
 mod spares;
 mod tool;
 mod undo;
 mod unshare;
 mod uv;
 mod venv;
+pub mod venvs;
 pub mod version;
 pub mod watch;
 
@@ -32,6 +36,7 @@ pub use installed::{Distribution, normal};
 pub use kernel::{Added, ENVIRONMENT, KernelEnvironment, Kind, PIP, Prepared};
 pub use kernelspec::install_kernelspecs;
 pub use kernelspec::own_kernelspecs;
+pub use script::Script;
 pub use tool::is_waited_for;
 pub use uv::Uv;
 

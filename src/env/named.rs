@@ -3,10 +3,16 @@
 //! ```text
 //! <data>/venvs/<name>/
 //!   nb-venv.json   what it is; written when it is whole
+//!   nb-used        when a kernel was started in it
 //!   env/           the environment, unless it is somebody's own elsewhere
 //! ```
 //!
 //! Knows nothing of kernels but that they need ipykernel.
+
+mod kept;
+mod locked;
+
+pub(super) use locked::{Trust, find_python};
 
 use std::fs;
 use std::io;
@@ -16,26 +22,25 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::installed::{installed, normal, site_packages};
+use super::installed::{installed, normal, python_version, site_packages};
+use super::notebook::REQUIREMENTS;
 use super::overlay::UNSHARED_AT_ONCE;
 use super::pip::{
     Asked, Changes, Failure, From, Install, Packages, Requirements, State, Tool, Typed,
 };
 use super::spares::{Content, Spares, compile};
 use super::undo::Undo;
+use super::version::Version;
 use super::{Say, Uv, hex, index, leftovers, lock, unshare};
 use crate::config::private_folder;
 
 /// What a kernel needs, with hashes.
-const KERNEL_LOCK: &str = include_str!("locks/pip.txt");
+pub(super) const KERNEL_LOCK: &str = include_str!("locks/pip.txt");
 
 /// The Pythons that the lock is for.
 const LOCKED_PYTHONS: &str = ">=3.10,<3.15";
 
 const RECORD: &str = "nb-venv.json";
-
-/// Beside a notebook, it says what its environment has.
-const REQUIREMENTS: &str = "requirements.txt";
 
 /// What `python -m pip` runs in an environment of ours.
 const PIP: [(&str, &str); 2] = [
@@ -61,6 +66,8 @@ pub(super) struct Record {
     pub path: Option<PathBuf>,
     /// The hash of the requirements file that was installed.
     pub requirements: Option<String>,
+    /// The hash of the notebook's lock that it was made of.
+    pub locked: Option<String>,
 }
 
 impl Named {
@@ -93,6 +100,16 @@ impl Named {
         self.record().is_some() && self.python().exists()
     }
 
+    /// Whether it is somebody's own, in which nobody but its owner decides.
+    fn is_foreign(&self) -> bool {
+        self.record().is_some_and(|record| record.path.is_some())
+    }
+
+    /// The version of its Python, where that is written down.
+    pub(super) fn python_version(&self) -> Option<Version> {
+        python_version(&self.environment())
+    }
+
     /// What is installed.
     pub(super) fn packages(&self) -> Packages {
         installed(site_packages(&self.environment()).as_slice())
@@ -110,6 +127,12 @@ impl Named {
         let _held = self.hold(say).await?;
         if self.is_there() {
             return Ok(());
+        }
+        if self.is_foreign() {
+            return Err(Failure::new(format!(
+                "There is no Python any more in {}; `nb env remove` forgets it.",
+                self.environment().display()
+            )));
         }
         let broken = |error: io::Error| self.unusable(&error);
         let environment = self.folder.join("env");
@@ -250,6 +273,11 @@ impl Named {
         uv: &Uv,
         say: Say<'_>,
     ) -> Result<Changes, Failure> {
+        if self.is_foreign() {
+            return Err(Failure::new(
+                "This environment is your own, and nb does not know what in it was added here; `%pip uninstall` removes packages.",
+            ));
+        }
         let _held = self.hold(say).await?;
         let broken = |error: io::Error| self.unusable(&error);
         let lock = Requirements::write(&self.folder, &kernel_lock()).map_err(broken)?;
@@ -268,20 +296,9 @@ impl Named {
         let changes = self.change(&sync, true, &tool).await?;
         let mut record = self.record().unwrap_or_default();
         record.requirements = None;
+        record.locked = None;
         self.keep(&record).map_err(broken)?;
         Ok(changes)
-    }
-
-    /// Takes back what a process that was killed has left half done, unless another one is at it.
-    pub(super) async fn tidy(&self) -> Result<(), Failure> {
-        if !self.folder.exists() {
-            return Ok(());
-        }
-        if let Some(_held) = lock::try_exclusive(&self.lock())? {
-            leftovers::end(&self.folder).await?;
-            Undo::recover(&self.environment()).map_err(|error| self.unusable(&error))?;
-        }
-        Ok(())
     }
 
     async fn change(
@@ -293,17 +310,34 @@ impl Named {
         let broken = |error: io::Error| self.unusable(&error);
         let environment = self.environment();
         let before = State::of(self.packages(), |_| true);
-        unshare::expect(&environment).map_err(broken)?;
+        // What somebody shares in an environment of their own stays shared; what comes is a copy from the start.
+        let is_foreign = self.is_foreign();
+        let mut arguments = arguments.to_vec();
+        if is_foreign && arguments.get(1) == Some(&"install") {
+            arguments.extend(["--link-mode", "copy"]);
+        }
+        if !is_foreign {
+            unshare::expect(&environment).map_err(broken)?;
+        }
         let undo = Undo::begin(&environment).map_err(broken)?;
-        match tool.run(arguments, prefer_cache).await {
+        match tool.run(&arguments, prefer_cache).await {
             Ok(()) => undo.commit().map_err(broken)?,
             Err(failure) => {
                 undo.roll_back().map_err(broken)?;
                 return Err(failure);
             }
         }
-        unshare::unshare(&environment, UNSHARED_AT_ONCE).map_err(broken)?;
-        Ok(before.changes(&self.packages()))
+        let changes = before.changes(&self.packages());
+        if !is_foreign {
+            // What has just come is what somebody edits next.
+            let new = changes.added.values().flat_map(|one| {
+                let modules = one.modules().into_iter();
+                modules.map(|module| one.packages.join(module))
+            });
+            unshare::unshare_first(new, UNSHARED_AT_ONCE).map_err(broken)?;
+            unshare::unshare(&environment, UNSHARED_AT_ONCE).map_err(broken)?;
+        }
+        Ok(changes)
     }
 
     /// Makes sure that no file is shared with uv's cache.
@@ -317,6 +351,9 @@ impl Named {
         typed: &Typed<'_>,
         find_uv: impl AsyncFnOnce() -> Result<Uv, Failure>,
     ) {
+        if self.is_foreign() {
+            return;
+        }
         let environment = self.environment();
         compile(&environment, &self.folder).await;
         let content = content(None);

@@ -41,6 +41,25 @@ pub(super) fn unshare(environment: &Path, within: Duration) -> io::Result<bool> 
     Ok(all)
 }
 
+/// The same for some of its files and folders, which are looked at first; the mark stays.
+pub(super) fn unshare_first(
+    some: impl Iterator<Item = PathBuf>,
+    within: Duration,
+) -> io::Result<()> {
+    let deadline = Instant::now().checked_add(within);
+    for path in some {
+        let Ok(about) = fs::symlink_metadata(&path) else {
+            continue;
+        };
+        if about.is_dir() {
+            unshare_below(&path, deadline)?;
+        } else if about.is_file() && about.nlink() > 1 {
+            copy(&path)?;
+        }
+    }
+    Ok(())
+}
+
 fn unshare_below(folder: &Path, deadline: Option<Instant>) -> io::Result<bool> {
     for entry in fs::read_dir(folder)? {
         let entry = entry?;
@@ -119,6 +138,15 @@ mod tests {
         assert_eq!(times[0], times[1]);
         fs::write(&installed, "edited").unwrap();
         assert_eq!(fs::read_to_string(&cache).unwrap(), "original");
-        assert_eq!(fs::read_dir(env.join("lib")).unwrap().count(), 1);
+        expect(&env).unwrap();
+        for name in ["b.py", "c.py"] {
+            fs::hard_link(&cache, env.join("lib").join(name)).unwrap();
+        }
+        let some = [env.join("lib/b.py"), env.join("none")];
+        unshare_first(some.into_iter(), Duration::ZERO).unwrap();
+        let links =
+            ["b.py", "c.py"].map(|name| fs::metadata(env.join("lib").join(name)).unwrap().nlink());
+        assert_eq!((links, has_rest(&env)), ([1, 2], true));
+        assert_eq!(fs::read_dir(env.join("lib")).unwrap().count(), 3);
     }
 }

@@ -20,6 +20,7 @@ use crate::config;
 use crate::env::release::RELEASE;
 use crate::env::{KernelEnvironment, Kind};
 use crate::protocol::connection_file::Transport;
+use crate::protocol::kernelspec::is_valid_name;
 
 /// The longest variable: well below what one may have in an `execve`.
 const VARIABLE_BYTES_MAX: usize = 64 * 1024;
@@ -163,15 +164,20 @@ impl Planner {
         let nb = listed.spec.metadata.get("nb")?;
         let text = |key: &str| nb.get(key).and_then(Value::as_str);
         let notebook = notebook.filter(|path| !path.is_empty());
-        let whose = notebook.map(|path| self.root.join(path.trim_start_matches("./")));
-        Some(KernelEnvironment {
-            kind: Kind::named(text("environment")?)?,
-            data: self.data.clone(),
-            release: text(RELEASE).map(str::to_owned),
-            whose: whose.map_or_else(
+        let of_notebook = notebook.map(|path| self.root.join(path.trim_start_matches("./")));
+        let kind = Kind::named(text("environment")?)?;
+        let whose = match kind {
+            Kind::Named => text("name").filter(|name| is_valid_name(name))?.to_owned(),
+            Kind::Pycx | Kind::Pip => of_notebook.map_or_else(
                 || id.to_string(),
                 |path| path.to_string_lossy().into_owned(),
             ),
+        };
+        Some(KernelEnvironment {
+            kind,
+            data: self.data.clone(),
+            release: text(RELEASE).map(str::to_owned),
+            whose,
         })
     }
 

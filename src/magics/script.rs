@@ -4,29 +4,21 @@
 
 use std::cell::RefCell;
 
-use base64::Engine;
-use base64::prelude::BASE64_STANDARD;
-use futures_util::FutureExt;
-use futures_util::future::LocalBoxFuture;
-use serde::Deserialize;
-
 use super::call::Call;
 use super::cell::{Answer, Cell, Failure};
 use super::magic::Magic;
 use super::pip::install;
+use crate::env::Script as Metadata;
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use futures_util::FutureExt;
+use futures_util::future::LocalBoxFuture;
 
 /// The magic.
 #[derive(Debug, Default)]
 pub(super) struct Script {
     /// What was installed for this process of the kernel, by its number: a cell that runs again is not held up.
     done: RefCell<Vec<(u64, String)>>,
-}
-
-/// What the block says.
-#[derive(Debug, Deserialize)]
-struct Metadata {
-    #[serde(default)]
-    dependencies: Vec<String>,
 }
 
 impl Magic for Script {
@@ -49,6 +41,12 @@ impl Magic for Script {
                 return Ok(Answer::nothing());
             }
             let metadata = read(&call.line)?;
+            let environment = cell.place().environment;
+            if let Some(python) = environment.and_then(|environment| environment.python_version()) {
+                metadata
+                    .goes_with(&python)
+                    .map_err(|message| Failure::new("PythonVersionError", message))?;
+            }
             if !metadata.dependencies.is_empty() {
                 install(metadata.dependencies, cell).await?;
             }
@@ -70,12 +68,7 @@ fn read(line: &str) -> Result<Metadata, Failure> {
             "`%nb script` is called by nb before a cell with a `# /// script` block.",
         ));
     };
-    toml::from_str(&text).map_err(|error| {
-        let why = error.message();
-        Failure::usage(format!(
-            "The `# /// script` block is not understood: {why}."
-        ))
-    })
+    Metadata::read(&text).map_err(Failure::usage)
 }
 
 #[cfg(test)]

@@ -2,6 +2,8 @@
 //!
 //! Owns which metadata remembers a cell that runs. Does not know where the file is, nor what an output means.
 
+pub mod lock;
+
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 

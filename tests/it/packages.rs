@@ -15,7 +15,7 @@ use crate::gateway::{Gateway, project, wait_for};
 use crate::up::SET_UP_LIMIT;
 
 /// What a kernel needs, as nb has it for `pip`.
-const KERNEL_LOCK: &str = include_str!("../../src/env/locks/pip.txt");
+pub(crate) const KERNEL_LOCK: &str = include_str!("../../src/env/locks/pip.txt");
 
 /// A gateway that has uv, with one release of PyCX that has nothing but a kernel.
 pub(crate) async fn with_pycx() -> Gateway {
@@ -109,13 +109,13 @@ pub(crate) async fn fail(client: &mut Client, code: &str) -> String {
     reply["evalue"].as_str().unwrap().to_owned()
 }
 
-async fn restart(client: &mut Client, gateway: &Gateway, kernel: &str) {
+pub(crate) async fn restart(client: &mut Client, gateway: &Gateway, kernel: &str) {
     let path = format!("/api/kernels/{kernel}/restart");
     assert_eq!(gateway.rest("POST", &path, "").await.0, 200);
     run(client, "1").await;
 }
 
-const SIX: &str = "import six; print(six.__version__)";
+pub(crate) const SIX: &str = "import six; print(six.__version__)";
 
 /// As [`SIX`], in another process.
 const SIX_ELSEWHERE: &str = "import subprocess, sys

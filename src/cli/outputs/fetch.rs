@@ -6,9 +6,9 @@ use std::process::ExitCode;
 use hyper::Method;
 use serde_json::{Value, json};
 
-use super::file::NotebookFile;
 use super::replay::{Replay, replay};
 use crate::cli::access::Access;
+use crate::cli::notebook_file::NotebookFile;
 use crate::cli::table::table;
 use crate::cli::{output, runtime};
 use crate::error::Error;

@@ -1,7 +1,6 @@
 //! `nb output`: what cells have said, for notebooks that no page shows.
 
 mod fetch;
-mod file;
 mod replay;
 
 use std::process::ExitCode;

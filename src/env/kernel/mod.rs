@@ -5,17 +5,20 @@
 
 mod changes;
 mod command;
+mod locked;
+mod prepare;
 
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::installed::site_packages;
+use super::installed::{python_version, site_packages};
 use super::named::Named;
 use super::overlay::Overlay;
 use super::pip::{self, Changes, Failure, Install, Packages, Typed};
 use super::release::Releases;
+use super::version::Version;
 use super::{Say, Uv, hex};
 
 /// The variable by which what a kernel starts knows its environment, as JSON.
@@ -87,6 +90,7 @@ impl Kind {
         match name {
             "pycx" => Some(Self::Pycx),
             "pip" => Some(Self::Pip),
+            "named" => Some(Self::Named),
             _ => None,
         }
     }
@@ -107,73 +111,6 @@ impl KernelEnvironment {
             release: None,
             whose: named.next()?,
         })
-    }
-
-    /// What is there for a kernel to start in. What could not be made ready is a note: it starts without, if it can.
-    pub async fn prepare(&self, typed: &Typed<'_>, say: Say<'_>) -> Prepared {
-        match self.home() {
-            Ok(Home::Overlays(overlays)) => self.prepare_overlays(&overlays, typed, say).await,
-            Ok(Home::Named(named)) => self.prepare_named(&named, typed, say).await,
-            Err(failure) => Prepared {
-                notes: vec![failure.message],
-                ..Prepared::default()
-            },
-        }
-    }
-
-    async fn prepare_overlays(
-        &self,
-        overlays: &[Overlay; 2],
-        typed: &Typed<'_>,
-        say: Say<'_>,
-    ) -> Prepared {
-        let mut prepared = Prepared::default();
-        for overlay in overlays.iter().rev() {
-            let find_uv = async || Ok(Uv::find(&self.data, say).await?);
-            match overlay.prepare(typed, find_uv, say).await {
-                Ok(true) => {
-                    prepared.path.insert(0, overlay.layer().join("bin"));
-                    prepared.python = Some(overlay.layer_python());
-                }
-                Ok(false) => {}
-                Err(failure) => prepared.notes.push(format!(
-                    "What was added to PyCX ({}) does not go with the release {} and was left out: {} \
-                     `%nb reset` forgets it, `%pip install` tries again.",
-                    overlay.asked().join(", "),
-                    overlay.release,
-                    failure.message,
-                )),
-            }
-        }
-        if let Some(bin) = overlays[0].python.parent() {
-            prepared.path.push(bin.to_owned());
-        }
-        prepared
-    }
-
-    async fn prepare_named(&self, named: &Named, typed: &Typed<'_>, say: Say<'_>) -> Prepared {
-        let find_uv = async || Ok(Uv::find(&self.data, say).await?);
-        let mut notes = Vec::new();
-        if let Err(failure) = named
-            .make(Some(&self.whose), None, typed, find_uv, say)
-            .await
-        {
-            notes.push(format!(
-                "The environment could not be made: {}",
-                failure.message
-            ));
-        }
-        if let Err(failure) = named.follow_requirements(typed, find_uv, say).await {
-            notes.push(format!(
-                "What requirements.txt beside this notebook asks for could not be installed: {}",
-                failure.message
-            ));
-        }
-        Prepared {
-            python: Some(named.python()),
-            path: vec![named.environment().join("bin")],
-            notes,
-        }
     }
 
     /// Makes sure that no file is shared with uv's cache.
@@ -230,6 +167,11 @@ impl KernelEnvironment {
             }
             Home::Named(named) => named.python(),
         })
+    }
+
+    /// The version of that Python; nothing where nobody wrote it down.
+    pub fn python_version(&self) -> Option<Version> {
+        python_version(self.python()?.ancestors().nth(2)?)
     }
 
     /// What was added on top of what is never changed, as it was asked for.

@@ -8,6 +8,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use super::{RECORD, Release, Releases};
+use crate::env::in_use::process_in;
 use crate::env::{Say, leftovers, lock};
 use crate::error::Error;
 
@@ -31,7 +32,7 @@ impl Releases {
             let Some(name) = name.filter(|name| !stays(name)) else {
                 continue;
             };
-            if is_in_use(&folder) {
+            if process_in(&folder).is_some() {
                 say(&format!("{name} stays: a process runs in it"));
                 continue;
             }
@@ -78,15 +79,6 @@ impl Releases {
 
 fn is_folder(path: &Path) -> bool {
     fs::symlink_metadata(path).is_ok_and(|about| about.is_dir())
-}
-
-/// Whether a process was started from a program in this folder.
-fn is_in_use(folder: &Path) -> bool {
-    let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
-    let mut programs =
-        processes.filter_map(|process| fs::read(process.path().join("cmdline")).ok());
-    let folder = folder.join("").into_os_string().into_encoded_bytes();
-    programs.any(|program| program.starts_with(&folder))
 }
 
 /// Removes a folder whose folders may be read-only.
