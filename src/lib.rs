@@ -1,5 +1,5 @@
-//! The map of the house. `use` goes one way, from the top of this list to its end; [`config`] and
-//! [`error`] are leaves that all may use:
+//! The map of the house. `use` goes one way, from the top of this list to its end; [`config`],
+//! [`error`] and [`redact`] are leaves that all may use:
 //!
 //! - [`cli`]: the command line, one thin file per subcommand
 //! - [`gateway`]: the HTTP front that clients see
@@ -18,3 +18,4 @@ pub mod gateway;
 pub mod kernels;
 pub mod magics;
 pub mod protocol;
+pub mod redact;

@@ -8,6 +8,9 @@ use std::path::PathBuf;
 
 use crate::error::Error;
 
+/// The variable that names another file.
+pub const FILE: &str = "NB_CONFIG";
+
 /// A larger file is no configuration.
 const FILE_BYTES_MAX: u64 = 1024 * 1024;
 
@@ -17,7 +20,7 @@ pub(super) fn find(
     var: impl Fn(&str) -> Option<OsString>,
 ) -> Result<Option<(PathBuf, String)>, Error> {
     let path = |name| var(name).map(PathBuf::from);
-    if let Some(named) = path("NB_CONFIG") {
+    if let Some(named) = path(FILE) {
         return read(named).map(Some);
     }
     let own = own_folder(&var).map(|folder| folder.join("nb.toml"));

@@ -180,6 +180,49 @@ pub(super) const KEYS: &[Key] = &[
         "how long files stay that no client needs any more",
     ),
     key(
+        "packages.index_url",
+        Text,
+        "where packages come from; PyPI when nothing says it",
+    ),
+    key(
+        "packages.extra_index_urls",
+        Texts,
+        "further indexes, which are asked first",
+    ),
+    key(
+        "packages.index_strategy",
+        Text,
+        "first-index, unsafe-first-match or unsafe-best-match: which of several indexes counts",
+    ),
+    key(
+        "packages.credentials",
+        Text,
+        "netrc, keyring or command: who is asked for logins",
+    ),
+    key(
+        "packages.credentials_command",
+        Texts,
+        "the program and its arguments; it gets the URL and prints user:password or a token",
+    ),
+    key("packages.netrc", Text, "another file than ~/.netrc"),
+    key(
+        "packages.ca_bundle",
+        Text,
+        "a PEM file of the certificates that are trusted",
+    ),
+    key(
+        "packages.proxy",
+        Text,
+        "the proxy to packages and repositories",
+    ),
+    key("packages.no_proxy", Texts, "hosts that are had without it"),
+    key(
+        "packages.trusted_hosts",
+        Texts,
+        "hosts whose certificates are not looked at",
+    ),
+    key("packages.offline", Boolean, "nothing but the cache is used"),
+    key(
         "limits.message_bytes_max",
         Integer,
         "a larger message of a client is refused",

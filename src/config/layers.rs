@@ -13,6 +13,7 @@ use toml::{Table, Value};
 use super::keys::{KEYS, Key, Kind, OF_A_SPEC, variable};
 use super::settings::Settings;
 use crate::error::Error;
+use crate::redact::without_logins;
 
 /// A name that is less like a known one than this is not offered instead.
 const LIKENESS_MIN: f64 = 0.75;
@@ -58,12 +59,27 @@ pub struct Settled {
 impl Layers {
     /// What the file at `path` says on top.
     pub fn add_file(&mut self, path: &Path, text: &str) -> Result<(), Error> {
+        self.add_tables(path, text, |_| true)
+    }
+
+    /// The same of one of its tables, the others unread.
+    pub fn add_table(&mut self, path: &Path, text: &str, only: &str) -> Result<(), Error> {
+        self.add_tables(path, text, |name| name == only)
+    }
+
+    fn add_tables(
+        &mut self,
+        path: &Path,
+        text: &str,
+        is_meant: impl Fn(&str) -> bool,
+    ) -> Result<(), Error> {
         let fault = |what: String| Error::user(format!("{}: {what}", path.display()));
-        let table: Table = text
-            .parse()
-            .map_err(|error: toml::de::Error| fault(error.to_string().trim_end().to_owned()))?;
+        let table: Table = text.parse().map_err(|error: toml::de::Error| {
+            fault(without_logins(error.to_string().trim_end()).into_owned())
+        })?;
         let mut found = Vec::new();
         flatten(&mut Name::new(), table, &mut found);
+        found.retain(|(name, _)| name.first().is_some_and(|first| is_meant(first)));
         for (name, value) in found {
             check(&name, &value).map_err(fault)?;
             let origin = Origin::File(path.to_owned());
@@ -171,7 +187,14 @@ impl Settled {
             let (key, what) = (quoted(key), known(name).map_or("", |key| key.what));
             let origin = self.said.get(name).map_or(&Origin::Default, |(_, o)| o);
             let _infallible = match value {
-                Some(value) => writeln!(text, "{key} = {value}  # {origin}: {what}"),
+                Some(value) => {
+                    let value = value.to_string();
+                    writeln!(
+                        text,
+                        "{key} = {}  # {origin}: {what}",
+                        without_logins(&value)
+                    )
+                }
                 None => writeln!(text, "# {key} =  # not set: {what}"),
             };
         }
@@ -318,6 +341,21 @@ mod tests {
     }
 
     #[test]
+    fn one_table_is_read_without_the_others_and_no_login_is_printed() {
+        let file = "[newer]\nx = 1\n[packages]\nindex_url = \"https://ada:secret@host/simple/\"\n";
+        let mut layers = Layers::default();
+        layers.add_table(Path::new("x"), file, "packages").unwrap();
+        let settled = layers.settle().unwrap();
+        let index = settled.settings.packages.index_url.as_deref();
+        assert_eq!(index, Some("https://ada:secret@host/simple/"));
+        let shown = settled.to_toml();
+        assert!(shown.contains("\"https://***@host/simple/\"") && !shown.contains("secret"));
+        let wrong = "[packages]\nindexurl = \"x\"\n";
+        let error = Layers::default().add_table(Path::new("x"), wrong, "packages");
+        assert!(error.unwrap_err().message.contains("packages.index_url"));
+    }
+
+    #[test]
     fn what_is_wrong_is_told_with_its_place() {
         for (file, variables, told) in [
             (
@@ -364,6 +402,8 @@ mod tests {
             ("server.handover", _) => "\"never\"",
             ("server.log_format", _) => "\"json\"",
             ("server.on_stop", _) => "\"end\"",
+            ("packages.credentials", _) => "\"keyring\"",
+            ("packages.index_strategy", _) => "\"unsafe-best-match\"",
             ("journal.mode" | "journal_mode", _) => "\"memory\"",
             (_, Kind::Integer) => "3",
             (_, Kind::Boolean) => "true",

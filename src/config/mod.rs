@@ -10,13 +10,14 @@ mod layers;
 mod places;
 mod settings;
 
+pub use file::FILE;
 pub use import::{Import, import_eg};
 pub use keys::variable;
 pub use layers::{Layers, Origin, Settled};
 pub use places::{Places, private_folder, user_name};
 pub use settings::{
-    Auth, Culling, Handover, Journal, JournalMode, Kernels, Limits, LogFormat, OfSpec, OnStop,
-    Server, Settings, Users,
+    Auth, Credentials, Culling, Handover, IndexStrategy, Journal, JournalMode, Kernels, Limits,
+    LogFormat, OfSpec, OnStop, Packages, Server, Settings, Users,
 };
 
 use std::ffi::OsString;
@@ -31,6 +32,20 @@ fn variable_set(name: &str) -> Option<OsString> {
 /// The folder of the user's own configuration file; it may not exist.
 pub fn own_folder() -> Option<PathBuf> {
     file::own_folder(variable_set)
+}
+
+/// What the variables of the table `[packages]` begin with.
+pub const PACKAGES: &str = "NB_PACKAGES_";
+
+/// Where packages come from, for whoever runs a tool. What else there is of settings does not matter to it: it may be of a
+/// newer nb than a supervisor.
+pub fn packages() -> Result<Packages, Error> {
+    let mut layers = Layers::default();
+    if let Some((path, text)) = file::find(variable_set)? {
+        layers.add_table(&path, &text, "packages")?;
+    }
+    layers.add_environment(|name| variable_set(name).filter(|_| name.starts_with(PACKAGES)))?;
+    Ok(layers.settle()?.settings.packages)
 }
 
 /// The layers of this process up to the environment; flags go on top.

@@ -16,6 +16,7 @@ pub struct Settings {
     pub auth: Auth,
     pub kernels: Kernels,
     pub journal: Journal,
+    pub packages: Packages,
     pub limits: Limits,
 }
 
@@ -236,6 +237,71 @@ impl Default for Journal {
             memory_bytes_max: 128 * 1024 * 1024,
             user_bytes_max: 8 * 1024 * 1024 * 1024,
             retention_s: 3600,
+        }
+    }
+}
+
+/// Where packages come from, as a site says it.
+#[derive(Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Packages {
+    /// As the tools have it when absent.
+    pub index_url: Option<String>,
+    pub extra_index_urls: Vec<String>,
+    pub index_strategy: IndexStrategy,
+    pub credentials: Credentials,
+    /// A program and its arguments.
+    pub credentials_command: Vec<String>,
+    /// `$NETRC`, else `~/.netrc`, when absent.
+    pub netrc: Option<PathBuf>,
+    /// The certificates of the machine when absent.
+    pub ca_bundle: Option<PathBuf>,
+    pub proxy: Option<String>,
+    pub no_proxy: Vec<String>,
+    pub trusted_hosts: Vec<String>,
+    pub offline: bool,
+}
+
+impl std::fmt::Debug for Packages {
+    /// Without what may hold a login.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Packages")
+            .field("credentials", &self.credentials)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Who is asked for the login of an index that says none.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Credentials {
+    #[default]
+    Netrc,
+    /// The program of the keyring.
+    Keyring,
+    Command,
+}
+
+/// Which of several indexes counts for a name.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum IndexStrategy {
+    /// The first one that has it.
+    #[default]
+    FirstIndex,
+    /// The first one with a version that fits.
+    UnsafeFirstMatch,
+    /// All of them, as for pip.
+    UnsafeBestMatch,
+}
+
+impl IndexStrategy {
+    /// As it is written.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::FirstIndex => "first-index",
+            Self::UnsafeFirstMatch => "unsafe-first-match",
+            Self::UnsafeBestMatch => "unsafe-best-match",
         }
     }
 }

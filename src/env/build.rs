@@ -12,8 +12,8 @@ use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncReadExt, BufReader};
 use tokio::process::{Child, Command};
 use tokio::time::timeout;
 
-use super::secrets::redacted;
 use super::{Say, tool};
+use crate::redact::redacted;
 
 /// How long a tool may take to end after an interrupt.
 const GRACE: Duration = Duration::from_secs(3);

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
+use super::index;
 use super::version::Version;
 
 /// A longer metadata file is not read.
@@ -145,7 +146,8 @@ fn read(packages: &Path, info: PathBuf) -> Option<Distribution> {
 
 fn origin(json: &str) -> Option<Origin> {
     let direct: DirectUrl = serde_json::from_str(json).ok()?;
-    let mut url = direct.url;
+    // pip keeps no login there, and none is shown.
+    let mut url = index::bare(&direct.url);
     if let Some(vcs) = direct.vcs_info {
         url = format!("{}+{url}@{}", vcs.vcs, vcs.commit_id);
     }

@@ -30,7 +30,7 @@ use super::pip::{
 use super::spares::{Content, Spares, compile};
 use super::undo::Undo;
 use super::version::Version;
-use super::{Say, Uv, hex, leftovers, lock, unshare};
+use super::{Say, Uv, hex, index, leftovers, lock, unshare};
 use crate::config::private_folder;
 
 /// What a kernel needs, with hashes.
@@ -195,10 +195,14 @@ impl Named {
         uv: &Uv,
         say: Say<'_>,
     ) -> Result<Changes, Failure> {
-        let asked = Asked::new(install, typed);
+        let mut asked = Asked::new(install, typed);
+        let mut from = install.from.clone();
+        from.add(asked.take_logins(typed)?);
         let broken = |error: io::Error| self.unusable(&error);
         let _held = self.hold(say).await?;
-        let lines = Requirements::write(&self.folder, &asked.lines).map_err(broken)?;
+        let bare = |line: &String| index::without_logins(line, typed.env);
+        let lines: Vec<String> = asked.lines.iter().map(bare).collect();
+        let lines = Requirements::write(&self.folder, &lines).map_err(broken)?;
         let (python, lines) = (text(&self.python()), text(lines.path()));
         let mut arguments = vec!["pip", "install", "--python", &python];
         if !asked.lines.is_empty() {
@@ -221,7 +225,7 @@ impl Named {
         }
         let options = asked.resolving.iter().chain(&asked.building);
         arguments.extend(options.map(String::as_str));
-        let tool = self.tool(uv, typed, &install.from, say);
+        let tool = self.tool(uv, typed, &from, say);
         let mut changes = self.change(&arguments, asked.is_pinned, &tool).await?;
         let after = self.packages();
         for name in asked.names() {

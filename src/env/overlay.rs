@@ -22,13 +22,12 @@ use serde::{Deserialize, Serialize};
 use super::installed::{Distribution, installed, name_of, normal, site_packages};
 use super::kernel::CHANGES;
 use super::pip::{
-    self, Asked, Changes, Failure, From, Packages, Requirements, State, Tool, Typed,
-    read_requirements,
+    self, Asked, Changes, Failure, From, Packages, Requirements, State, Tool, Typed, read_file,
 };
-use super::secrets::redacted;
 use super::undo::Undo;
-use super::{Say, Uv, leftovers, lock, tool, unshare};
+use super::{Say, Uv, index, leftovers, lock, tool, unshare};
 use crate::config::private_folder;
+use crate::redact::without_logins;
 
 /// What was asked for; a layer has that which it was made of.
 const RECORD: &str = "nb-overlay.json";
@@ -83,7 +82,9 @@ impl Overlay {
     /// What was asked for, a line each.
     pub(super) fn asked(&self) -> Vec<String> {
         let asked = self.record().requirements.into_values();
-        asked.map(|line| redacted(&line).into_owned()).collect()
+        asked
+            .map(|line| without_logins(&line).into_owned())
+            .collect()
     }
 
     /// Whether this was asked for by its name.
@@ -127,8 +128,11 @@ impl Overlay {
         }
         let _held = self.hold(say).await?;
         let mut asked = Asked::new(install, typed);
+        let mut from = install.from.clone();
         for file in &asked.files {
-            asked.lines.extend(read_requirements(file)?);
+            let (lines, said) = read_file(file)?;
+            asked.lines.extend(lines);
+            from.add(said);
         }
         let mut record = self.record();
         for line in &asked.lines {
@@ -138,7 +142,9 @@ impl Overlay {
             } else {
                 record.no_deps.retain(|known| *known != name);
             }
-            record.requirements.insert(name, line.clone());
+            record
+                .requirements
+                .insert(name, index::kept(line, typed.env));
         }
         let before = self.state();
         if install.dry_run {
@@ -146,7 +152,7 @@ impl Overlay {
                 uv,
                 typed,
                 folder: &self.folder,
-                from: &install.from,
+                from: &from,
                 say,
             };
             let pins = self.resolve(&record, &asked, &tool).await?;
@@ -157,7 +163,7 @@ impl Overlay {
             uv,
             typed,
             folder: &self.folder,
-            from: &install.from,
+            from: &from,
             say,
         };
         self.change(&record, &asked, install.reinstall, &tool)
@@ -459,7 +465,9 @@ impl Overlay {
         tool: &Tool<'_>,
     ) -> Result<Vec<String>, Failure> {
         let broken = |error: io::Error| self.unusable(&error);
-        let input = Requirements::write(&self.folder, wanted).map_err(broken)?;
+        let bare = |line: &String| index::without_logins(line, tool.typed.env);
+        let wanted: Vec<String> = wanted.iter().map(bare).collect();
+        let input = Requirements::write(&self.folder, &wanted).map_err(broken)?;
         let packages = self.packages();
         let from_index = packages.values().filter(|one| one.origin.is_none());
         let there: Vec<String> = from_index.map(Distribution::pin).collect();

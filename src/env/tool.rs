@@ -17,7 +17,7 @@ use tokio::process::{Child, Command};
 use tokio::time::timeout;
 
 use super::Say;
-use super::secrets::redacted;
+use crate::redact::redacted;
 
 /// What works longer than that hangs.
 const LIMIT: Duration = Duration::from_hours(1);

@@ -5,6 +5,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use super::index::Access;
 use super::tool::{self, Failure};
 use super::{Say, leftovers, lock};
 use crate::config::private_folder;
@@ -77,7 +78,13 @@ impl Uv {
         if let Some(folder) = &self.works_in {
             leftovers::mark(&mut command, folder);
         }
-        command.args(arguments).env("UV_NO_PROGRESS", "1");
+        let own = self.works_in.as_deref().unwrap_or(Path::new(""));
+        let access = Access::of_process(own, arguments).await;
+        let access = access.map_err(|failure| format!("{}\n{}", failure.message, failure.log))?;
+        command
+            .args(arguments)
+            .envs(access.of_uv())
+            .env("UV_NO_PROGRESS", "1");
         match tool::run(&mut command, say).await {
             Ok(_) => Ok(()),
             Err(failure) => Err(failure.to_string()),
@@ -137,6 +144,8 @@ async fn install(tools: &Path, say: Say<'_>) -> Result<(), Error> {
     fs::write(&requirements, LOCK).map_err(broken)?;
 
     let python = pip(&part, say).await?;
+    let access = Access::of_process(&part, &[]).await;
+    let access = access.map_err(|failure| failed(failure.message))?;
     let whole = part.join("whole");
     let mut command = tool::command(python);
     command
@@ -147,6 +156,7 @@ async fn install(tools: &Path, say: Say<'_>) -> Result<(), Error> {
         .arg(&whole)
         .arg("--requirement")
         .arg(&requirements)
+        .envs(access.of_pip())
         // Settings that forbid or redirect what `--target` asks for.
         .env("PIP_USER", "0")
         .env("PIP_REQUIRE_VIRTUALENV", "0");

@@ -9,7 +9,7 @@ use std::ffi::OsString;
 
 /// What no kernel gets of ours and no client may set.
 const WITHHELD: [&str; 3] = ["NB_TOKEN", "JPY_PARENT_PID", "PYTHONEXECUTABLE"];
-const WITHHELD_PREFIXES: [&str; 3] = ["NB_AUTH_", "NB_SERVER_", "NB_KERNELS_"];
+const WITHHELD_PREFIXES: [&str; 4] = ["NB_AUTH_", "NB_SERVER_", "NB_KERNELS_", "NB_PACKAGES_"];
 
 /// What every kernel gets of the gateway's environment: where programs, people and files are and how they
 /// are written. None of these is where people keep secrets.

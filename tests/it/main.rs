@@ -16,6 +16,7 @@ mod faults;
 mod front;
 mod gateway;
 mod headless;
+mod indexes;
 mod init;
 mod interrupts;
 mod intruders;

@@ -18,7 +18,7 @@ use crate::up::SET_UP_LIMIT;
 pub(crate) const KERNEL_LOCK: &str = include_str!("../../src/env/locks/pip.txt");
 
 /// A gateway that has uv, with one release of PyCX that has nothing but a kernel.
-async fn with_pycx() -> Gateway {
+pub(crate) async fn with_pycx() -> Gateway {
     let gateway = with_uv().await;
     release(&gateway, "").await;
     gateway
@@ -65,7 +65,7 @@ async fn release(gateway: &Gateway, more: &str) -> String {
 }
 
 /// What a command of nb prints, which has to succeed.
-async fn nb(gateway: &Gateway, group: &str, arguments: &[&str]) -> String {
+pub(crate) async fn nb(gateway: &Gateway, group: &str, arguments: &[&str]) -> String {
     let command = Command::new(env!("CARGO_BIN_EXE_nb"))
         .arg(group)
         .args(arguments)

@@ -6,13 +6,14 @@ use std::path::Path;
 use std::process::{Command, ExitCode};
 
 /// The Python environments of the tests, each with the lock of its packages: of kernels, of clients
-/// that know no gateway, of what makes requests of the OpenAPI document, and of what makes pexes.
-const PYTHONS: [(&str, &str); 5] = [
+/// that know no gateway, of what makes requests of the OpenAPI document, of what makes pexes, and of a package index.
+const PYTHONS: [(&str, &str); 6] = [
     ("target/test-env", "tests/python/kernel.lock"),
     ("target/clients-env", "tests/python/clients.lock"),
     ("target/api-env", "tests/python/api.lock"),
     ("target/pex-env", "tests/python/pex.lock"),
     ("target/pex-old-env", "tests/python/pex-old.lock"),
+    ("target/index-env", "tests/python/index.lock"),
 ];
 
 /// What is put into the pexes of the tests.

@@ -7,10 +7,10 @@ use sha2::{Digest, Sha256};
 
 use super::super::notebook::{Asks, Lock, logical};
 use super::super::pip::{Changes, Failure, From, Requirements, Typed};
-use super::super::secrets::redacted;
 use super::super::version::{Specifiers, Version};
 use super::super::{Say, Uv, hex, tool};
 use super::{KERNEL_LOCK, LOCKED_PYTHONS, Named, text};
+use crate::redact::without_logins;
 
 /// What may be done to have what a lock says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -143,7 +143,7 @@ impl Named {
                 "No lock can be made, {why}: what is in a folder or comes from git cannot be locked."
             ))
         })?;
-        match lock.text().lines().all(|line| redacted(line) == line) {
+        match lock.text().lines().all(|line| without_logins(line) == line) {
             true => Ok(lock),
             false => Err(Failure::new(
                 "No lock can be made: an address has a login in it, which would be in the notebook.",

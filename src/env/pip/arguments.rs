@@ -68,6 +68,57 @@ pub struct From {
     pub cert: Option<String>,
 }
 
+impl From {
+    /// What a file says beside a command line, which wins.
+    pub(in crate::env) fn add(&mut self, other: Self) {
+        self.index = self.index.take().or(other.index);
+        self.extra_indexes.extend(other.extra_indexes);
+        self.find_links.extend(other.find_links);
+        self.no_index |= other.no_index;
+        self.trusted_hosts.extend(other.trusted_hosts);
+        self.proxy = self.proxy.take().or(other.proxy);
+        self.cert = self.cert.take().or(other.cert);
+    }
+
+    /// Takes what is about this out of words that pip itself gets: they may hold a login, and everybody can read arguments.
+    pub(super) fn taken(words: &[String]) -> (Self, Vec<String>) {
+        let (mut from, mut rest) = (Self::default(), Vec::new());
+        let mut words = words.iter();
+        while let Some(word) = words.next() {
+            let (option, with) = match word.split_once('=') {
+                Some((option, value)) if option.starts_with("--") => (option, Some(value)),
+                _ => (word.as_str(), None),
+            };
+            let option = match option {
+                "-i" | "--pypi-url" => "--index-url",
+                "-f" => "--find-links",
+                option => option,
+            };
+            let known = [
+                "--index-url",
+                "--extra-index-url",
+                "--find-links",
+                "--proxy",
+            ];
+            if !known.contains(&option) {
+                rest.push(word.clone());
+                continue;
+            }
+            let Some(value) = with.map(str::to_owned).or_else(|| words.next().cloned()) else {
+                rest.push(word.clone());
+                continue;
+            };
+            match option {
+                "--index-url" => from.index = Some(value),
+                "--extra-index-url" => from.extra_indexes.push(value),
+                "--find-links" => from.find_links.push(value),
+                _ => from.proxy = Some(value),
+            }
+        }
+        (from, rest)
+    }
+}
+
 /// How `pip list` is printed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Format {
@@ -421,6 +472,16 @@ mod tests {
     fn read(line: &str) -> Result<Command, String> {
         let words: Vec<String> = line.split_whitespace().map(str::to_owned).collect();
         Command::read(&words)
+    }
+
+    #[test]
+    fn where_packages_come_from_is_in_no_argument_of_pips() {
+        let words = "download -i https://u:p@h --extra-index-url=https://v six -d out -f";
+        let words: Vec<String> = words.split(' ').map(str::to_owned).collect();
+        let (from, rest) = From::taken(&words);
+        assert_eq!(from.index.as_deref(), Some("https://u:p@h"));
+        assert_eq!(from.extra_indexes, ["https://v"]);
+        assert_eq!(rest.join(" "), "download six -d out -f");
     }
 
     fn install(line: &str) -> Install {

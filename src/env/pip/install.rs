@@ -1,60 +1,13 @@
 //! What uv is told for an install: requirements by a file, since they may hold a login; options; variables.
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use super::{Failure, From, Install, Typed, absolute};
+use super::{Command, Failure, From, Install, Typed, absolute};
+use crate::env::index;
 use crate::env::installed::name_of;
-
-/// What pip's variables are called by uv; a list of pip's has spaces between its words.
-const TRANSLATED: [(&str, &str, &str); 7] = [
-    ("PIP_INDEX_URL", "UV_DEFAULT_INDEX", " "),
-    ("PIP_EXTRA_INDEX_URL", "UV_INDEX", " "),
-    ("PIP_FIND_LINKS", "UV_FIND_LINKS", ","),
-    ("PIP_TRUSTED_HOST", "UV_INSECURE_HOST", " "),
-    ("PIP_NO_INDEX", "UV_NO_INDEX", " "),
-    ("PIP_CERT", "SSL_CERT_FILE", " "),
-    ("PIP_PROXY", "ALL_PROXY", " "),
-];
-
-/// The variables that tell uv where packages come from; what the command line says wins over what pip's variables say.
-pub(super) fn variables(
-    from: &From,
-    env: &BTreeMap<String, String>,
-) -> Vec<(&'static str, String)> {
-    let mut variables = Vec::new();
-    let own = [
-        ("UV_DEFAULT_INDEX", from.index.clone()),
-        ("UV_INDEX", some_list(&from.extra_indexes, " ")),
-        ("UV_FIND_LINKS", some_list(&from.find_links, ",")),
-        ("UV_INSECURE_HOST", some_list(&from.trusted_hosts, " ")),
-        ("UV_NO_INDEX", from.no_index.then(|| "1".to_owned())),
-        ("SSL_CERT_FILE", from.cert.clone()),
-        ("ALL_PROXY", from.proxy.clone()),
-    ];
-    for (name, value) in own {
-        let of_pip = || {
-            // Whoever sets uv's own knows what they want.
-            let is_set = env.contains_key(name)
-                || name == "UV_DEFAULT_INDEX" && env.contains_key("UV_INDEX_URL");
-            let (pip, _, between) = TRANSLATED
-                .iter()
-                .find(|(_, uv, _)| *uv == name)
-                .filter(|_| !is_set)?;
-            let words: Vec<&str> = env.get(*pip)?.split_whitespace().collect();
-            (!words.is_empty()).then(|| words.join(between))
-        };
-        variables.extend(value.or_else(of_pip).map(|value| (name, value)));
-    }
-    variables
-}
-
-fn some_list(words: &[String], between: &str) -> Option<String> {
-    (!words.is_empty()).then(|| words.join(between))
-}
 
 /// What an install asks for, for a tool that runs anywhere.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -101,6 +54,28 @@ impl Asked {
             resolving: resolving(install),
             building: building(install),
         }
+    }
+
+    /// Reads the files in which repositories have logins, of which uv would make arguments of git's; what else they say of
+    /// where packages come from.
+    pub(in crate::env) fn take_logins(&mut self, typed: &Typed<'_>) -> Result<From, Failure> {
+        let mut from = From::default();
+        for file in std::mem::take(&mut self.files) {
+            let text = fs::read_to_string(&file).unwrap_or_default();
+            if !index::has_login_of_git(&text, typed.env) {
+                self.files.push(file);
+                continue;
+            }
+            let (lines, said) = read_file(&file)?;
+            let there = Typed {
+                folder: file.parent().unwrap_or(typed.folder),
+                ..*typed
+            };
+            self.lines
+                .extend(lines.iter().map(|said| line(said, &there)));
+            from.add(said);
+        }
+        Ok(from)
     }
 
     /// The distributions that are named, in their normal form.
@@ -180,24 +155,48 @@ fn line(requirement: &str, typed: &Typed<'_>) -> String {
 
 /// The requirements of a file of somebody's, without its comments.
 pub(in crate::env) fn read_requirements(file: &Path) -> Result<Vec<String>, Failure> {
+    Ok(read_file(file)?.0)
+}
+
+/// The same, and where it says that packages come from.
+pub(in crate::env) fn read_file(file: &Path) -> Result<(Vec<String>, From), Failure> {
     let text = fs::read_to_string(file)
         .map_err(|error| Failure::new(format!("{} cannot be read: {error}.", file.display())))?;
-    let mut lines = Vec::new();
+    let (mut lines, mut from) = (Vec::new(), From::default());
     for line in text.replace("\\\n", " ").lines() {
         let line = line.split(" #").next().unwrap_or(line).trim();
         if line.is_empty() || line.starts_with('#') {
             continue;
         }
         if line.starts_with('-') && !line.starts_with("-e ") && !line.starts_with("--editable") {
-            return Err(Failure::new(format!(
-                "{} has the line `{line}`; which is not understood here; give that on the command line.",
-                file.display()
-            )));
+            from.add(option(line).ok_or_else(|| {
+                Failure::new(format!(
+                    "{} has the line `{}`, which is not understood here; give that on the command line.",
+                    file.display(),
+                    crate::redact::redacted(line)
+                ))
+            })?);
+            continue;
         }
         let line = line.split(" --hash").next().unwrap_or(line).trim();
         lines.push(line.to_owned());
     }
-    Ok(lines)
+    Ok((lines, from))
+}
+
+/// A line of options, if it is all about where packages come from.
+fn option(line: &str) -> Option<From> {
+    let words = ["install", "x"].into_iter().chain(line.split_whitespace());
+    let words: Vec<String> = words.map(str::to_owned).collect();
+    let Ok(Command::Install(mut install)) = Command::read(&words) else {
+        return None;
+    };
+    let from = std::mem::take(&mut install.from);
+    let nothing_else = Install {
+        requirements: vec!["x".to_owned()],
+        ..Install::default()
+    };
+    (*install == nothing_else).then_some(from)
 }
 
 /// Lines of requirements in a file of ours that goes when this is dropped.
@@ -238,6 +237,7 @@ impl Drop for Requirements {
 mod tests {
     use super::*;
     use crate::env::pip::Never;
+    use std::collections::BTreeMap;
 
     fn words(words: &[&str]) -> Vec<String> {
         words.iter().map(|word| (*word).to_owned()).collect()
@@ -282,36 +282,45 @@ mod tests {
     }
 
     #[test]
-    fn pips_variables_are_uvs_and_the_command_line_wins() {
-        let env = |pairs: &[(&str, &str)]| -> BTreeMap<String, String> {
-            pairs
-                .iter()
-                .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
-                .collect()
+    fn a_file_with_a_login_of_git_is_no_argument() {
+        let folder = tempfile::tempdir().unwrap();
+        let env = BTreeMap::from([("TOKEN".to_owned(), "t0ken".to_owned())]);
+        let (file, plain) = (folder.path().join("r.txt"), folder.path().join("p.txt"));
+        fs::write(&file, "-f ./w\ngit+https://x:${TOKEN}@h/r.git\n./own\n").unwrap();
+        fs::write(&plain, "six\n").unwrap();
+        let typed = Typed {
+            folder: Path::new("/w"),
+            env: &env,
+            stop: &Never,
         };
-        let both = env(&[
-            ("PIP_INDEX_URL", "https://a"),
-            ("PIP_FIND_LINKS", "/x  /y"),
-            ("PIP_CERT", ""),
-        ]);
-        let found = variables(&From::default(), &both);
+        let mut asked = Asked {
+            files: vec![file, plain.clone()],
+            ..Asked::default()
+        };
+        let from = asked.take_logins(&typed).unwrap();
         assert_eq!(
-            found,
-            [
-                ("UV_DEFAULT_INDEX", "https://a".to_owned()),
-                ("UV_FIND_LINKS", "/x,/y".to_owned())
-            ]
+            (from.find_links, asked.files),
+            (words(&["./w"]), vec![plain])
         );
-        let from = From {
-            index: Some("https://b".to_owned()),
-            ..From::default()
-        };
-        assert_eq!(variables(&from, &both)[0].1, "https://b");
-        let own = env(&[
-            ("PIP_INDEX_URL", "https://a"),
-            ("UV_INDEX_URL", "https://c"),
-        ]);
-        assert_eq!(variables(&From::default(), &own), []);
+        let own = folder.path().join("./own").display().to_string();
+        assert_eq!(asked.lines, ["git+https://x:${TOKEN}@h/r.git", &own]);
+    }
+
+    #[test]
+    fn a_file_says_where_packages_come_from() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("r.txt");
+        fs::write(
+            &file,
+            "--extra-index-url https://h/simple  # ours\nsix\n-f ./wheels\n",
+        )
+        .unwrap();
+        let (lines, from) = read_file(&file).unwrap();
+        assert_eq!(lines, ["six"]);
+        assert_eq!(from.extra_indexes, ["https://h/simple"]);
+        assert_eq!(from.find_links, ["./wheels"]);
+        fs::write(&file, "--pre\n").unwrap();
+        assert!(read_file(&file).is_err());
     }
 
     #[test]

@@ -13,13 +13,14 @@ use std::path::{Path, PathBuf};
 
 use futures_util::future::LocalBoxFuture;
 
+use super::index::{self, Access, Asker, refusal};
 use super::installed::Distribution;
-use super::secrets::redacted;
 use super::uv::OF_THE_SYSTEM;
 use super::{Say, Uv, leftovers, tool};
+use crate::redact::redacted;
 
 pub use arguments::{COMMANDS, Command, Format, From, Install};
-pub(super) use install::{Asked, Requirements, read_requirements};
+pub(super) use install::{Asked, Requirements, read_file, read_requirements};
 pub use show::{freeze, list, show, usage, version};
 
 /// What is installed, by normal name.
@@ -192,27 +193,25 @@ impl Tool<'_> {
         if prefer_cache && self.once(&offline, &|_| ()).await?.is_ok() {
             return Ok(());
         }
-        // Why it failed is told with the failure.
+        // Why it failed is told with the failure, from the first word of it on.
+        let has_failed = std::cell::Cell::new(false);
         let say = |line: &str| {
-            let is_told = [
-                "error:",
-                "cause:",
-                "hint:",
-                "warning: The",
-                USING,
-                "×",
-                "╰",
-                "│",
-            ];
-            if !is_told.iter().any(|start| line.starts_with(start)) {
+            let starts = |words: &[&str]| words.iter().any(|word| line.starts_with(word));
+            has_failed.set(has_failed.get() || starts(&["error:", "×"]));
+            let is_told = ["cause:", "hint:", "warning: The", USING, "╰", "│"];
+            if !has_failed.get() && !starts(&is_told) {
                 (self.say)(line);
             }
         };
         let said = match self.once(arguments, &say).await? {
-            Ok(()) => return Ok(()),
+            Ok(()) => {
+                index::settle(true);
+                return Ok(());
+            }
             Err(said) => said,
         };
-        if !is_unreachable(&said) {
+        if refusal(&said).is_some() || !is_unreachable(&said) {
+            index::settle(false);
             return Err(failure(&said));
         }
         (self.say)("the package index cannot be reached, looking into the cache");
@@ -229,20 +228,33 @@ impl Tool<'_> {
 
     /// An error is that it was given up, the inner one is what it said.
     async fn once(&self, arguments: &[&str], say: Say<'_>) -> Result<Result<(), String>, Failure> {
+        let asker = Asker {
+            from: self.from,
+            env: self.typed.env,
+            folder: self.typed.folder,
+            own: self.folder,
+        };
+        let access = tokio::select! {
+            access = Access::gain(asker, arguments) => access?,
+            () = self.typed.stop.stopped() => return Err(Failure::interrupt()),
+        };
+        // Not in the notebook's folder, whose settings for uv are of a project and no environment's.
         let is_by_pip = arguments.first() == Some(&"tool");
+        let folder = match is_by_pip {
+            true => self.typed.folder,
+            false => Path::new("/"),
+        };
         let mut command = self.uv.command();
         command
             .env_clear()
             .envs(OF_THE_SYSTEM)
             .envs(self.typed.env)
-            .envs(install::variables(self.from, self.typed.env))
-            // Not in the notebook's folder, whose settings for uv are of a project and no environment's.
-            .current_dir(if is_by_pip {
-                self.typed.folder
-            } else {
-                Path::new("/")
-            })
+            .envs(access.of_uv())
+            .current_dir(folder)
             .env("UV_NO_PROGRESS", "1");
+        if is_by_pip {
+            command.envs(access.of_pip());
+        }
         command.args(["--color", "never"]).args(arguments);
         tool::forget_misleading(&mut command);
         leftovers::mark(&mut command, self.folder);
@@ -282,7 +294,11 @@ pub(super) async fn by_pip(
     typed: &Typed<'_>,
     say: Say<'_>,
 ) -> Result<(), Failure> {
-    let from = From::default();
+    let (from, words) = From::taken(words);
+    let words: Vec<String> = words
+        .iter()
+        .map(|word| index::without_logins(word, typed.env))
+        .collect();
     // It changes nothing, so it has to be told from others that work here.
     let alone = typed.folder.join(uuid::Uuid::new_v4().to_string());
     let tool = Tool {
@@ -298,10 +314,9 @@ pub(super) async fn by_pip(
     ];
     arguments.push("--disable-pip-version-check");
     arguments.extend(words.iter().map(String::as_str));
-    match tool.once(&arguments, say).await? {
-        Ok(()) => Ok(()),
-        Err(said) => Err(failure(&said)),
-    }
+    let done = tool.once(&arguments, say).await?;
+    index::settle(done.is_ok());
+    done.map_err(|said| failure(&said))
 }
 
 /// How a line of uv's begins that says what everybody knows.
@@ -345,6 +360,13 @@ fn failure(said: &str) -> Failure {
         .map(plain)
         .filter(|line| !line.is_empty() && !is_aside(line))
         .collect();
+    if let Some(message) = refusal(said) {
+        let log: Vec<&str> = said.lines().filter(|line| !is_aside(line)).collect();
+        return Failure {
+            log: log.join("\n"),
+            ..Failure::new(message)
+        };
+    }
     let is_head = |line: &String| line.starts_with("No solution found");
     // "No solution found when resolving dependencies:" says nothing; why follows in one sentence over several lines.
     let (message, log) = match lines.iter().position(is_head) {

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use crate::env::secrets::is_end;
+use crate::redact::is_end;
 
 /// Where a repository is.
 #[derive(Clone, PartialEq, Eq)]

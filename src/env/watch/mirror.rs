@@ -11,6 +11,7 @@ use std::time::Duration;
 use tokio::process::Command;
 
 use super::address::Address;
+use crate::env::index::Access;
 use crate::env::tool::{self, Failure};
 use crate::env::{Say, leftovers};
 use crate::error::Error;
@@ -122,6 +123,10 @@ impl Mirror {
             Some(branch) => self.reference(branch).await?,
         };
         let mut fetch = self.git();
+        let asked = format!("git+{}", self.address.bare);
+        let access = Access::of_process(&self.works_in, &[&asked]).await;
+        let access = access.map_err(|failure| Error::user(failure.message))?;
+        fetch.envs(access.of_git());
         self.log_in(&mut fetch);
         fetch.args([
             "fetch",

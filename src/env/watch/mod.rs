@@ -110,7 +110,7 @@ impl Watch {
             path.to_str().map(str::to_owned)
         });
         let address = address.map_err(|why| {
-            let shown = super::secrets::redacted(watched.repository);
+            let shown = crate::redact::redacted(watched.repository);
             Error::user(format!("{} is no repository: {why}", shown.escape_debug()))
         })?;
         let all = data.join("watch");

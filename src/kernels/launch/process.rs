@@ -37,6 +37,7 @@ pub(super) fn spawn(
         .env_clear()
         .envs(env::vars_os().filter(|(name, _)| is_for_supervisors(name)))
         .env(config::variable(LOG_FORMAT), log_format.name())
+        .envs(configuration())
         .envs(MEMORY)
         .current_dir("/")
         .stdin(Stdio::null())
@@ -46,6 +47,12 @@ pub(super) fn spawn(
         .spawn()?;
     let stdout = child.stdout.take().ok_or(io::ErrorKind::BrokenPipe)?;
     Ok((child, stdout))
+}
+
+/// Where a supervisor finds the settings that it reads itself, each time that it needs them.
+fn configuration() -> Option<(&'static str, PathBuf)> {
+    let named = env::var_os(config::FILE).filter(|path| !path.is_empty())?;
+    Some((config::FILE, std::path::absolute(named).ok()?))
 }
 
 /// The environment that a supervisor itself runs in; the kernel's comes with the start. A list of
@@ -65,7 +72,8 @@ fn is_for_supervisors(name: &OsString) -> bool {
         "NB_DATA_DIR",
     ];
     name.to_str().is_some_and(|name| {
-        NAMES.contains(&name) || name.starts_with("LC_") || name.starts_with("XDG_")
+        let prefixes = ["LC_", "XDG_", config::PACKAGES];
+        NAMES.contains(&name) || prefixes.iter().any(|prefix| name.starts_with(prefix))
     })
 }
 

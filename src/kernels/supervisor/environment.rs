@@ -14,6 +14,7 @@ use tokio::task::spawn_local;
 use tokio::time::{Instant, sleep_until, timeout};
 use tracing::{info, warn};
 
+use crate::config::FILE;
 use crate::env::pip::{Never, Stop, Typed};
 use crate::env::{ENVIRONMENT, PIP, Prepared};
 use crate::kernels::contract::Start;
@@ -76,6 +77,10 @@ pub(super) async fn ready<'a>(
             start.env.insert(PIP.to_owned(), pip);
             if let Ok(environment) = serde_json::to_string(environment) {
                 start.env.insert(ENVIRONMENT.to_owned(), environment);
+            }
+            // It reads where packages come from, as this process does.
+            if let Ok(file) = std::env::var(FILE) {
+                start.env.entry(FILE.to_owned()).or_insert(file);
             }
             prepared.path.insert(0, programs);
         }

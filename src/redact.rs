@@ -1,0 +1,157 @@
+//! Secrets taken out of what is shown: who logs in with an address, and what this process knows to be one.
+//!
+//! A leaf. Knows nothing of where a secret is from, nor of where text is shown.
+
+use std::borrow::Cow;
+use std::sync::{Mutex, PoisonError};
+
+use base64::Engine;
+use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD};
+
+/// What is shorter is in too many words to be looked for.
+const SECRET_BYTES_MIN: usize = 6;
+
+/// So many spellings of secrets are known at once; then the oldest are forgotten.
+const KNOWN_MAX: usize = 4096;
+
+/// The spellings of what was learned, the longest first.
+static KNOWN: Mutex<Vec<String>> = Mutex::new(Vec::new());
+
+/// From now on this password or token is in nothing that is shown, however a tool writes it.
+pub fn learn(user: &str, password: &str) {
+    let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
+    for spelling in spellings(user, password) {
+        if spelling.len() >= SECRET_BYTES_MIN && !known.contains(&spelling) {
+            known.push(spelling);
+        }
+    }
+    known.sort_by_key(|spelling| std::cmp::Reverse(spelling.len()));
+    known.truncate(KNOWN_MAX);
+}
+
+/// As it is, as a URL has it, as a header and a string of JSON or Python have it.
+fn spellings(user: &str, password: &str) -> Vec<String> {
+    let login = format!("{user}:{password}");
+    let quoted = password.escape_default().to_string();
+    vec![
+        password.to_owned(),
+        percent_encoded(password),
+        percent_encoded(password).to_lowercase(),
+        STANDARD.encode(&login),
+        STANDARD_NO_PAD.encode(&login),
+        quoted,
+    ]
+}
+
+/// As a part of a URL.
+pub fn percent_encoded(text: &str) -> String {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
+    text.bytes()
+        .map(|byte| match is_plain(byte) {
+            true => char::from(byte).to_string(),
+            false => format!("%{byte:02X}"),
+        })
+        .collect()
+}
+
+/// A text without secrets.
+pub fn redacted(text: &str) -> Cow<'_, str> {
+    let shown = without_logins(text);
+    let known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut found = known
+        .iter()
+        .filter(|secret| shown.contains(secret.as_str()));
+    let Some(first) = found.next() else {
+        drop(known);
+        return shown;
+    };
+    let first = shown.replace(first, "***");
+    let all = found.fold(first, |shown, secret| shown.replace(secret.as_str(), "***"));
+    Cow::Owned(all)
+}
+
+/// A line in which no address says who logs in, nor with what.
+pub fn without_logins(line: &str) -> Cow<'_, str> {
+    if !line.contains("://") {
+        return Cow::Borrowed(line);
+    }
+    let mut shown = String::new();
+    let mut rest = line;
+    while let Some(at) = rest.find("://") {
+        let (scheme, after) = rest.split_at(at + 3);
+        let authority = &after[..after.find(is_end).unwrap_or(after.len())];
+        shown.push_str(scheme);
+        rest = after;
+        if let Some((login, _)) = authority.rsplit_once('@') {
+            let is_name = scheme.ends_with("ssh://") && !login.contains(':');
+            shown.push_str(if is_name { login } else { "***" });
+            rest = &after[login.len()..];
+        }
+    }
+    shown.push_str(rest);
+    Cow::Owned(shown)
+}
+
+/// Whether the part of an address with the host is over here.
+pub fn is_end(c: char) -> bool {
+    c.is_whitespace() || "/?#'\"`<>".contains(c)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn who_logs_in_is_not_shown() {
+        for (line, shown) in [
+            ("no address: a@b", "no address: a@b"),
+            ("https://host/a@b", "https://host/a@b"),
+            ("get 'https://u:p@host/r'", "get 'https://***@host/r'"),
+            ("https://token@host:80", "https://***@host:80"),
+            (
+                "https://a:b@c@host and http://x:y@z",
+                "https://***@host and http://***@z",
+            ),
+            ("ssh://git@host/r", "ssh://git@host/r"),
+            ("ssh://git:p@host/r", "ssh://***@host/r"),
+            ("git+https://u:p@host", "git+https://***@host"),
+            ("://", "://"),
+        ] {
+            assert_eq!(without_logins(line), shown);
+        }
+    }
+
+    #[test]
+    fn the_longer_of_two_secrets_goes_first() {
+        learn("u", "pl4nted");
+        learn("u", "pl4nted-and-more");
+        assert_eq!(redacted("x pl4nted-and-more pl4nted"), "x *** ***");
+        // Too short to be known from a word.
+        learn("u", "it");
+        assert_eq!(redacted("it is it"), "it is it");
+    }
+
+    proptest! {
+        #[test]
+        fn what_was_learned_is_in_no_spelling(
+            password in "[!-~]{6,20}ß?",
+            user in "[a-z]{1,8}",
+            before in "[A-Za-z ]{0,10}",
+        ) {
+            // Words of the text itself are no secrets.
+            prop_assume!(!password.chars().all(|c| c.is_ascii_alphanumeric() || c == '*'));
+            learn(&user, &password);
+            for spelling in spellings(&user, &password) {
+                let text = format!("{before} {spelling} after");
+                prop_assert!(!redacted(&text).contains(&spelling), "{text}");
+            }
+        }
+
+        #[test]
+        fn no_secret_is_left_whatever_is_around(before in "[ -~]{0,20}", after in "[ -~]{0,20}") {
+            let line = format!("{before} https://ada:SECRET@host/{after}");
+            prop_assert!(!redacted(&line).contains("SECRET"));
+        }
+    }
+}
