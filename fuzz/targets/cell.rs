@@ -9,7 +9,7 @@ fuzz_target!(|data: &[u8]| {
     let Ok(source) = str::from_utf8(data) else {
         return;
     };
-    let registry = Registry::standard();
+    let registry = Registry::standard(None);
     for front in [Front::IPython, Front::Plain] {
         if let Some(claim) = registry.claim(source, front) {
             let _ = claim.call.words();
