@@ -9,6 +9,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::Environment;
+use super::installed::site_packages;
 use crate::error::Error;
 
 /// The value of `ServerApp.kernel_websocket_connection_class`.
@@ -107,17 +108,10 @@ fn files_in(prefix: &Path) -> io::Result<Vec<(PathBuf, &'static str)>> {
     Ok(files.chain(plugin).collect())
 }
 
-/// An environment's `lib/python3.X/site-packages`.
 fn packages_in(prefix: &Path) -> io::Result<PathBuf> {
-    let lib = prefix.join("lib");
-    for entry in fs::read_dir(&lib)? {
-        let packages = entry?.path().join("site-packages");
-        if packages.is_dir() {
-            return Ok(packages);
-        }
-    }
-    let missing = format!("{} has no site-packages", lib.display());
-    Err(io::Error::new(io::ErrorKind::NotFound, missing))
+    let missing = || format!("{} has no site-packages", prefix.join("lib").display());
+    let missing = || io::Error::new(io::ErrorKind::NotFound, missing());
+    site_packages(prefix).ok_or_else(missing)
 }
 
 /// Whole or not at all: a server that starts beside us reads the old file or the new one.

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use sha2::{Digest, Sha256};
 
 use super::venv::{PYTHONS, Venv};
+use super::whole::replace;
 use super::{Say, Uv, hex, lock};
 use crate::config::private_folder;
 use crate::error::Error;
@@ -85,9 +86,7 @@ impl Environment {
     }
 
     fn finish(&self) -> io::Result<()> {
-        let part = self.venv.folder.join("nb-lock.part");
-        fs::write(&part, digest(self.lock))?;
-        fs::rename(part, self.venv.folder.join(MARKER))
+        replace(&self.venv.folder.join(MARKER), digest(self.lock).as_bytes())
     }
 
     fn marker(&self) -> Option<String> {

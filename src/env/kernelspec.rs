@@ -5,9 +5,9 @@
 //! what is in an environment.
 
 use std::fs;
-use std::io;
 use std::path::{Path, PathBuf};
 
+use super::whole::replace;
 use crate::config::private_folder;
 use crate::error::Error;
 use crate::protocol::kernelspec::KernelSpec;
@@ -89,16 +89,6 @@ impl Template {
         let file = own_kernelspecs(data).join(self.name).join("kernel.json");
         KernelSpec::decode(&fs::read(file).ok()?).ok()
     }
-}
-
-/// Whole or not at all.
-fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
-    if fs::read(path).is_ok_and(|old| old == content) {
-        return Ok(());
-    }
-    let part = path.with_extension(format!("{}.part", std::process::id()));
-    fs::write(&part, content)?;
-    fs::rename(part, path)
 }
 
 #[cfg(test)]

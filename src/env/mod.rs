@@ -5,6 +5,7 @@
 pub mod build;
 mod companion;
 mod environment;
+mod held;
 mod in_use;
 mod index;
 mod installed;
@@ -29,6 +30,7 @@ mod venv;
 pub mod venvs;
 pub mod version;
 pub mod watch;
+mod whole;
 
 pub use companion::{COMPANION, COMPANION_CLASS, CompanionState, companion_in, install_companion};
 pub use environment::Environment;

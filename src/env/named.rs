@@ -9,6 +9,7 @@
 //!
 //! Knows nothing of kernels but that they need ipykernel.
 
+mod change;
 mod kept;
 mod locked;
 
@@ -22,16 +23,14 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::installed::{installed, normal, python_version, site_packages};
+use super::installed::{installed, python_version, site_packages};
 use super::notebook::REQUIREMENTS;
-use super::pip::{
-    Asked, Changes, Failure, From, Install, Packages, Requirements, State, Tool, Typed,
-};
+use super::pip::{Failure, From, Install, Packages, Tool, Typed};
 use super::spares::{Content, Spares, compile};
 use super::undo::Undo;
 use super::version::Version;
-use super::{Say, Uv, hex, index, leftovers, lock, unshare};
-use crate::config::private_folder;
+use super::whole::replace;
+use super::{Say, Uv, held, hex, unshare};
 
 /// What a kernel needs, with hashes.
 pub(super) const KERNEL_LOCK: &str = include_str!("locks/pip.txt");
@@ -187,167 +186,9 @@ impl Named {
         self.keep(&record).map_err(|error| self.unusable(&error))
     }
 
-    /// `pip install`. When that fails, nothing has changed.
-    pub(super) async fn install(
-        &self,
-        install: &Install,
-        typed: &Typed<'_>,
-        uv: &Uv,
-        say: Say<'_>,
-    ) -> Result<Changes, Failure> {
-        let mut asked = Asked::new(install, typed);
-        let mut from = install.from.clone();
-        from.add(asked.take_logins(typed)?);
-        let broken = |error: io::Error| self.unusable(&error);
-        let _held = self.hold(say).await?;
-        let bare = |line: &String| index::without_logins(line, typed.env);
-        let lines: Vec<String> = asked.lines.iter().map(bare).collect();
-        let lines = Requirements::write(&self.folder, &lines).map_err(broken)?;
-        let (python, lines) = (text(&self.python()), text(lines.path()));
-        let mut arguments = vec!["pip", "install", "--python", &python];
-        if !asked.lines.is_empty() {
-            arguments.extend(["--requirement", &lines]);
-        }
-        let files: Vec<String> = asked.files.iter().map(|path| text(path)).collect();
-        for file in &files {
-            arguments.extend(["--requirement", file]);
-        }
-        let constraints: Vec<String> = asked.constraints.iter().map(|path| text(path)).collect();
-        for constraint in &constraints {
-            arguments.extend(["--constraint", constraint]);
-        }
-        for (is, option) in [
-            (install.reinstall, "--reinstall"),
-            (install.dry_run, "--dry-run"),
-            (install.require_hashes, "--require-hashes"),
-        ] {
-            arguments.extend(is.then_some(option));
-        }
-        let options = asked.resolving.iter().chain(&asked.building);
-        arguments.extend(options.map(String::as_str));
-        let tool = self.tool(uv, typed, &from, say);
-        let mut changes = self.change(&arguments, asked.is_pinned, &tool).await?;
-        let after = self.packages();
-        for name in asked.names() {
-            if !changes.added.contains_key(&name)
-                && let Some(one) = after.get(&name)
-            {
-                changes.kept.insert(name, one.clone());
-            }
-        }
-        Ok(changes)
-    }
-
-    /// `pip uninstall`. What is not there is passed over, as pip does.
-    pub(super) async fn uninstall(
-        &self,
-        names: &[String],
-        typed: &Typed<'_>,
-        uv: &Uv,
-        say: Say<'_>,
-    ) -> Result<Changes, Failure> {
-        let _held = self.hold(say).await?;
-        let packages = self.packages();
-        let mut arguments = vec!["pip", "uninstall", "--python"];
-        let python = text(&self.python());
-        arguments.push(&python);
-        let known = names.iter().filter(|name| {
-            let is_known = packages.contains_key(&normal(name));
-            if !is_known {
-                say(&format!("WARNING: Skipping {name} as it is not installed."));
-            }
-            is_known
-        });
-        let before = arguments.len();
-        arguments.extend(known.map(String::as_str));
-        if arguments.len() == before {
-            return Ok(Changes::default());
-        }
-        let from = From::default();
-        let silent = |_: &str| ();
-        let tool = self.tool(uv, typed, &from, &silent);
-        self.change(&arguments, true, &tool).await
-    }
-
-    /// Takes away all that a kernel does not need; the names of what that was.
-    pub(super) async fn reset(
-        &self,
-        typed: &Typed<'_>,
-        uv: &Uv,
-        say: Say<'_>,
-    ) -> Result<Changes, Failure> {
-        if self.is_foreign() {
-            return Err(Failure::new(
-                "This environment is your own, and nb does not know what in it was added here; `%pip uninstall` removes packages.",
-            ));
-        }
-        let _held = self.hold(say).await?;
-        let broken = |error: io::Error| self.unusable(&error);
-        let lock = Requirements::write(&self.folder, &kernel_lock()).map_err(broken)?;
-        let (python, lock) = (text(&self.python()), text(lock.path()));
-        let from = From::default();
-        let silent = |_: &str| ();
-        let tool = self.tool(uv, typed, &from, &silent);
-        let sync = [
-            "pip",
-            "sync",
-            "--require-hashes",
-            "--python",
-            &python,
-            &lock,
-        ];
-        let changes = self.change(&sync, true, &tool).await?;
-        let mut record = self.record().unwrap_or_default();
-        record.requirements = None;
-        record.locked = None;
-        self.keep(&record).map_err(broken)?;
-        Ok(changes)
-    }
-
-    async fn change(
-        &self,
-        arguments: &[&str],
-        prefer_cache: bool,
-        tool: &Tool<'_>,
-    ) -> Result<Changes, Failure> {
-        let broken = |error: io::Error| self.unusable(&error);
-        let environment = self.environment();
-        let before = State::of(self.packages(), |_| true);
-        // What somebody shares in an environment of their own stays shared; what comes is a copy from the start.
-        let is_foreign = self.is_foreign();
-        let mut arguments = arguments.to_vec();
-        if is_foreign && arguments.get(1) == Some(&"install") {
-            arguments.extend(["--link-mode", "copy"]);
-        }
-        if !is_foreign {
-            unshare::expect(&environment).map_err(broken)?;
-        }
-        let undo = Undo::begin(&environment).map_err(broken)?;
-        match tool.run(&arguments, prefer_cache).await {
-            Ok(()) => undo.commit().map_err(broken)?,
-            Err(failure) => {
-                undo.roll_back().map_err(broken)?;
-                return Err(failure);
-            }
-        }
-        let changes = before.changes(&self.packages());
-        if !is_foreign {
-            // What has just come is what somebody edits next.
-            let new = changes.added.values().flat_map(|one| {
-                let modules = one.modules().into_iter();
-                modules.map(|module| one.packages.join(module))
-            });
-            unshare::first(new);
-            unshare::at_once(&environment);
-            // Another pip than ours may have come.
-            put_pip(&environment).map_err(broken)?;
-        }
-        Ok(changes)
-    }
-
     /// Makes sure that no file is shared with uv's cache.
     pub(super) async fn settle_files(&self) {
-        unshare::settle(&self.environment(), &self.lock()).await;
+        unshare::settle(&self.environment(), &held::lock_of(&self.folder)).await;
     }
 
     /// Compiles it, and makes a spare for the next one.
@@ -375,23 +216,8 @@ impl Named {
         }
     }
 
-    /// Nobody else changes it; what somebody has left half done is undone.
     async fn hold(&self, say: Say<'_>) -> Result<fs::File, Failure> {
-        if let Some(all) = self.folder.parent() {
-            if let Some(data) = all.parent() {
-                private_folder(data)?;
-            }
-            private_folder(all)?;
-        }
-        private_folder(&self.folder)?;
-        let held = lock::exclusive(&self.lock(), say).await?;
-        leftovers::end(&self.folder).await?;
-        Undo::recover(&self.environment()).map_err(|error| self.unusable(&error))?;
-        Ok(held)
-    }
-
-    fn lock(&self) -> PathBuf {
-        self.folder.join("lock")
+        held::hold(&self.folder, &self.environment(), say).await
     }
 
     fn tool<'a>(
@@ -411,16 +237,11 @@ impl Named {
     }
 
     fn keep(&self, record: &Record) -> io::Result<()> {
-        let part = self.folder.join("nb-venv.part");
-        fs::write(&part, serde_json::to_vec(record)?)?;
-        fs::rename(part, self.folder.join(RECORD))
+        replace(&self.folder.join(RECORD), &serde_json::to_vec(record)?)
     }
 
     fn unusable(&self, error: &io::Error) -> Failure {
-        Failure::new(format!(
-            "The folder {} cannot be used: {error}.",
-            self.folder.display()
-        ))
+        held::unusable(&self.folder, error)
     }
 }
 
@@ -445,8 +266,4 @@ pub(super) fn put_pip(environment: &Path) -> io::Result<()> {
         fs::write(folder.join(name), text)?;
     }
     Ok(())
-}
-
-fn text(path: &Path) -> String {
-    path.to_string_lossy().into_owned()
 }

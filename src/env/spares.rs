@@ -18,8 +18,8 @@ use sha2::{Digest, Sha256};
 use tokio::time::timeout;
 
 use super::installed::site_packages;
-use super::pip::{Failure, Requirements, Tool};
-use super::{hex, leftovers, lock, tool, unshare};
+use super::pip::{Failure, Requirements, Tool, argument};
+use super::{held, hex, leftovers, lock, tool, unshare};
 use crate::config::private_folder;
 
 /// So many contents have one.
@@ -54,8 +54,8 @@ impl Content {
 
     /// Makes an environment of it in a folder that is not there. It may be moved.
     pub(super) async fn build(&self, environment: &Path, tool: &Tool<'_>) -> Result<(), Failure> {
-        let broken = |error: io::Error| unusable(environment, &error);
-        let folder = text(environment);
+        let broken = |error: io::Error| held::unusable(environment, &error);
+        let folder = argument(environment);
         let venv = [
             "venv",
             "--quiet",
@@ -68,7 +68,10 @@ impl Content {
         tool.run(&venv, true).await?;
         unshare::expect(environment).map_err(broken)?;
         let lock = Requirements::write(tool.folder, &self.lock).map_err(broken)?;
-        let (python, lock) = (text(&environment.join("bin/python")), text(lock.path()));
+        let (python, lock) = (
+            argument(&environment.join("bin/python")),
+            argument(lock.path()),
+        );
         let install = [
             "pip",
             "install",
@@ -129,7 +132,7 @@ impl Spares {
         if folder.join(WHOLE).exists() {
             return Ok(());
         }
-        let broken = |error: io::Error| unusable(&folder, &error);
+        let broken = |error: io::Error| held::unusable(&folder, &error);
         leftovers::end(&folder).await?;
         match fs::remove_dir_all(&folder) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(broken(error)),
@@ -143,7 +146,7 @@ impl Spares {
         };
         content.build(&environment, &there).await?;
         super::named::put_pip(&environment).map_err(broken)?;
-        unshare::settle(&environment, &folder.join("lock")).await;
+        unshare::settle(&environment, &held::lock_of(&folder)).await;
         compile(&environment, &folder).await;
         fs::write(folder.join(WHOLE), "").map_err(broken)?;
         self.keep_few().map_err(broken)
@@ -199,13 +202,4 @@ pub(super) async fn compile(environment: &Path, folder: &Path) {
         }
         Err(_) => tracing::warn!("compiling an environment took too long"),
     }
-}
-
-fn unusable(folder: &Path, error: &io::Error) -> Failure {
-    let folder = folder.display();
-    Failure::new(format!("The folder {folder} cannot be used: {error}."))
-}
-
-fn text(path: &Path) -> String {
-    path.to_string_lossy().into_owned()
 }

@@ -1,5 +1,7 @@
 //! Packages of a notebook: `%pip` and its other spellings in kernels of PyCX and of pip, with the real uv.
 
+mod pitfalls;
+
 use std::fs;
 use std::os::unix::fs::{MetadataExt, symlink};
 use std::path::{Path, PathBuf};

@@ -29,7 +29,7 @@ const PLUGIN: &str = "extensions/nb-labextension";
 const R_KERNEL: &str = "/usr/share/jupyter/kernels/ir/kernel.json";
 
 /// The steps of `cargo xtask test`, cheapest first so that a fault is found early.
-const STEPS: [&[&str]; 5] = [
+const STEPS: [&[&str]; 6] = [
     &["fmt", "--all", "--check"],
     &["fmt", "--manifest-path", "fuzz/Cargo.toml", "--check"],
     &[
@@ -41,6 +41,15 @@ const STEPS: [&[&str]; 5] = [
         "--",
         "-D",
         "warnings",
+    ],
+    // They are run last, and built for that in a long while.
+    &[
+        "check",
+        "--manifest-path",
+        "fuzz/Cargo.toml",
+        "--locked",
+        "--target-dir",
+        "target",
     ],
     &["doc", "--workspace", "--no-deps", "--locked"],
     &["test", "--workspace", "--locked"],

@@ -20,7 +20,7 @@ use super::version::{Specifiers, Version};
 use crate::error::Error;
 
 pub use ask::ABOUT;
-pub use tags::{Rank, WheelName, normalised};
+pub use tags::{Rank, WheelName};
 
 /// What decides which packages an interpreter can use.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

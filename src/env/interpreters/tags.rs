@@ -3,6 +3,7 @@
 //! Pure. Knows Linux and macOS as far as they are names of platforms.
 
 use super::About;
+use crate::env::installed::normal;
 
 /// What a wheel's file name says: `numpy-2.1.0-cp311-cp311-manylinux_2_17_x86_64.manylinux2014_x86_64.whl`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,7 +33,7 @@ impl WheelName {
         };
         let [pythons, abis, platforms] = tags.map(|tag| tag.split('.').map(str::to_owned));
         Some(Self {
-            project: normalised(project),
+            project: normal(project),
             version: version.to_owned(),
             pythons: pythons.collect(),
             abis: abis.collect(),
@@ -67,19 +68,6 @@ impl WheelName {
             .map(|tags| tags.join("."))
             .join("-")
     }
-}
-
-/// A project's name as PEP 503 compares it.
-pub fn normalised(name: &str) -> String {
-    let mut normal = String::with_capacity(name.len());
-    for c in name.chars() {
-        match c {
-            '-' | '_' | '.' if normal.ends_with('-') => {}
-            '-' | '_' | '.' => normal.push('-'),
-            c => normal.extend(c.to_lowercase()),
-        }
-    }
-    normal
 }
 
 fn python_rank(python: &str, abi: &str, about: &About) -> Option<(u32, u32)> {

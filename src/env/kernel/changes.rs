@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Added;
 use crate::env::pip::Changes;
+use crate::env::whole::replace;
 
 /// A kernel that has missed more than these looks at the last ones.
 const KEPT: usize = 20;
@@ -64,9 +65,7 @@ pub(super) fn write(file: &Path, changes: &Changes, added: Option<Added>) -> io:
     log.changes.push(change);
     let surplus = log.changes.len().saturating_sub(KEPT);
     log.changes.drain(..surplus);
-    let part = file.with_extension(format!("{}.part", std::process::id()));
-    fs::write(&part, serde_json::to_vec(&log)?)?;
-    fs::rename(part, file)
+    replace(file, &serde_json::to_vec(&log)?)
 }
 
 #[cfg(test)]

@@ -5,8 +5,7 @@ use std::fs;
 use jiff::Timestamp;
 
 use super::super::pip::Failure;
-use super::super::undo::Undo;
-use super::super::{Say, leftovers, lock};
+use super::super::{Say, held};
 use super::{Named, RECORD, Record};
 
 /// Its time is that of the last start in it.
@@ -44,13 +43,6 @@ impl Named {
 
     /// Takes back what a process that was killed has left half done, unless another one is at it.
     pub(in crate::env) async fn tidy(&self) -> Result<(), Failure> {
-        if !self.folder.exists() {
-            return Ok(());
-        }
-        if let Some(_held) = lock::try_exclusive(&self.lock())? {
-            leftovers::end(&self.folder).await?;
-            Undo::recover(&self.environment()).map_err(|error| self.unusable(&error))?;
-        }
-        Ok(())
+        held::tidy(&self.folder, &self.environment()).await
     }
 }

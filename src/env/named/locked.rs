@@ -6,10 +6,10 @@ use std::path::Path;
 use sha2::{Digest, Sha256};
 
 use super::super::notebook::{Asks, Lock, logical};
-use super::super::pip::{Changes, Failure, From, Requirements, Typed};
+use super::super::pip::{Changes, Failure, From, Requirements, Typed, argument};
 use super::super::version::{Specifiers, Version};
 use super::super::{Say, Uv, hex, tool};
-use super::{KERNEL_LOCK, LOCKED_PYTHONS, Named, text};
+use super::{KERNEL_LOCK, LOCKED_PYTHONS, Named};
 use crate::redact::without_logins;
 
 /// What may be done to have what a lock says.
@@ -47,7 +47,7 @@ impl Named {
         let broken = |error| self.unusable(&error);
         let lines = lock.with_rest_of(KERNEL_LOCK);
         let file = Requirements::write(&self.folder, &lines).map_err(broken)?;
-        let (python, file) = (text(&self.python()), text(file.path()));
+        let (python, file) = (argument(&self.python()), argument(file.path()));
         let mut arguments = vec!["pip", "sync", "--require-hashes", "--python", &python];
         arguments.extend(is_opened.then_some("--no-build"));
         arguments.push(&file);
@@ -98,13 +98,13 @@ impl Named {
         });
         let output = self.put(before.map_or(&[], Lock::lines))?;
         let constraints = self.put(&pins.collect::<Vec<_>>())?;
-        let (output_path, constraints) = (text(output.path()), text(constraints.path()));
-        let file = asks.requirements.as_deref().map(text);
+        let (output_path, constraints) = (argument(output.path()), argument(constraints.path()));
+        let file = asks.requirements.as_deref().map(argument);
         let from = From::default();
         let tool = self.tool(uv, typed, &from, say);
         let compile = async |lines: &[String], constraint: Option<&str>| {
             let lines = self.put(lines)?;
-            let lines = text(lines.path());
+            let lines = argument(lines.path());
             let mut arguments = vec![
                 "pip",
                 "compile",
@@ -163,7 +163,7 @@ impl Named {
         let broken = |error| self.unusable(&error);
         let lines = self.put(lock.lines())?;
         let output = self.folder.join(PYLOCK);
-        let (path, lines) = (text(&output), text(lines.path()));
+        let (path, lines) = (argument(&output), argument(lines.path()));
         let from = From::default();
         let python = lock.requires_python().unwrap_or_default();
         let python = python.split(',').next().unwrap_or_default();
@@ -223,7 +223,7 @@ impl Named {
                 .and_then(|asked| asked.parse::<Specifiers>().ok())
                 .is_none_or(|asked| asked.allow(&version));
             return match is_fine {
-                true => Ok((text(&self.python()), version)),
+                true => Ok((argument(&self.python()), version)),
                 false => Err(Failure::new(format!(
                     "The notebook's environment has Python {version}, and its cells ask for {}; `nb env remove NOTEBOOK` \
                      removes it, and the next one is made with another.",

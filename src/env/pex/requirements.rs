@@ -10,7 +10,8 @@ use sha2::{Digest, Sha256};
 
 use super::store::{Content, Distribution, Mount, Store};
 use crate::config::private_folder;
-use crate::env::interpreters::{About, normalised};
+use crate::env::installed::normal;
+use crate::env::interpreters::About;
 use crate::env::{Say, Uv, hex, lock};
 use crate::error::Error;
 
@@ -187,7 +188,7 @@ fn content(folder: &Path) -> std::io::Result<Content> {
             .and_then(|name| name.strip_suffix(".dist-info"));
         if let Some((project, version)) = about.and_then(|about| about.rsplit_once('-')) {
             distributions.push(Distribution {
-                project: normalised(project),
+                project: normal(project),
                 version: version.to_owned(),
                 modules: Vec::new(),
             });

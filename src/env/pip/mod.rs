@@ -402,6 +402,11 @@ fn failure(said: &str) -> Failure {
     }
 }
 
+/// A path as an argument of a tool.
+pub(super) fn argument(path: &Path) -> String {
+    path.to_string_lossy().into_owned()
+}
+
 /// A path as it was typed, for whoever runs elsewhere.
 pub(super) fn absolute(folder: &Path, path: &str, env: &BTreeMap<String, String>) -> PathBuf {
     let home = env.get("HOME").map(Path::new);

@@ -17,7 +17,9 @@ use super::recipe::{Checkout, Recipe};
 use super::remains::{remove, set_writable};
 use super::{RECORD, Release, Releases};
 use crate::config::private_folder;
+use crate::env::installed::{installed, site_packages};
 use crate::env::venv::{PYTHONS, Venv};
+use crate::env::whole::replace;
 use crate::env::{Say, Uv, leftovers, lock, tool};
 use crate::error::Error;
 
@@ -116,7 +118,7 @@ impl Releases {
                 venv.title
             ))
         })?;
-        installed(&venv.folder).map_err(|error| venv.unusable(&error))
+        Ok(packages(&venv.folder))
     }
 
     /// All that it has in it; the first-party packages of that.
@@ -180,27 +182,14 @@ async fn python_version(python: &str) -> Result<String, Error> {
     said.map_err(|said| Error::user(format!("{python} does not run: {said}")))
 }
 
-/// What is installed, by name, from the names of the folders that say so.
-fn installed(venv: &Path) -> io::Result<BTreeMap<String, String>> {
-    let mut packages = BTreeMap::new();
-    for python in fs::read_dir(venv.join("lib"))? {
-        for entry in fs::read_dir(python?.path().join("site-packages"))? {
-            let name = entry?.file_name();
-            let about = name
-                .to_str()
-                .and_then(|name| name.strip_suffix(".dist-info"));
-            if let Some((name, version)) = about.and_then(|about| about.rsplit_once('-')) {
-                packages.insert(name.replace('_', "-").to_lowercase(), version.to_owned());
-            }
-        }
-    }
-    Ok(packages)
+/// What is installed, by name.
+fn packages(venv: &Path) -> BTreeMap<String, String> {
+    let all = installed(site_packages(venv).as_slice()).into_iter();
+    all.map(|(name, one)| (name, one.version)).collect()
 }
 
 fn finish(folder: &Path, release: &Release) -> io::Result<()> {
-    let part = folder.join("nb-release.part");
-    fs::write(&part, serde_json::to_vec(release)?)?;
-    fs::rename(part, folder.join(RECORD))?;
+    replace(&folder.join(RECORD), &serde_json::to_vec(release)?)?;
     set_writable(folder, false)
 }
 

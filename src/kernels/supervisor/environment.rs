@@ -16,7 +16,7 @@ use tracing::{info, warn};
 
 use crate::config::FILE;
 use crate::env::pip::{Never, Stop, Typed};
-use crate::env::{ENVIRONMENT, PIP, Prepared};
+use crate::env::{ENVIRONMENT, KernelEnvironment, PIP, Prepared};
 use crate::kernels::contract::Start;
 
 /// What is given up then is taken back within this time.
@@ -46,29 +46,14 @@ pub(super) async fn ready<'a>(
         env: &start.env,
         stop: &until,
     };
-    let python = environment.python();
     let say = |line: &str| info!(line, "the environment is made ready");
-    let prepared = match timeout(within + GRACE, environment.prepare(&typed, &say)).await {
+    let mut prepared = match timeout(within + GRACE, environment.prepare(&typed, &say)).await {
         Ok(prepared) => prepared,
-        Err(_) => Prepared {
-            // As it is: half of a change is taken back by whoever is next at it.
-            path: python
-                .iter()
-                .filter_map(|python| python.parent())
-                .map(Path::to_owned)
-                .collect(),
-            python,
-            notes: vec![format!(
-                "What was added to this kernel's environment was not ready after {} s and was left out; \
-                 a restart tries again.",
-                within.as_secs()
-            )],
-        },
+        Err(_) => as_it_is(environment, within),
     };
     for note in &prepared.notes {
         warn!(note, "of the environment");
     }
-    let mut prepared = prepared;
     let notes = std::mem::take(&mut prepared.notes);
     let mut start = start.clone();
     match put_pip(folder) {
@@ -113,6 +98,21 @@ pub(super) fn tidy(start: &Start) {
                 warn!(failure.message, "the environment may be half changed");
             }
         });
+    }
+}
+
+/// The environment without what it was to be brought to: half of a change is taken back by whoever is next at it.
+fn as_it_is(environment: &KernelEnvironment, after: Duration) -> Prepared {
+    let python = environment.python();
+    let programs = python.as_deref().and_then(Path::parent).map(Path::to_owned);
+    Prepared {
+        path: programs.into_iter().collect(),
+        python,
+        notes: vec![format!(
+            "What was added to this kernel's environment was not ready after {} s and was left out; \
+             a restart tries again.",
+            after.as_secs()
+        )],
     }
 }
 

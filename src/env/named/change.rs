@@ -1,0 +1,175 @@
+//! pip's commands on an environment: what changes it is whole or taken back.
+
+use std::io;
+
+use super::super::installed::normal;
+use super::super::pip::{
+    Asked, Changes, Failure, From, Install, Requirements, State, Tool, Typed, argument,
+};
+use super::super::undo::Undo;
+use super::super::{Say, Uv, index, unshare};
+use super::{Named, kernel_lock, put_pip};
+
+impl Named {
+    /// `pip install`. When that fails, nothing has changed.
+    pub(in crate::env) async fn install(
+        &self,
+        install: &Install,
+        typed: &Typed<'_>,
+        uv: &Uv,
+        say: Say<'_>,
+    ) -> Result<Changes, Failure> {
+        let mut asked = Asked::new(install, typed);
+        let mut from = install.from.clone();
+        from.add(asked.take_logins(typed)?);
+        let broken = |error: io::Error| self.unusable(&error);
+        let _held = self.hold(say).await?;
+        let bare = |line: &String| index::without_logins(line, typed.env);
+        let lines: Vec<String> = asked.lines.iter().map(bare).collect();
+        let lines = Requirements::write(&self.folder, &lines).map_err(broken)?;
+        let (python, lines) = (argument(&self.python()), argument(lines.path()));
+        let mut arguments = vec!["pip", "install", "--python", &python];
+        if !asked.lines.is_empty() {
+            arguments.extend(["--requirement", &lines]);
+        }
+        let files: Vec<String> = asked.files.iter().map(|path| argument(path)).collect();
+        for file in &files {
+            arguments.extend(["--requirement", file]);
+        }
+        let constraints: Vec<String> = asked
+            .constraints
+            .iter()
+            .map(|path| argument(path))
+            .collect();
+        for constraint in &constraints {
+            arguments.extend(["--constraint", constraint]);
+        }
+        for (is, option) in [
+            (install.reinstall, "--reinstall"),
+            (install.dry_run, "--dry-run"),
+            (install.require_hashes, "--require-hashes"),
+        ] {
+            arguments.extend(is.then_some(option));
+        }
+        let options = asked.resolving.iter().chain(&asked.building);
+        arguments.extend(options.map(String::as_str));
+        let tool = self.tool(uv, typed, &from, say);
+        let mut changes = self.change(&arguments, asked.is_pinned, &tool).await?;
+        let after = self.packages();
+        for name in asked.names() {
+            if !changes.added.contains_key(&name)
+                && let Some(one) = after.get(&name)
+            {
+                changes.kept.insert(name, one.clone());
+            }
+        }
+        Ok(changes)
+    }
+
+    /// `pip uninstall`. What is not there is passed over, as pip does.
+    pub(in crate::env) async fn uninstall(
+        &self,
+        names: &[String],
+        typed: &Typed<'_>,
+        uv: &Uv,
+        say: Say<'_>,
+    ) -> Result<Changes, Failure> {
+        let _held = self.hold(say).await?;
+        let packages = self.packages();
+        let mut arguments = vec!["pip", "uninstall", "--python"];
+        let python = argument(&self.python());
+        arguments.push(&python);
+        let known = names.iter().filter(|name| {
+            let is_known = packages.contains_key(&normal(name));
+            if !is_known {
+                say(&format!("WARNING: Skipping {name} as it is not installed."));
+            }
+            is_known
+        });
+        let before = arguments.len();
+        arguments.extend(known.map(String::as_str));
+        if arguments.len() == before {
+            return Ok(Changes::default());
+        }
+        let from = From::default();
+        let silent = |_: &str| ();
+        let tool = self.tool(uv, typed, &from, &silent);
+        self.change(&arguments, true, &tool).await
+    }
+
+    /// Takes away all that a kernel does not need; the names of what that was.
+    pub(in crate::env) async fn reset(
+        &self,
+        typed: &Typed<'_>,
+        uv: &Uv,
+        say: Say<'_>,
+    ) -> Result<Changes, Failure> {
+        if self.is_foreign() {
+            return Err(Failure::new(
+                "This environment is your own, and nb does not know what in it was added here; `%pip uninstall` removes packages.",
+            ));
+        }
+        let _held = self.hold(say).await?;
+        let broken = |error: io::Error| self.unusable(&error);
+        let lock = Requirements::write(&self.folder, &kernel_lock()).map_err(broken)?;
+        let (python, lock) = (argument(&self.python()), argument(lock.path()));
+        let from = From::default();
+        let silent = |_: &str| ();
+        let tool = self.tool(uv, typed, &from, &silent);
+        let sync = [
+            "pip",
+            "sync",
+            "--require-hashes",
+            "--python",
+            &python,
+            &lock,
+        ];
+        let changes = self.change(&sync, true, &tool).await?;
+        let mut record = self.record().unwrap_or_default();
+        record.requirements = None;
+        record.locked = None;
+        self.keep(&record).map_err(broken)?;
+        Ok(changes)
+    }
+
+    pub(super) async fn change(
+        &self,
+        arguments: &[&str],
+        prefer_cache: bool,
+        tool: &Tool<'_>,
+    ) -> Result<Changes, Failure> {
+        let broken = |error: io::Error| self.unusable(&error);
+        let environment = self.environment();
+        let before = State::of(self.packages(), |_| true);
+        // What somebody shares in an environment of their own stays shared; what comes is a copy from the start.
+        let is_foreign = self.is_foreign();
+        let mut arguments = arguments.to_vec();
+        if is_foreign && arguments.get(1) == Some(&"install") {
+            arguments.extend(["--link-mode", "copy"]);
+        }
+        if !is_foreign {
+            unshare::expect(&environment).map_err(broken)?;
+        }
+        let undo = Undo::begin(&environment).map_err(broken)?;
+        match tool.run(&arguments, prefer_cache).await {
+            Ok(()) => undo.commit().map_err(broken)?,
+            Err(failure) => {
+                undo.roll_back().map_err(broken)?;
+                return Err(failure);
+            }
+        }
+        let changes = before.changes(&self.packages());
+        if !is_foreign {
+            // What has just come is what somebody edits next.
+            let new = changes.added.values().flat_map(|one| {
+                let modules = one.modules().into_iter();
+                modules.map(|module| one.packages.join(module))
+            });
+            unshare::first(new);
+            unshare::at_once(&environment);
+            // Another pip than ours may have come.
+            put_pip(&environment).map_err(broken)?;
+        }
+        Ok(changes)
+    }
+}
