@@ -13,3 +13,4 @@ pub mod plan;
 pub mod registry;
 pub mod shared_memory;
 pub mod supervisor;
+pub mod upstream;
