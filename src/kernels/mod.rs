@@ -9,6 +9,7 @@ pub mod journals;
 pub mod kept_pid;
 pub mod kernelspecs;
 pub mod launch;
+pub mod part;
 pub mod plan;
 pub mod registry;
 pub mod shared_memory;

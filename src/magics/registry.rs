@@ -11,6 +11,8 @@ use futures_util::future::{self, Either};
 use super::call::{self, At, Call};
 use super::cell::{Answer, Bundle, Cell, Failure, Given};
 use super::magic::{Magic, Runs};
+use super::other::OtherKernel;
+use super::others::others;
 use super::pex::Pexes;
 use super::pip::Pip;
 use super::reset::Reset;
@@ -37,9 +39,31 @@ pub enum Front {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Claim {
     pub call: Call,
+    /// Its body is for another kernel.
+    pub elsewhere: bool,
     /// What follows once the call has succeeded, under the same parent: a cell by itself, so it is to
     /// be claimed again, and is the kernel's when it is not. Its reply is then the cell's.
     pub rest: Option<String>,
+}
+
+/// The body of a cell that runs elsewhere.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Body {
+    pub kernel: OtherKernel,
+    pub source: String,
+    /// In characters of this source.
+    pub cursor: usize,
+    /// So many characters of the cell stand before it.
+    pub before: usize,
+}
+
+/// What decides which magics a kernel has.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Setting<'a> {
+    /// The one of nb's environments that it runs in.
+    pub environment: Option<&'a KernelEnvironment>,
+    /// Its notebook may have other kernels.
+    pub has_others: bool,
 }
 
 /// What a `complete_reply` says; positions are in characters of the source.
@@ -71,14 +95,17 @@ enum Found<'a> {
 }
 
 impl Registry {
-    /// The magics of this version of nb, for a kernel in this environment of nb's or in none.
-    pub fn standard(environment: Option<&KernelEnvironment>) -> Self {
+    /// The magics of this version of nb.
+    pub fn standard(setting: &Setting<'_>) -> Self {
         let mut magics: Vec<Box<dyn Magic>> = vec![
             Box::new(Status::default()),
             Box::new(Restart),
             Box::new(Pexes),
         ];
-        if environment.is_some() {
+        if setting.has_others {
+            magics.extend(others());
+        }
+        if setting.environment.is_some() {
             magics.push(Box::new(Pip));
             magics.push(Box::new(Reset));
             magics.push(Box::new(Script::default()));
@@ -107,7 +134,26 @@ impl Registry {
             &found,
             Found::Magic(magic, call) if call.cell.is_some() && magic.runs() == Runs::Elsewhere
         );
-        (front == Front::Plain || elsewhere).then_some(Claim { call, rest })
+        (front == Front::Plain || elsewhere).then_some(Claim {
+            call,
+            elsewhere,
+            rest,
+        })
+    }
+
+    /// The body at the cursor, counted in characters, when it is one for another kernel.
+    pub fn body(&self, source: &str, cursor: usize) -> Option<Body> {
+        let at = call::at(source, cursor).filter(|at| at.in_cell)?;
+        let Found::Magic(magic, call) = self.find(&at.call)? else {
+            return None;
+        };
+        let (kernel, body) = (magic.belongs(&call)?, call.cell?);
+        Some(Body {
+            kernel,
+            cursor: at.before.chars().count(),
+            before: source.chars().count() - body.chars().count(),
+            source: body,
+        })
     }
 
     /// Runs a call from either door.
@@ -140,7 +186,14 @@ impl Registry {
     /// certain: the user may have taken a spelling over.
     pub fn knows(&self, source: &str, cursor: usize, front: Front) -> bool {
         call::at(source, cursor).is_some_and(|at| {
-            (front == Front::Plain || at.call.magic == NB) && self.find(&at.call).is_some()
+            let is_sure = front == Front::Plain || at.call.magic == NB;
+            match self.find(&at.call) {
+                Some(Found::Magic(magic, call)) => {
+                    is_sure || call.cell.is_some() && magic.runs() == Runs::Elsewhere
+                }
+                Some(_) => is_sure,
+                None => false,
+            }
         })
     }
 

@@ -34,6 +34,7 @@ mod monorepo;
 mod network;
 mod notebook_locks;
 mod notebooks;
+mod other_kernels;
 mod output;
 mod overload;
 mod own_environments;

@@ -79,13 +79,15 @@ impl Broker {
         match channel {
             Channel::Iopub => return,
             Channel::Stdin if state.answered(session, &message) => return,
-            Channel::Stdin if state.questions.answer(&message) => {
+            Channel::Stdin => {
+                let Some(asked) = state.questions.answer(&message) else {
+                    return debug!(%session, "dropped an answer to no question");
+                };
                 if !state.questions.is_asking() {
                     state.ledger.write(&Note::Answered);
                 }
-                return state.send(channel, message);
+                return state.send_answer(&asked, message);
             }
-            Channel::Stdin => return debug!(%session, "dropped an answer to no question"),
             Channel::Shell | Channel::Control => {}
         }
         if let Phase::Dead(reason) = &state.phase {
@@ -124,6 +126,10 @@ impl Broker {
         if channel == Channel::Control {
             return state.send(channel, message);
         }
+        if kind == Kind::Comm && state.is_others_comm(&message) {
+            return state.send_comm(message);
+        }
+        state.expects_comms(&key, &msg_type, &message);
         if kind == Kind::Passing && state.hinted(&key, &msg_type, &message) {
             state.hold(&key);
             return;
