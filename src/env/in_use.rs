@@ -1,7 +1,10 @@
-//! Which processes run in an environment: those that were started from a program in its folder.
+//! Which processes run in an environment: those that were started from a program in its folder, but for what works on the
+//! environment itself, as what compiles it in the background: that holds a lock on it, and ends for whoever wants to change it.
 
 use std::fs;
 use std::path::Path;
+
+use super::leftovers;
 
 /// One of them, by its number; nothing when there is none.
 pub(super) fn process_in(folder: &Path) -> Option<u32> {
@@ -11,6 +14,7 @@ pub(super) fn process_in(folder: &Path) -> Option<u32> {
         Some((pid, fs::read(process.path().join("cmdline")).ok()?))
     });
     let folder = folder.join("").into_os_string().into_encoded_bytes();
-    let found = programs.find(|(_, program)| program.starts_with(&folder));
+    let found =
+        programs.find(|(pid, program)| program.starts_with(&folder) && !leftovers::is_marked(*pid));
     found.map(|(pid, _)| pid)
 }

@@ -45,9 +45,13 @@ def package_of(value):
 def need(name):
     import importlib
 
+    # It may have come a moment ago.
+    importlib.invalidate_caches()
     try:
         return importlib.import_module(name)
-    except ImportError:
+    except ModuleNotFoundError as problem:
+        if problem.name != name:
+            raise
         raise MissingPackage(name) from None
 
 
@@ -149,6 +153,10 @@ def write_pandas(name, value, path):
         else:
             about["series"] = [str(value.name)]
         value = value.to_frame("value")
+    elif value.columns.inferred_type.startswith("mixed") and all(type(one) in PLAIN for one in value.columns):
+        # Arrow knows texts alone, and pandas makes one kind of them again.
+        about["columns"] = list(value.columns)
+        value = value.set_axis([str(at) for at in range(value.shape[1])], axis=1)
     try:
         table = pyarrow.Table.from_pandas(value)
     except (pyarrow.ArrowException, TypeError, ValueError) as problem:
@@ -184,6 +192,8 @@ def read(about):
     if kind == "array":
         return need("numpy").load(path, allow_pickle=False)
     frame = read_frame(kind, path)
+    if "columns" in about and package_of(frame) == "pandas":
+        frame.columns = about["columns"]
     if "series" not in about:
         return frame
     (name,) = about["series"]
@@ -200,7 +210,7 @@ def read_frame(kind, path):
     wanted = {"pandas": ("pandas", "polars"), "polars": ("polars", "pandas")}.get(kind, ())
     wanted = [package for package in wanted if has(package)]
     if kind == "polars" and wanted[:1] == ["polars"]:
-        return need("polars").read_ipc(path, memory_map=True)
+        return need("polars").read_ipc(path)
     pyarrow = need("pyarrow")
     import pyarrow.ipc
 

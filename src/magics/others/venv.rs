@@ -95,7 +95,14 @@ async fn ready(asked: &Asked, cell: &dyn Cell) -> Result<(), Failure> {
 /// Adds a package that a frame needs.
 pub(super) async fn add(name: &str, package: &str, cell: &dyn Cell) -> Result<(), Failure> {
     let environment = environment(name, cell)?;
-    install_into(&environment, vec![package.to_owned()], cell).await
+    let numpy = environment.packages().remove("numpy");
+    // Later ones do not say that they need another numpy, and do.
+    let is_old = numpy.is_some_and(|numpy| numpy.version.starts_with("1."));
+    let requirement = match package {
+        "pyarrow" if is_old => "pyarrow<22",
+        package => package,
+    };
+    install_into(&environment, vec![requirement.to_owned()], cell).await
 }
 
 fn data(cell: &dyn Cell) -> Result<PathBuf, Failure> {
@@ -189,7 +196,8 @@ async fn list(cell: &dyn Cell) -> Result<Answer, Failure> {
     let value = all.iter().map(|one| {
         json!({"name": one.name, "python": one.python, "path": one.path, "state": state(&one.name)})
     });
-    Ok(shown(value.collect(), text))
+    let value: Vec<_> = value.collect();
+    Ok(shown(json!({"environments": value}), text))
 }
 
 /// The other kernels that run.
@@ -216,7 +224,8 @@ pub(super) async fn shown_running(cell: &dyn Cell) -> Answer {
             "state": one.execution_state, "pid": one.pid,
         })
     });
-    shown(value.collect(), text)
+    let value: Vec<_> = value.collect();
+    shown(json!({"kernels": value}), text)
 }
 
 fn shown(value: serde_json::Value, text: String) -> Answer {

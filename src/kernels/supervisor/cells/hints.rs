@@ -17,6 +17,9 @@ use crate::magics::{
 /// How long a magic may think of what fits: it may look into a kernel that is busy. The user types on.
 const HINT_WITHIN: Duration = Duration::from_secs(3);
 
+/// How long another kernel may take, which may be busy.
+const OTHER_WITHIN: Duration = Duration::from_secs(60);
+
 struct HintCell<'a> {
     cells: &'a Cells,
     broker: &'a Broker,
@@ -43,7 +46,7 @@ async fn ask(cells: &Cells, body: &Body, wants: Wants) -> Value {
     };
     let content = json!({"code": body.source, "cursor_pos": body.cursor, "detail_level": 0});
     let asked = cells.others.ask(&body.kernel, msg_type, content);
-    let asked = timeout(HINT_WITHIN, asked).await;
+    let asked = timeout(OTHER_WITHIN, asked).await;
     let mut content = asked.ok().and_then(Result::ok).unwrap_or(nothing);
     let before = body.before;
     for key in ["cursor_start", "cursor_end"] {
