@@ -3,10 +3,14 @@
 use std::path::Path;
 
 use nb::protocol::message::Channel;
+use rustix::process::Signal;
 use serde_json::{Value, json};
 
+use crate::adoption::{kill_supervisor, state};
 use crate::client::{Client, Said};
+use crate::gateway::{Gateway, project, wait_for};
 use crate::packages::{fail, notebook, restart, run, with_uv};
+use crate::processes::{pid_of, signal};
 
 /// All that is said for a cell, to its end; questions are answered with `answer`.
 async fn whole(client: &mut Client, code: &str, answer: &str) -> Vec<Said> {
@@ -411,4 +415,227 @@ fn listing(root: &Path) -> Vec<String> {
         .collect();
     names.sort();
     names
+}
+
+/// A kernelspec of the test environment's Python.
+fn put_spec(gateway: &Gateway, env: &Value) {
+    let python = project("target/test-env/bin/python");
+    let argv = json!([
+        python,
+        "-m",
+        "ipykernel_launcher",
+        "-f",
+        "{connection_file}"
+    ]);
+    gateway.put_spec(
+        "second",
+        &json!({"argv": argv, "language": "python", "env": env}),
+    );
+}
+
+#[tokio::test]
+async fn cells_of_other_kernelspecs_run_there() {
+    let gateway = Gateway::start("auto").await;
+    gateway.put_plain_spec();
+    put_spec(&gateway, &json!({"MINE": "second"}));
+    let kernel = gateway.kernel("{}").await;
+    let mut a = gateway.connect(&kernel, "a").await;
+    let said = run(
+        &mut a,
+        "%%kernel second\nimport os; x = 5; print(os.environ['MINE'])",
+    )
+    .await;
+    assert_eq!(said, "second\n");
+    run(
+        &mut a,
+        "y = [1, {'b': None}]\n%put y --to second\n%get x --from second\nassert x == 5",
+    )
+    .await;
+    assert_eq!(
+        run(&mut a, "%%kernel second --put z\nprint(y)\nz = y + [x]").await,
+        "[1, {'b': None}]\n"
+    );
+    assert_eq!(run(&mut a, "print(z)").await, "[1, {'b': None}, 5]\n");
+    // One that is no Python: as it is, and its own words for what it cannot do.
+    let said = run(&mut a, "%%kernel plain\nhello").await;
+    assert!(said.contains("hello"), "{said}");
+    let refused = fail(&mut a, "%put y --to plain").await;
+    assert!(
+        refused.contains("Values go between kernels of Python"),
+        "{refused}"
+    );
+    let list = run(
+        &mut a,
+        "k = %kernel\nprint([(one['name'], one['state']) for one in k['kernels']])",
+    )
+    .await;
+    assert_eq!(list, "[('plain', 'idle'), ('second', 'idle')]\n");
+    run(&mut a, "%kernel restart second").await;
+    assert!(fail(&mut a, "%%kernel second\nx").await.contains("'x'"));
+    run(&mut a, "%kernel stop second").await;
+    assert!(
+        fail(&mut a, "%get x --from second")
+            .await
+            .contains("No kernel second runs")
+    );
+    // A kernel that ends in the middle of a cell fails that cell and is there for the next.
+    let ended = fail(&mut a, "%%kernel second\nimport os; os._exit(3)").await;
+    assert!(
+        ended.contains("exit code 3") || ended.contains("exited"),
+        "{ended}"
+    );
+    assert_eq!(
+        run(&mut a, "%%kernel second\nprint('x' in globals())").await,
+        "False\n"
+    );
+
+    // The cells of a notebook whose kernel is no IPython go there too.
+    let kernel = gateway.kernel(r#"{"name":"plain"}"#).await;
+    let mut b = gateway.connect(&kernel, "b").await;
+    assert_eq!(run(&mut b, "%%kernel second\nprint(6 * 7)").await, "42\n");
+    let refused = fail(&mut b, "%%kernel second --get y\n1").await;
+    assert!(
+        refused.contains("Values go between kernels of Python"),
+        "{refused}"
+    );
+}
+
+#[tokio::test]
+async fn run_all_stops_where_the_error_is_and_what_is_the_users_stays_theirs() {
+    let gateway = Gateway::start("auto").await;
+    put_spec(&gateway, &json!({}));
+    let kernel = gateway.kernel("{}").await;
+    let mut a = gateway.connect(&kernel, "a").await;
+    let cells = [
+        "ran = 1",
+        "%%kernel second\nran = 2",
+        "ran += 2",
+        "%%kernel second\nprint(ran)",
+    ];
+    for fails in 0..cells.len() {
+        let mut requests = Vec::new();
+        for (at, code) in cells.iter().enumerate() {
+            let code = if at == fails {
+                format!("{code}\n1 / 0")
+            } else {
+                (*code).to_owned()
+            };
+            requests.push(a.submit(&code).await);
+        }
+        // What is aborted may be told before the cell that failed is idle.
+        let mut ends = vec![String::new(); requests.len()];
+        while ends.iter().any(String::is_empty) {
+            let said = a.next().await.unwrap();
+            let at = requests.iter().position(|request| *request == said.parent);
+            if let Some(at) = at.filter(|_| said.msg_type == "execute_reply") {
+                said.content["status"]
+                    .as_str()
+                    .unwrap()
+                    .clone_into(&mut ends[at]);
+            }
+        }
+        let expected: Vec<_> = (0..cells.len())
+            .map(|at| match at.cmp(&fails) {
+                std::cmp::Ordering::Less => "ok",
+                std::cmp::Ordering::Equal => "error",
+                std::cmp::Ordering::Greater => "aborted",
+            })
+            .collect();
+        assert_eq!(ends, expected, "{fails}");
+    }
+    // A name that the user registers is the user's.
+    run(&mut a, "from IPython.core.magic import register_cell_magic\n@register_cell_magic\ndef kernel(line, cell):\n    print('mine', line, repr(cell))").await;
+    assert_eq!(
+        run(&mut a, "%%kernel second\nprint(1)").await,
+        "mine second 'print(1)\\n'\n"
+    );
+    assert_eq!(
+        run(&mut a, "%%nb kernel second\nprint('ours')").await,
+        "ours\n"
+    );
+}
+
+#[tokio::test]
+async fn what_runs_elsewhere_outlives_gateway_and_supervisors() {
+    let mut gateway = Gateway::start("auto").await;
+    put_spec(&gateway, &json!({}));
+    let kernel = gateway.kernel("{}").await;
+    let mut a = gateway.connect(&kernel, "a").await;
+    run(
+        &mut a,
+        "%%kernel second\nx = 41\nimport os, time, signal\nmy_pid = os.getpid()",
+    )
+    .await;
+    let go = gateway.root().join("go");
+    let long = format!(
+        "%%kernel second\nprint('begun', flush=True)\nwhile not os.path.exists({go:?}): time.sleep(0.01)\n\
+         os.unlink({go:?})\nprint('over', x)\nx + 1"
+    );
+
+    // The supervisor of the notebook's kernel dies: the cell goes on, and its end is the cell's.
+    let request = a.submit(&long).await;
+    a.wait_for(&request, "begun").await;
+    kill_supervisor(&gateway, &kernel);
+    a.gone().await;
+    let mut a = gateway.connect(&kernel, "a").await;
+    std::fs::write(&go, "").unwrap();
+    let outcome = a.outcome(&request, "").await;
+    assert_eq!(outcome.reply["status"], "ok", "{outcome:?}");
+    assert!(outcome.text.contains("over 41\n"), "{outcome:?}");
+    let reply = a
+        .run("%%kernel second\nprint(x, my_pid == os.getpid())")
+        .await;
+    assert_eq!(reply.text, "41 True\n");
+    assert_eq!(reply.reply["execution_count"], 3);
+
+    // That of the other kernel dies.
+    let request = a.submit(&long).await;
+    a.wait_for(&request, "begun").await;
+    let other = other_supervisor(&gateway, &kernel);
+    signal(other, Signal::KILL);
+    let next = || Some(other_supervisor(&gateway, &kernel)).filter(|next| *next != other);
+    wait_for("another supervisor", next).await;
+    std::fs::write(&go, "").unwrap();
+    let outcome = a.outcome(&request, "").await;
+    assert!(
+        outcome.text.contains("another one took over"),
+        "{outcome:?}"
+    );
+    assert_eq!(
+        run(&mut a, "%%kernel second\nprint(x, my_pid == os.getpid())").await,
+        "41 True\n"
+    );
+
+    // Both, and the gateway.
+    let request = a.submit(&long).await;
+    a.wait_for(&request, "begun").await;
+    kill_supervisor(&gateway, &kernel);
+    signal(other_supervisor(&gateway, &kernel), Signal::KILL);
+    gateway.replace().await;
+    a.gone().await;
+    let mut a = gateway.connect(&kernel, "a").await;
+    std::fs::write(&go, "").unwrap();
+    let outcome = a.outcome(&request, "").await;
+    assert!(
+        outcome.text.contains("another one took over"),
+        "{outcome:?}"
+    );
+    assert_eq!(
+        run(&mut a, "%%kernel second\nprint(x, my_pid == os.getpid())").await,
+        "41 True\n"
+    );
+    // All of it goes with the kernel.
+    gateway.delete(&kernel).await;
+    let left = std::fs::read_dir(gateway.root().join("run/kernels")).unwrap();
+    assert_eq!(left.count(), 0);
+}
+
+/// The pid of the supervisor of the one other kernel.
+fn other_supervisor(gateway: &Gateway, kernel: &str) -> u32 {
+    let folders = std::fs::read_dir(gateway.root().join("run/kernels"))
+        .unwrap()
+        .flatten();
+    let mut others = folders.filter(|folder| folder.file_name() != kernel);
+    let other = others.next().unwrap().file_name().into_string().unwrap();
+    pid_of(&state(gateway, &other), "supervisor_pid")
 }

@@ -11,9 +11,10 @@ use tokio::sync::oneshot;
 use tracing::debug;
 
 use super::ours::OurCell;
-use super::state::field;
+use super::state::{error_content, field};
 use super::{Broker, Outbox, State};
 use crate::kernels::supervisor::journal::{Mark, RequestKey, Route, request_key};
+use crate::kernels::supervisor::ledger::{Note, RunsElsewhere};
 use crate::magics::OtherKernel;
 use crate::protocol::message::{Channel, HeaderPeek, Message};
 
@@ -36,7 +37,8 @@ struct Running {
     count: Option<i64>,
     reply: Option<Value>,
     idle: bool,
-    asker: oneshot::Sender<Value>,
+    /// Nobody, when it was an earlier supervisor.
+    asker: Option<oneshot::Sender<Value>>,
 }
 
 struct Comm {
@@ -48,6 +50,18 @@ impl Elsewhere {
     /// The kernel of the notebook is another process now.
     pub(super) fn new_epoch(&mut self) {
         self.asked.clear();
+    }
+
+    /// An earlier supervisor was waiting for this cell.
+    pub(super) fn recall(&mut self, key: &RequestKey, runs: &RunsElsewhere) {
+        let running = Running {
+            kernel: runs.kernel.clone(),
+            count: runs.count,
+            reply: None,
+            idle: false,
+            asker: None,
+        };
+        self.running.insert(RequestKey::clone(key), running);
     }
 
     fn forget_comms(&mut self, kernel: &OtherKernel) {
@@ -77,12 +91,21 @@ impl Broker {
     /// Another kernel of the notebook is gone. Whoever waits for a cell there is told by the end of the wait.
     pub fn other_is_gone(&self, kernel: &OtherKernel, why: &str) {
         debug!(%kernel, why, "a kernel of the notebook is gone");
-        let elsewhere = &mut self.state.borrow_mut().elsewhere;
-        elsewhere.outboxes.remove(kernel);
-        elsewhere.forget_comms(kernel);
-        elsewhere
-            .running
-            .retain(|_, running| running.kernel != *kernel);
+        let mut state = self.state.borrow_mut();
+        state.elsewhere.outboxes.remove(kernel);
+        state.elsewhere.forget_comms(kernel);
+        state.lose_cells_of(|running| running == kernel);
+        drop(state);
+        self.changed.notify_waiters();
+    }
+
+    /// All other kernels that an earlier supervisor had started are there again, but for those that are gone.
+    pub fn others_are_found(&self) {
+        let mut state = self.state.borrow_mut();
+        let there: Vec<_> = state.elsewhere.outboxes.keys().cloned().collect();
+        state.lose_cells_of(|kernel| !there.contains(kernel));
+        drop(state);
+        self.changed.notify_waiters();
     }
 
     /// Another kernel of the notebook said something.
@@ -146,9 +169,20 @@ impl Broker {
             count: cell.count.get(),
             reply: None,
             idle: false,
-            asker,
+            asker: Some(asker),
         };
         let key = RequestKey::clone(&cell.key);
+        let runs = RunsElsewhere {
+            kernel: kernel.clone(),
+            count: cell.count.get(),
+        };
+        if let Some(pending) = state.pending.get_mut(&key) {
+            pending.elsewhere = Some(runs.clone());
+        }
+        state.ledger.write(&Note::Elsewhere {
+            request: key.to_string(),
+            runs,
+        });
         state.elsewhere.running.insert(key, running);
         state.elsewhere.send(kernel, Channel::Shell, message);
         ended
@@ -220,9 +254,31 @@ impl State {
                 .is_some_and(|running| running.idle && running.reply.is_some())
         };
         if let Some(key) = key.filter(is_over)
-            && let Some(Running { reply, asker, .. }) = running.remove(&key)
+            && let Some(Running {
+                reply,
+                asker,
+                count,
+                ..
+            }) = running.remove(&key)
         {
-            let _gone = asker.send(reply.unwrap_or_default());
+            let reply = reply.unwrap_or_default();
+            match asker {
+                Some(asker) => drop(asker.send(reply)),
+                None => self.ends(&key, reply, count),
+            }
+        }
+    }
+
+    /// The cells that run in these kernels come to no end there. Who waits for one is told by the end of the wait.
+    fn lose_cells_of(&mut self, is_gone: impl Fn(&OtherKernel) -> bool) {
+        let running = &mut self.elsewhere.running;
+        let lost = running.extract_if(|_, running| is_gone(&running.kernel));
+        for (key, running) in lost.collect::<Vec<_>>() {
+            if running.asker.is_none() {
+                let kernel = &running.kernel;
+                let reason = format!("the kernel in {kernel} has ended before it answered");
+                self.ends(&key, error_content("KernelDied", &reason), running.count);
+            }
         }
     }
 

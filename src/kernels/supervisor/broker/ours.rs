@@ -17,6 +17,7 @@ use super::requests::{Request, noted};
 use super::state::field;
 use super::{Broker, State};
 use crate::kernels::supervisor::journal::{Mark, RequestKey, Route};
+use crate::kernels::supervisor::ledger::Note;
 use crate::magics::{Claim, Failure};
 use crate::protocol::message::{Channel, HeaderPeek, Message};
 
@@ -169,40 +170,17 @@ impl Broker {
     pub fn our_cell_ends(&self, cell: &OurCell, outcome: Result<(), &Failure>) {
         let mut state = self.state.borrow_mut();
         state.ours.running.retain(|(key, _)| *key != cell.key);
-        let header = &cell.message.header;
-        let Some(pending) = state.pending.get(&cell.key) else {
-            return debug!("our cell ended after its kernel");
+        let reply = match outcome {
+            Ok(()) => cell
+                .reply
+                .take()
+                .unwrap_or_else(|| json!({"status": "ok", "payload": [], "user_expressions": {}})),
+            Err(failure) => json!({
+                "status": "error", "ename": failure.ename, "evalue": failure.message,
+                "traceback": failure.traceback(),
+            }),
         };
-        let stops = pending.stop_on_error && outcome.is_err();
-        let mut reply = cell
-            .reply
-            .take()
-            .unwrap_or_else(|| json!({"status": "ok", "payload": [], "user_expressions": {}}));
-        if let Err(failure) = outcome {
-            let error = json!({
-                "ename": failure.ename, "evalue": failure.message, "traceback": failure.traceback(),
-            });
-            state.say(header, "error", &error);
-            reply = error;
-            reply["status"] = json!("error");
-        }
-        reply["execution_count"] = json!(cell.count.get());
-        let reply = state
-            .composer
-            .message("execute_reply", header.clone(), &reply);
-        let route = Route::Session(Rc::clone(&cell.session));
-        state.append(Channel::Shell, reply, route, Mark::Plain);
-        state.activity.idle(&cell.key, Timestamp::now());
-        let mark = Mark::Idle(RequestKey::clone(&cell.key));
-        state.say_idle(header, Route::Everyone, mark);
-        if let Some(pending) = state.take_out(&cell.key) {
-            let status = if outcome.is_ok() { "ok" } else { "error" };
-            state.has_answered(noted(&cell.key, &pending), status);
-        }
-        let queue = state.queues.get_mut(&cell.subshell);
-        let actions = queue.map(|queue| queue.finished(&cell.key, stops));
-        state.act(actions.unwrap_or_default());
-        state.forget_queue(&cell.subshell);
+        state.ends(&cell.key, reply, cell.count.get());
         drop(state);
         self.changed.notify_waiters();
     }
@@ -380,6 +358,43 @@ impl State {
                 .map(|()| Said { printed, count });
             let _gone = hidden.asker.send(outcome);
         }
+    }
+
+    /// A cell that the kernel does not run has ended with this reply, and has this count.
+    pub(super) fn ends(&mut self, key: &RequestKey, mut reply: Value, count: Option<i64>) {
+        let Some(pending) = self.pending.get(key) else {
+            return debug!("our cell ended after its kernel");
+        };
+        let (header, session) = (pending.header.clone(), Rc::clone(&pending.session));
+        let is_error = reply["status"] == "error";
+        let stops = pending.stop_on_error && is_error;
+        if is_error {
+            let error = json!({
+                "ename": reply["ename"], "evalue": reply["evalue"], "traceback": reply["traceback"],
+            });
+            self.say(&header, "error", &error);
+        }
+        reply["execution_count"] = json!(count);
+        let reply = self
+            .composer
+            .message("execute_reply", header.clone(), &reply);
+        self.append(Channel::Shell, reply, Route::Session(session), Mark::Plain);
+        self.activity.idle(key, Timestamp::now());
+        let mark = Mark::Idle(RequestKey::clone(key));
+        self.say_idle(&header, Route::Everyone, mark);
+        if self.questions.over(key) {
+            self.ledger.write(&Note::Answered);
+        }
+        if let Some(pending) = self.take_out(key) {
+            let status = if is_error { "error" } else { "ok" };
+            self.has_answered(noted(key, &pending), status);
+        }
+        let subshell = HeaderPeek::read(&header);
+        let subshell = subshell.and_then(|peek| peek.subshell_id.as_deref().map(str::to_owned));
+        let queue = self.queues.get_mut(&subshell);
+        let actions = queue.map(|queue| queue.finished(key, stops));
+        self.act(actions.unwrap_or_default());
+        self.forget_queue(&subshell);
     }
 
     pub(super) fn say_input(&mut self, header: &Bytes, code: &Option<Value>, count: Option<i64>) {

@@ -77,11 +77,13 @@ impl Others {
         };
         let (registry, main) = (registry.clone(), self.main.kernel_id.clone());
         let found = spawn_blocking(move || parts(&registry, &main)).await;
-        for kernel in found.unwrap_or_default() {
+        let found: Vec<_> = found.unwrap_or_default();
+        let joined: Vec<_> = found.iter().map(|kernel| self.join(kernel)).collect();
+        self.broker.others_are_found();
+        for (kernel, other) in found.iter().zip(joined) {
             debug!(%kernel, "another kernel of this notebook is there");
-            let other = self.join(&kernel);
             match other.ask("comm_info_request", &json!({})).await {
-                Ok(comms) => self.broker.other_has_comms(&kernel, &comms),
+                Ok(comms) => self.broker.other_has_comms(kernel, &comms),
                 Err(failure) => warn!(%failure, %kernel, "what its comms are is not known"),
             }
         }
