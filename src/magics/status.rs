@@ -13,6 +13,7 @@ use super::call::{At, Call};
 use super::cell::{Answer, Bundle, Cell, Facts, Failure, Given, Output, Place};
 use super::machine::{self, Machine, Memory, Sources};
 use super::magic::Magic;
+use super::other::Running;
 use crate::env::KernelEnvironment;
 
 /// The magic.
@@ -30,7 +31,30 @@ struct Report {
     clients: Clients,
     lost: Lost,
     journal: Journal,
+    /// The other kernels of the notebook.
+    others: Vec<OtherKernel>,
     nb: Nb,
+}
+
+#[derive(Debug, Serialize)]
+struct OtherKernel {
+    kind: &'static str,
+    name: String,
+    language: String,
+    execution_state: String,
+    pid: Option<u32>,
+}
+
+impl From<Running> for OtherKernel {
+    fn from(one: Running) -> Self {
+        Self {
+            kind: one.kernel.kind(),
+            name: one.kernel.name().to_owned(),
+            language: one.language,
+            execution_state: one.execution_state,
+            pid: one.pid,
+        }
+    }
 }
 
 #[derive(Debug, Serialize)]
@@ -120,7 +144,9 @@ impl Magic for Status {
                     "`%%nb status` takes no lines below it; write `%nb status` for a line of its own.",
                 ));
             }
-            let report = self.gather(cell.facts(), cell.place()).await?;
+            let mut report = self.gather(cell.facts(), cell.place()).await?;
+            let others = cell.others().running().await;
+            report.others = others.into_iter().map(OtherKernel::from).collect();
             let value = serde_json::to_value(&report)
                 .map_err(|error| Failure::new("RuntimeError", format!("No status: {error}.")))?;
             if as_json {
@@ -187,6 +213,7 @@ impl Status {
                 bytes: facts.journal_bytes,
                 bytes_max: facts.journal_bytes_max,
             },
+            others: Vec::new(),
             nb: Nb {
                 version: env!("CARGO_PKG_VERSION"),
                 pid: std::process::id(),
@@ -260,6 +287,7 @@ fn rows(report: &Report) -> Vec<Row> {
         clients,
         lost,
         journal,
+        others,
         nb,
     } = report;
     let mut process = match kernel.pid {
@@ -313,7 +341,19 @@ fn rows(report: &Report) -> Vec<Row> {
         0 => "nothing".to_owned(),
         n => format!("{} ({})", counted(n, "message"), size(lost.bytes)),
     };
-    vec![
+    let named = |one: &OtherKernel| {
+        let OtherKernel {
+            kind,
+            name,
+            language,
+            execution_state,
+            ..
+        } = one;
+        format!("%%{kind} {name} ({language}), {execution_state}")
+    };
+    let others: Vec<String> = others.iter().map(named).collect();
+    let others = (!others.is_empty()).then(|| ("others", others.join("; ")));
+    let mut rows = vec![
         (
             "kernel",
             format!(
@@ -340,7 +380,9 @@ fn rows(report: &Report) -> Vec<Row> {
             format!("{} of {}", size(journal.bytes), size(journal.bytes_max)),
         ),
         ("nb", format!("{}, supervisor pid {}", nb.version, nb.pid)),
-    ]
+    ];
+    rows.splice(3..3, others);
+    rows
 }
 
 /// Two columns, aligned.

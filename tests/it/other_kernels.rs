@@ -464,6 +464,16 @@ async fn cells_of_other_kernelspecs_run_there() {
         refused.contains("Values go between kernels of Python"),
         "{refused}"
     );
+    let status = run(
+        &mut a,
+        "s = %nb status\nprint(s)\nprint([one['name'] for one in s['others']])",
+    )
+    .await;
+    assert!(
+        status.contains("%%kernel second (python), idle"),
+        "{status}"
+    );
+    assert!(status.ends_with("['plain', 'second']\n"), "{status}");
     let list = run(
         &mut a,
         "k = %kernel\nprint([(one['name'], one['state']) for one in k['kernels']])",

@@ -53,7 +53,7 @@ async fn run_cell(
 fn as_typed(call: &Call, body: &str) -> String {
     match body.trim_start().starts_with('%') {
         true => body.to_owned(),
-        false => format!("# {}\n{body}", call.magic),
+        false => format!("# %%{} {}\n{body}", call.magic, call.line),
     }
 }
 

@@ -199,6 +199,7 @@ impl State {
         let msg_type = HeaderPeek::read(&message.header).map(|peek| peek.msg_type.into_owned());
         let msg_type = msg_type.unwrap_or_default();
         let parent = HeaderPeek::read(&message.parent_header);
+        let parent = parent.filter(|parent| !parent.msg_id.is_empty());
         let key = parent.as_ref().map(request_key);
         match msg_type.as_str() {
             "comm_open" => self.other_opens(kernel, &message),

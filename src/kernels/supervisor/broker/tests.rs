@@ -1,6 +1,7 @@
 //! The broker's rules, told from outside: what a kernel says and what each client then reads.
 
 mod adoption;
+mod elsewhere;
 mod kept;
 mod ours;
 mod probes;
@@ -94,7 +95,10 @@ impl Takeover for Plain {
 fn taken_over(broker: &Broker) -> mpsc::UnboundedReceiver<Work> {
     let (runner, ours) = mpsc::unbounded_channel();
     broker.take_over(
-        Box::new(Plain(Registry::standard(&Setting::default()))),
+        Box::new(Plain(Registry::standard(&Setting {
+            has_others: true,
+            ..Setting::default()
+        }))),
         runner,
     );
     ours
