@@ -28,7 +28,7 @@ pub(super) struct Moved {
 
 /// An option that has words.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Option_ {
+enum Takes {
     Python,
     With,
     Get,
@@ -45,10 +45,10 @@ pub(super) fn asked(words: &[String], spelling: &str, is_venv: bool) -> Result<A
             _ => (word.as_str(), None),
         };
         let known = match named {
-            "--python" | "-p" if is_venv => Some(Option_::Python),
-            "--with" if is_venv => Some(Option_::With),
-            "--get" => Some(Option_::Get),
-            "--put" => Some(Option_::Put),
+            "--python" | "-p" if is_venv => Some(Takes::Python),
+            "--with" if is_venv => Some(Takes::With),
+            "--get" => Some(Takes::Get),
+            "--put" => Some(Takes::Put),
             "--force" | "-f" if value.is_none() => {
                 asked.force = true;
                 continue;
@@ -57,7 +57,7 @@ pub(super) fn asked(words: &[String], spelling: &str, is_venv: bool) -> Result<A
         };
         match (known, value, option) {
             (Some(known), value, _) => {
-                option = Some(known);
+                option = Some((known, named));
                 if let Some(value) = value {
                     asked.take(known, value)?;
                 }
@@ -68,7 +68,7 @@ pub(super) fn asked(words: &[String], spelling: &str, is_venv: bool) -> Result<A
                     "There is no option {named} of `%{spelling}`; there is {more}--get and --put."
                 )));
             }
-            (None, _, Some(option)) => asked.take(option, word)?,
+            (None, _, Some((option, _))) => asked.take(option, word)?,
             (None, ..) if asked.name.is_empty() => asked.name.clone_from(word),
             (None, ..) => {
                 return Err(Failure::usage(format!(
@@ -76,6 +76,13 @@ pub(super) fn asked(words: &[String], spelling: &str, is_venv: bool) -> Result<A
                 )));
             }
         }
+    }
+    if let Some((option, named)) = option
+        && !asked.has(option)
+    {
+        return Err(Failure::usage(format!(
+            "`{named}` needs something behind it."
+        )));
     }
     if asked.name.is_empty() {
         return Err(Failure::usage(format!(
@@ -92,15 +99,24 @@ pub(super) fn asked(words: &[String], spelling: &str, is_venv: bool) -> Result<A
 }
 
 impl Asked {
-    fn take(&mut self, option: Option_, word: &str) -> Result<(), Failure> {
+    fn has(&self, option: Takes) -> bool {
         match option {
-            Option_::Python if self.python.is_some() => {
+            Takes::Python => self.python.is_some(),
+            Takes::With => !self.with.is_empty(),
+            Takes::Get => !self.get.is_empty(),
+            Takes::Put => !self.put.is_empty(),
+        }
+    }
+
+    fn take(&mut self, option: Takes, word: &str) -> Result<(), Failure> {
+        match option {
+            Takes::Python if self.python.is_some() => {
                 return Err(Failure::usage("`--python` takes one version."));
             }
-            Option_::Python => self.python = Some(word.to_owned()),
-            Option_::With => self.with.push(word.to_owned()),
-            Option_::Get => self.get.extend(variables(word)?),
-            Option_::Put => self.put.extend(variables(word)?),
+            Takes::Python => self.python = Some(word.to_owned()),
+            Takes::With => self.with.push(word.to_owned()),
+            Takes::Get => self.get.extend(variables(word)?),
+            Takes::Put => self.put.extend(variables(word)?),
         }
         Ok(())
     }
@@ -203,6 +219,7 @@ mod tests {
             ("a b", "one too many"),
             ("../a", "cannot be a name"),
             ("a --wiht b", "no option --wiht"),
+            ("a --get", "needs something"),
             ("a --get 1x", "no name of a variable"),
             ("a --python 3.11 3.12", "one version"),
         ] {

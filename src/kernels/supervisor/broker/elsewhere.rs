@@ -188,7 +188,7 @@ impl Broker {
         ended
     }
 
-    /// What another kernel has replied to our cell, but for its count, is our cell's reply.
+    /// What another kernel has replied to our cell, but for its count, is our cell's reply. An error in it was shown.
     pub fn our_cell_replies(&self, cell: &OurCell, reply: Value) {
         cell.reply.replace(Some(reply));
     }
@@ -222,8 +222,6 @@ impl State {
                 return self.ends_elsewhere(key);
             }
             ("execute_input", Some(_)) => return,
-            // It comes with the reply.
-            ("error", Some(_)) => return,
             ("execute_result", Some(running)) => counted(message, running.count),
             // What was asked of it in passing, and answers to what nobody knows any more.
             ("status", None) => return self.published(message),
@@ -265,7 +263,7 @@ impl State {
             let reply = reply.unwrap_or_default();
             match asker {
                 Some(asker) => drop(asker.send(reply)),
-                None => self.ends(&key, reply, count),
+                None => self.ends(&key, reply, count, true),
             }
         }
     }
@@ -278,7 +276,8 @@ impl State {
             if running.asker.is_none() {
                 let kernel = &running.kernel;
                 let reason = format!("the kernel in {kernel} has ended before it answered");
-                self.ends(&key, error_content("KernelDied", &reason), running.count);
+                let reply = error_content("KernelDied", &reason);
+                self.ends(&key, reply, running.count, false);
             }
         }
     }

@@ -170,17 +170,23 @@ impl Broker {
     pub fn our_cell_ends(&self, cell: &OurCell, outcome: Result<(), &Failure>) {
         let mut state = self.state.borrow_mut();
         state.ours.running.retain(|(key, _)| *key != cell.key);
-        let reply = match outcome {
-            Ok(()) => cell
-                .reply
-                .take()
-                .unwrap_or_else(|| json!({"status": "ok", "payload": [], "user_expressions": {}})),
-            Err(failure) => json!({
-                "status": "error", "ename": failure.ename, "evalue": failure.message,
-                "traceback": failure.traceback(),
-            }),
+        let said = cell.reply.take();
+        let is_ok = |reply: &Value| reply["status"] == "ok";
+        let (reply, is_shown) = match (outcome, said) {
+            (Err(_), Some(said)) if !is_ok(&said) => (said, true),
+            (Err(failure), _) => {
+                let reply = json!({
+                    "status": "error", "ename": failure.ename, "evalue": failure.message,
+                    "traceback": failure.traceback(),
+                });
+                (reply, false)
+            }
+            (Ok(()), said) => {
+                let nothing = || json!({"status": "ok", "payload": [], "user_expressions": {}});
+                (said.unwrap_or_else(nothing), true)
+            }
         };
-        state.ends(&cell.key, reply, cell.count.get());
+        state.ends(&cell.key, reply, cell.count.get(), is_shown);
         drop(state);
         self.changed.notify_waiters();
     }
@@ -360,15 +366,22 @@ impl State {
         }
     }
 
-    /// A cell that the kernel does not run has ended with this reply, and has this count.
-    pub(super) fn ends(&mut self, key: &RequestKey, mut reply: Value, count: Option<i64>) {
+    /// A cell that the kernel does not run has ended with this reply, and has this count. Whether what may be wrong was shown
+    /// tells `is_shown`.
+    pub(super) fn ends(
+        &mut self,
+        key: &RequestKey,
+        mut reply: Value,
+        count: Option<i64>,
+        is_shown: bool,
+    ) {
         let Some(pending) = self.pending.get(key) else {
             return debug!("our cell ended after its kernel");
         };
         let (header, session) = (pending.header.clone(), Rc::clone(&pending.session));
         let is_error = reply["status"] == "error";
         let stops = pending.stop_on_error && is_error;
-        if is_error {
+        if is_error && !is_shown {
             let error = json!({
                 "ename": reply["ename"], "evalue": reply["evalue"], "traceback": reply["traceback"],
             });

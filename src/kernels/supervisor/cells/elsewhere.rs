@@ -3,13 +3,19 @@
 //! From the queue it goes there as its client sent it, and the broker passes on what is said. From a cell of the kernel, which is
 //! busy with it, we ask for ourselves and say what comes by the helper.
 
+use std::time::Duration;
+
 use serde_json::{Map, Value, json};
+use tokio::time::{sleep, timeout};
 
 use super::helper_door::HelperCell;
 use super::queue_door::QueueCell;
 use crate::kernels::supervisor::others::Other;
 use crate::magics::{Bundle, Cell, Failure, OtherKernel, Output, Question, StreamName};
 use crate::protocol::message::{Channel, HeaderPeek, Message};
+
+/// A kernel that has not ended an interrupted cell by then is left to it. Less than a magic may take to end.
+const STOPS_WITHIN: Duration = Duration::from_secs(3);
 
 impl QueueCell<'_> {
     pub(super) async fn elsewhere(&self, kernel: &OtherKernel, code: &str) -> Result<(), Failure> {
@@ -19,13 +25,16 @@ impl QueueCell<'_> {
             reply = &mut ended => reply,
             () = self.cell.interrupt.wait() => {
                 interrupt(&other).await;
-                ended.await
+                match timeout(STOPS_WITHIN, ended).await {
+                    Ok(reply) => reply,
+                    Err(_) => return Err(unstopped(kernel)),
+                }
             }
         };
         let reply = reply.map_err(|_| other.lost())?;
-        outcome(&reply)?;
+        let outcome = outcome(&reply);
         self.broker.our_cell_replies(self.cell, reply);
-        Ok(())
+        outcome
     }
 }
 
@@ -47,6 +56,7 @@ impl HelperCell {
                     interrupt(&other).await;
                     continue;
                 }
+                () = sleep(STOPS_WITHIN), if is_interrupted => return Err(unstopped(kernel)),
             };
             let (channel, message) = said.ok_or_else(|| other.lost())?;
             let content: Value = serde_json::from_slice(&message.content).unwrap_or_default();
@@ -85,6 +95,17 @@ impl HelperCell {
             };
             other.send(Channel::Stdin, answer);
         }
+    }
+}
+
+/// It has been interrupted and goes on all the same.
+fn unstopped(kernel: &OtherKernel) -> Failure {
+    let kind = kernel.kind();
+    Failure {
+        message: format!(
+            "The cell was interrupted, but the kernel in {kernel} does not stop yet; `%{kind} restart {kernel}` ends what it does."
+        ),
+        ..Failure::interrupted()
     }
 }
 

@@ -73,6 +73,7 @@ fn a_cell_elsewhere_is_over_once_reply_and_idle_are_there() {
             "status busy",
             "execute_input ",
             "execute_result ",
+            "error ",
             "execute_reply ok",
             "status idle",
         ];
