@@ -15,7 +15,7 @@ use super::Say;
 use crate::error::Error;
 
 /// How often a lock that another process holds is tried again.
-const RETRY: Duration = Duration::from_millis(100);
+pub(super) const RETRY: Duration = Duration::from_millis(100);
 
 /// Waits until no other process holds `path`; what is returned holds it until it is dropped.
 ///

@@ -126,12 +126,18 @@ impl Registry {
     /// Whether the queue is to take this cell from the kernel, and as what.
     ///
     /// A cell is ours when its first line that is not blank starts with `%nb`, whatever follows, or
-    /// with a spelling of a magic. In an IPython kernel only `%%` cells that run elsewhere are.
+    /// with a spelling of a magic. In an IPython kernel only `%%` cells that run elsewhere are, where
+    /// IPython itself sees them.
     pub fn claim(&self, source: &str, front: Front) -> Option<Claim> {
-        let call::Head { call, rest } = call::head(source)?;
-        let found = self.find(&call)?;
+        let (call, rest) = match front {
+            Front::Plain => {
+                let call::Head { call, rest } = call::head(source)?;
+                (call, rest)
+            }
+            Front::IPython => (call::cell_head(source)?, None),
+        };
         let elsewhere = matches!(
-            &found,
+            self.find(&call)?,
             Found::Magic(magic, call) if call.cell.is_some() && magic.runs() == Runs::Elsewhere
         );
         (front == Front::Plain || elsewhere).then_some(Claim {
@@ -336,6 +342,7 @@ mod tests {
     use super::*;
     use crate::magics::test_cell::TestCell;
     use futures_util::future::LocalBoxFuture;
+    use proptest::prelude::*;
     use serde_json::json;
 
     /// A magic with spellings that gives its call back, or never ends.
@@ -426,6 +433,34 @@ mod tests {
             assert!(registry().claim(source, Front::IPython).is_some());
         }
         assert_eq!(registry().claim("%elsewhere a", Front::IPython), None);
+    }
+
+    proptest! {
+        /// Whatever else is in a cell, an IPython kernel's is its own.
+        #[test]
+        fn only_what_runs_elsewhere_is_taken_from_ipython(
+            head in "[ \n]{0,2}%{0,2}(elsewhere|say|nb( echo| say| status|\techo)?|time)?",
+            pieces in prop::collection::vec(
+                prop::sample::select(vec![
+                    "%%elsewhere", "%nb", "%", "echo", "'''", "\"", "#", "x = ", "!ls", ">>> ", "?", "\\", " ", "\n",
+                    "\r\n", "é",
+                ]),
+                0..6,
+            )
+        ) {
+            let source = head + &pieces.concat();
+            if let Some(claim) = registry().claim(&source, Front::IPython) {
+                let first = source.trim_start().lines().next().unwrap_or_default();
+                let mut words = first.split(' ').filter(|word| !word.is_empty());
+                let is_elsewhere = match words.next().unwrap_or_default().trim_end() {
+                    "%%elsewhere" | "%%say" => true,
+                    "%%nb" => matches!(words.next().map(str::trim), Some("echo" | "say" | "elsewhere")),
+                    _ => false,
+                };
+                prop_assert!(is_elsewhere, "{:?}", source);
+                prop_assert!(claim.call.cell.is_some() && claim.rest.is_none());
+            }
+        }
     }
 
     #[test]

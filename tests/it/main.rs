@@ -56,6 +56,7 @@ mod survival;
 mod takeover;
 mod text_frames;
 mod two_gateways;
+mod typed_cells;
 mod up;
 mod watch;
 mod wire;

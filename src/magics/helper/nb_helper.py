@@ -371,7 +371,7 @@ def install(path, magics, changes):
             helper.changes.seen.update(before.changes.seen)
         events.register("post_run_cell", helper.after_cell)
         if changes:
-            follow_blocks(shell.input_transformers_post)
+            follow_blocks(shell)
         shell._nb_helper = helper
         hold_output(shell.kernel.iopub_thread)
     except (KeyError, AttributeError):
