@@ -239,4 +239,5 @@ def main():
     table("the first import", [imported for _, imported in rounds], {})
 
 
-main()
+if __name__ == "__main__":
+    main()

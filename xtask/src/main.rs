@@ -107,7 +107,9 @@ fn main() -> ExitCode {
             .and_then(|()| plugin(&[])),
         Some("fuzz") => fuzz(part.as_deref(), 60),
         Some("bench") if part.as_deref() == Some("lab") => setup().and_then(|()| cargo(&LAB)),
-        Some("bench") if part.as_deref() == Some("environments") => environments(),
+        Some("bench") if matches!(part.as_deref(), Some("environments" | "frames")) => {
+            environments(part.as_deref().unwrap_or_default())
+        }
         Some("bench") => cargo(&["bench", "--locked"]),
         Some("losses") => losses(),
         Some("soak") => match (part.as_deref(), arguments.next()) {
@@ -115,7 +117,7 @@ fn main() -> ExitCode {
             _ => Err("usage: cargo xtask soak --minutes N".to_owned()),
         },
         _ => Err(
-            "usage: cargo xtask setup|test|bench [lab|environments]|fuzz [target]|labextension|losses|soak --minutes N"
+            "usage: cargo xtask setup|test|bench [lab|environments|frames]|fuzz [target]|labextension|losses|soak --minutes N"
                 .to_owned(),
         ),
     };
@@ -128,13 +130,13 @@ fn main() -> ExitCode {
     }
 }
 
-/// Environments by nb and by plain uv; prints a table.
-fn environments() -> Result<(), String> {
+/// What nb does beside what is done by hand, or by plain uv; prints a table.
+fn environments(which: &str) -> Result<(), String> {
     cargo(&["build", "--release", "--locked", "--bin", "nb"])?;
     run(
         "python3",
         &[
-            "benches/environments/environments.py",
+            &format!("benches/environments/{which}.py"),
             "--nb=target/release/nb",
             "--folder=target/bench-environments",
             "--tools=target/nb-data/tools",
