@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use super::{output, runtime};
 use crate::config::Places;
 use crate::env::pip::{Command, Failure, Never, Typed};
-use crate::env::{ENVIRONMENT, KernelEnvironment};
+use crate::env::{BASE, ENVIRONMENT, KernelEnvironment};
 use crate::error::Error;
 
 /// pip's commands for an environment that nb keeps.
@@ -84,6 +84,11 @@ impl Pip {
                 let python = python.display();
                 Error::user(format!("{python} is in no environment that nb keeps"))
             });
+        }
+        if let Ok(title) = env::var(BASE) {
+            return Err(Error::user(format!(
+                "this kernel has {title} as its environment, which stays as it is; `%clean_path` restarts it in its own"
+            )));
         }
         let told = env::var(ENVIRONMENT).ok();
         let environment = told.and_then(|told| serde_json::from_str(&told).ok());

@@ -35,7 +35,7 @@ mod whole;
 pub use companion::{COMPANION, COMPANION_CLASS, CompanionState, companion_in, install_companion};
 pub use environment::Environment;
 pub use installed::{Distribution, normal};
-pub use kernel::{Added, ENVIRONMENT, KernelEnvironment, Kind, PIP, Prepared};
+pub use kernel::{Added, BASE, ENVIRONMENT, KernelEnvironment, Kind, PIP, Prepared};
 pub use kernelspec::install_kernelspecs;
 pub use kernelspec::own_kernelspecs;
 pub use leftovers::is_within_a_tool;

@@ -36,7 +36,7 @@ use super::{Say, Uv, held, hex, unshare};
 pub(super) const KERNEL_LOCK: &str = include_str!("locks/pip.txt");
 
 /// The Pythons that the lock is for.
-const LOCKED_PYTHONS: &str = ">=3.10,<3.15";
+pub(super) const LOCKED_PYTHONS: &str = ">=3.10,<3.15";
 
 const RECORD: &str = "nb-venv.json";
 

@@ -38,6 +38,9 @@ impl Magic for Reset {
                 }
             };
             let place = cell.place();
+            if let Some(base) = cell.base() {
+                return Err(Failure::usage(base.is_closed()));
+            }
             let Some(environment) = &place.environment else {
                 let message = "This kernel does not run in an environment of nb's.";
                 return Err(Failure::usage(message));

@@ -24,6 +24,9 @@ use super::{Say, Uv, hex};
 /// The variable by which what a kernel starts knows its environment, as JSON.
 pub const ENVIRONMENT: &str = "NB_ENVIRONMENT";
 
+/// The variable by which it knows that its kernel was rebased, with what that is called.
+pub const BASE: &str = "NB_BASE";
+
 /// The variable with the program that is pip there.
 pub const PIP: &str = "NB_PIP";
 

@@ -97,7 +97,7 @@ impl Failure {
         }
     }
 
-    fn interrupt() -> Self {
+    pub(super) fn interrupt() -> Self {
         Self {
             is_interrupt: true,
             ..Self::new("It was given up, since it was interrupted or took too long.")

@@ -22,6 +22,7 @@ mod lifecycle;
 mod oom;
 mod orphans;
 mod private_file;
+mod rebase;
 mod record;
 mod restarts;
 mod run;

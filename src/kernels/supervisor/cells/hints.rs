@@ -81,6 +81,6 @@ impl Cell for HintCell<'_> {
     }
 
     fn place(&self) -> Place {
-        self.cells.place.clone()
+        self.cells.place()
     }
 }

@@ -10,6 +10,7 @@ use tokio::sync::mpsc;
 use tokio_util::task::TaskTracker;
 
 use super::{Cells, hints};
+use crate::env::pex::Base;
 use crate::kernels::supervisor::broker::{Broker, OurCell, Work};
 use crate::magics::{Cell, Facts, Failure, Output, Place, Question};
 
@@ -125,11 +126,19 @@ impl Cell for QueueCell<'_> {
         self.cells.restart_after(self.cell.msg_id());
     }
 
+    fn base(&self) -> Option<Base> {
+        self.cells.base()
+    }
+
+    fn rebase(&self, onto: Option<Base>) -> Result<(), Failure> {
+        self.cells.rebase_after(onto, self.cell.msg_id())
+    }
+
     fn facts(&self) -> Facts {
         self.cells.facts()
     }
 
     fn place(&self) -> Place {
-        self.cells.place.clone()
+        self.cells.place()
     }
 }
