@@ -3,6 +3,7 @@
 //! Must not know of kernels, of HTTP, nor of where progress is shown: callers pass a [`Say`].
 
 pub mod build;
+mod changes;
 mod companion;
 mod environment;
 mod held;

@@ -23,9 +23,10 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use super::held::Held;
 use super::installed::{installed, python_version, site_packages};
 use super::notebook::REQUIREMENTS;
-use super::pip::{Failure, From, Install, Packages, Tool, Typed};
+use super::pip::{Failure, From, Install, Packages, Stop, Tool, Typed};
 use super::spares::{Content, Spares, compile};
 use super::undo::Undo;
 use super::version::Version;
@@ -126,7 +127,7 @@ impl Named {
         if self.is_there() && !Undo::is_open(&self.environment()) {
             return Ok(());
         }
-        let _held = self.hold(say).await?;
+        let held = self.hold(typed.stop, say).await?;
         if self.is_there() {
             return Ok(());
         }
@@ -138,7 +139,8 @@ impl Named {
         }
         let broken = |error: io::Error| self.unusable(&error);
         let environment = self.folder.join("env");
-        match fs::remove_dir_all(&environment) {
+        let old = environment.clone();
+        match held.aside(move || fs::remove_dir_all(old)).await {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(broken(error)),
             _ => {}
         }
@@ -151,8 +153,13 @@ impl Named {
                 .build(&environment, &self.tool(&uv, typed, &from, say))
                 .await?;
         }
-        put_pip(&environment).map_err(broken)?;
-        unshare::at_once(&environment);
+        let new = environment.clone();
+        let finished = held.aside(move || {
+            put_pip(&new)?;
+            unshare::at_once(&new);
+            Ok(())
+        });
+        finished.await.map_err(broken)?;
         self.keep(&Record {
             created: Timestamp::now(),
             notebook: notebook.map(str::to_owned),
@@ -216,8 +223,8 @@ impl Named {
         }
     }
 
-    async fn hold(&self, say: Say<'_>) -> Result<fs::File, Failure> {
-        held::hold(&self.folder, &self.environment(), say).await
+    async fn hold(&self, stop: &dyn Stop, say: Say<'_>) -> Result<Held, Failure> {
+        held::hold(&self.folder, &self.environment(), stop, say).await
     }
 
     fn tool<'a>(

@@ -1,0 +1,96 @@
+//! One environment and several who change it, at once or in the middle of each other.
+
+use std::fs::{self, File};
+use std::path::PathBuf;
+use std::process::Stdio;
+
+use nb::protocol::message::Channel;
+use rustix::fs::{FlockOperation, flock};
+use rustix::process::Signal;
+use serde_json::json;
+use tokio::process::Command;
+use tokio::time::timeout;
+
+use super::{SIX, builds, notebook, own_package, run, with_uv};
+use crate::client::Client;
+use crate::gateway::{Gateway, wait_for};
+use crate::processes::signal;
+use crate::up::SET_UP_LIMIT;
+
+/// The folder of the one environment there is.
+fn of_notebook(gateway: &Gateway) -> PathBuf {
+    let mut all = fs::read_dir(gateway.root().join("data/venvs")).unwrap();
+    all.next().unwrap().unwrap().path()
+}
+
+/// A package whose build does not end, and what is there once it is built.
+fn slow_package(gateway: &Gateway) -> (PathBuf, PathBuf) {
+    let folder = own_package(&gateway.root(), "1");
+    let marker = gateway.root().join("builds");
+    let slow = format!("import pathlib, time\npathlib.Path({marker:?}).touch()\ntime.sleep(600)\n");
+    fs::write(folder.join("setup.py"), slow).unwrap();
+    (folder, marker)
+}
+
+async fn with_six() -> (Gateway, String, Client) {
+    let gateway = with_uv().await;
+    let kernel = notebook(&gateway, "a.ipynb", "pip").await;
+    let mut client = gateway.connect(&kernel, "a").await;
+    run(&mut client, "%pip install -q six==1.16.0").await;
+    (gateway, kernel, client)
+}
+
+#[tokio::test]
+async fn a_cell_that_waits_for_another_process_can_be_interrupted() {
+    let (gateway, _, mut a) = with_six().await;
+    let lock = File::open(of_notebook(&gateway).join("lock")).unwrap();
+    // Somebody copies files there for a while.
+    let held = || flock(&lock, FlockOperation::NonBlockingLockExclusive).ok();
+    wait_for("the lock", held).await;
+    let request = a.submit("%pip install six==1.17.0").await;
+    a.wait_for(&request, "waiting for another nb").await;
+    a.send(Channel::Control, "interrupt_request", json!({}))
+        .await;
+    let stopped = a.outcome(&request, "").await;
+    assert_eq!(stopped.reply["ename"], "KeyboardInterrupt", "{stopped:?}");
+    drop(lock);
+    assert_eq!(run(&mut a, SIX).await, "1.16.0\n");
+    run(&mut a, "%pip install -q six==1.17.0").await;
+}
+
+#[tokio::test]
+async fn pip_in_a_shell_that_is_ended_takes_back_what_it_did() {
+    let (gateway, _, mut a) = with_six().await;
+    let before = run(&mut a, "%pip freeze").await;
+    let (package, marker) = slow_package(&gateway);
+    let folder = of_notebook(&gateway);
+    for ends in [Signal::INT, Signal::TERM] {
+        let _gone = fs::remove_file(&marker);
+        let pip = Command::new(env!("CARGO_BIN_EXE_nb"))
+            .args(["pip", "--python"])
+            .arg(folder.join("env/bin/python"))
+            .args(["install", "six==1.17.0"])
+            .arg(&package)
+            .env("HOME", gateway.root())
+            .env("NB_DATA_DIR", gateway.root().join("data"))
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .unwrap();
+        wait_for("the build", || marker.exists().then_some(())).await;
+        assert!(folder.join("env.undo/index").exists());
+        signal(pip.id().unwrap(), ends);
+        let ended = timeout(SET_UP_LIMIT, pip.wait_with_output()).await;
+        let ended = ended.expect("pip does not end").unwrap();
+        let said = String::from_utf8_lossy(&ended.stderr);
+        assert!(
+            !ended.status.success() && said.contains("interrupted"),
+            "{said}"
+        );
+        // By itself: nobody came after it.
+        assert!(!folder.join("env.undo").exists());
+        assert_eq!(builds(&marker), Vec::<i32>::new());
+        assert_eq!(run(&mut a, "%pip freeze").await, before);
+    }
+}
