@@ -5,9 +5,10 @@ use std::env;
 use std::ffi::OsString;
 use std::path::PathBuf;
 
+use super::stop::GivenUp;
 use super::{output, runtime};
 use crate::config::Places;
-use crate::env::pip::{Command, Failure, Never, Typed};
+use crate::env::pip::{Command, Failure, Typed};
 use crate::env::{BASE, ENVIRONMENT, KernelEnvironment};
 use crate::error::Error;
 
@@ -60,15 +61,15 @@ impl Pip {
         let variables: BTreeMap<String, String> = env::vars_os()
             .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
             .collect();
-        let typed = Typed {
-            folder: &folder,
-            env: &variables,
-            stop: &Never,
-        };
         let print = |text: &str| {
             let _gone = output::text(text);
         };
         let done = runtime()?.block_on(async {
+            let typed = Typed {
+                folder: &folder,
+                env: &variables,
+                stop: &GivenUp::new().map_err(|error| Failure::from(error))?,
+            };
             let done = environment.pip(&command, &typed, &print).await;
             environment.settle_files().await;
             done
