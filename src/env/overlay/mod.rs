@@ -10,7 +10,10 @@
 //! What is asked for counts, and a layer is made of it (`layer`), for each release anew (`resolve`). Knows nothing of kernels.
 
 mod layer;
+mod remains;
 mod resolve;
+
+pub use remains::collect_layers;
 
 use std::collections::BTreeMap;
 use std::fs;

@@ -17,7 +17,7 @@ use tracing::{info, warn};
 use crate::config::FILE;
 use crate::env::pex::Base;
 use crate::env::pip::{Never, Stop, Typed};
-use crate::env::{BASE, ENVIRONMENT, KernelEnvironment, PIP, Prepared};
+use crate::env::{BASE, ENVIRONMENT, KernelEnvironment, PIP, Prepared, RETURNS_TO};
 use crate::kernels::contract::Start;
 
 /// What is given up then is taken back within this time.
@@ -93,6 +93,14 @@ pub(super) fn based(start: &Start, base: &Base, folder: &Path) -> Start {
     // It is of another Python.
     start.env.remove("PYTHONHOME");
     start.env.insert(BASE.to_owned(), base.title.clone());
+    let own = start
+        .environment
+        .as_ref()
+        .and_then(KernelEnvironment::python);
+    if let Some(own) = own {
+        let own = own.to_string_lossy().into_owned();
+        start.env.insert(RETURNS_TO.to_owned(), own);
+    }
     let mut prepared = Prepared {
         python: Some(base.python.clone()),
         path: vec![base.programs().to_owned()],

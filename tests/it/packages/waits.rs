@@ -9,12 +9,12 @@ use rustix::fs::{FlockOperation, flock};
 use rustix::process::Signal;
 use serde_json::json;
 use tokio::process::Command;
-use tokio::time::timeout;
+use tokio::time::{Instant, sleep, timeout};
 
-use super::{SIX, builds, notebook, own_package, run, with_uv};
+use super::{LOOK_AGAIN, SIX, builds, nb, notebook, own_package, run, with_uv};
 use crate::client::Client;
 use crate::gateway::{Gateway, wait_for};
-use crate::processes::signal;
+use crate::processes::{pid_of, signal};
 use crate::up::SET_UP_LIMIT;
 
 /// The folder of the one environment there is.
@@ -93,4 +93,37 @@ async fn pip_in_a_shell_that_is_ended_takes_back_what_it_did() {
         assert_eq!(builds(&marker), Vec::<i32>::new());
         assert_eq!(run(&mut a, "%pip freeze").await, before);
     }
+}
+
+#[tokio::test]
+async fn what_a_kernel_without_a_notebook_had_goes_once_it_is_gone() {
+    let gateway = with_uv().await;
+    let kernel = gateway.kernel(&json!({"name": "pip"}).to_string()).await;
+    let mut a = gateway.connect(&kernel, "a").await;
+    run(&mut a, "%pip install -q six==1.16.0").await;
+    let folder = of_notebook(&gateway);
+    let collect = async |how: &str| nb(&gateway, "env", &["gc", "notebooks", "--json", how]).await;
+    assert_eq!(collect("--yes").await.trim(), "[]");
+    // Nothing runs in it when it has died too often, and then it can be restarted still.
+    let deadline = Instant::now() + SET_UP_LIMIT;
+    loop {
+        let model = gateway.model(&kernel).await;
+        if model["execution_state"] == "dead" {
+            break;
+        }
+        if model["execution_state"] == "idle" {
+            signal(pid_of(&model, "kernel_pid"), Signal::KILL);
+        }
+        assert!(Instant::now() < deadline, "{model}");
+        sleep(LOOK_AGAIN).await;
+    }
+    assert_eq!(collect("--yes").await.trim(), "[]");
+    gateway.delete(&kernel).await;
+    let name = folder.file_name().unwrap().to_str().unwrap();
+    let listed: Vec<String> = serde_json::from_str(&collect("--dry-run").await).unwrap();
+    assert_eq!(listed, [name]);
+    assert!(folder.exists());
+    let removed: Vec<String> = serde_json::from_str(&collect("--yes").await).unwrap();
+    assert_eq!(removed, [name]);
+    assert!(!folder.exists());
 }
