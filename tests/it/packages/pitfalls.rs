@@ -111,3 +111,25 @@ async fn a_layer_that_was_half_made_is_made_again() {
     restart(&mut a, &gateway, &kernel).await;
     run(&mut a, "import six, iniconfig, ipykernel").await;
 }
+
+#[tokio::test]
+async fn a_block_is_followed_again_when_what_it_asks_for_was_removed() {
+    let gateway = with_pycx().await;
+    let block = format!("# /// script\n# dependencies = [\"six==1.16.0\"]\n# ///\n{SIX_ELSEWHERE}");
+    for spec in ["pip", "pycx"] {
+        let kernel = notebook(&gateway, &format!("{spec}.ipynb"), spec).await;
+        let mut a = gateway.connect(&kernel, "a").await;
+        assert!(run(&mut a, &block).await.ends_with("\n1.16.0\n"), "{spec}");
+        // Nothing is to be done, and nothing said.
+        assert_eq!(run(&mut a, &block).await, "1.16.0\n", "{spec}");
+        for gone in ["%pip uninstall -y six", "%nb reset"] {
+            run(&mut a, gone).await;
+            let again = run(&mut a, &block).await;
+            assert!(again.ends_with("\n1.16.0\n"), "{spec} {gone}: {again}");
+        }
+        let option =
+            "# /// script\n# dependencies = [\"--index-url=http://localhost:9\"]\n# ///\n1";
+        let said = fail(&mut a, option).await;
+        assert!(said.contains("which is no requirement"), "{said}");
+    }
+}
