@@ -256,6 +256,9 @@ mod tests {
         put("#!/bin/sh\nexec python3 \"$@\"\n");
         compile(&environment, folder.path()).await;
         assert!(environment.join(COMPILED).exists());
-        assert_eq!(fs::read_dir(packages.join("__pycache__")).unwrap().count(), 1);
+        assert_eq!(
+            fs::read_dir(packages.join("__pycache__")).unwrap().count(),
+            1
+        );
     }
 }

@@ -9,6 +9,7 @@
 //!
 //! What is asked for counts, and a layer is made of it (`layer`), for each release anew (`resolve`). Knows nothing of kernels.
 
+mod brought;
 mod layer;
 mod remains;
 mod resolve;
@@ -33,6 +34,8 @@ use super::undo::Undo;
 use super::{Say, Uv, held, index, unshare};
 use crate::redact::without_logins;
 
+use brought::is_from;
+
 /// What was asked for; a layer has that which it was made of.
 const RECORD: &str = "nb-overlay.json";
 
@@ -55,6 +58,19 @@ struct Record {
     requirements: BTreeMap<String, String>,
     /// Without what they need.
     no_deps: Vec<String>,
+}
+
+impl Record {
+    /// By what the distribution of this normal name was asked for.
+    fn brought(&self, name: &str, packages: &Packages) -> Option<String> {
+        if self.requirements.contains_key(name) {
+            return Some(name.to_owned());
+        }
+        let origin = packages.get(name)?.origin.as_ref()?;
+        let mut lines = self.requirements.iter();
+        let found = lines.find(|(_, line)| is_from(line, origin));
+        found.map(|(key, _)| key.clone())
+    }
 }
 
 impl Overlay {
@@ -81,9 +97,11 @@ impl Overlay {
             .collect()
     }
 
-    /// Whether this was asked for by its name.
+    /// Whether this was asked for, by its name or by where it is.
     pub(super) fn asks_for(&self, name: &str) -> bool {
-        self.record().requirements.contains_key(&normal(name))
+        self.record()
+            .brought(&normal(name), &self.packages())
+            .is_some()
     }
 
     /// What is installed in the layer and below it.
@@ -151,9 +169,14 @@ impl Overlay {
             asked.lines.extend(lines);
             from.add(said);
         }
+        let before = self.state(&held).await?;
         let mut record = self.record();
         for line in &asked.lines {
             let name = name_of(line).unwrap_or_else(|| line.clone());
+            // What it was from before is not what is wanted now.
+            if let Some(key) = record.brought(&name, &before.packages) {
+                record.requirements.remove(&key);
+            }
             if install.no_deps {
                 record.no_deps.push(name.clone());
             } else {
@@ -163,7 +186,6 @@ impl Overlay {
                 .requirements
                 .insert(name, index::kept(line, typed.env));
         }
-        let before = self.state(&held).await?;
         let tool = self.tool(uv, typed, &from, say);
         if install.dry_run {
             let pins = self.resolve(&record, &asked, &tool).await?;
@@ -197,8 +219,9 @@ impl Overlay {
         let mut record = self.record();
         for name in names {
             let name = normal(name);
-            if record.requirements.remove(&name).is_some() {
-                record.no_deps.retain(|known| *known != name);
+            if let Some(key) = record.brought(&name, &before.packages) {
+                record.requirements.remove(&key);
+                record.no_deps.retain(|known| *known != key);
                 continue;
             }
             return Err(match before.packages.get(&name) {

@@ -133,3 +133,28 @@ async fn a_block_is_followed_again_when_what_it_asks_for_was_removed() {
         assert!(said.contains("which is no requirement"), "{said}");
     }
 }
+
+#[tokio::test]
+async fn what_came_from_a_folder_is_uninstalled_by_its_name() {
+    let gateway = with_pycx().await;
+    let kernel = notebook(&gateway, "a.ipynb", "pycx").await;
+    let mut a = gateway.connect(&kernel, "a").await;
+    let folder = own_package(&gateway.root(), "1");
+    let gone = "import subprocess, sys\nprint(subprocess.run([sys.executable, '-c', 'import own'], capture_output=True).returncode)";
+    for how in ["", "-e ", "--user "] {
+        run(
+            &mut a,
+            &format!("%pip install -q {how}{} six", folder.display()),
+        )
+        .await;
+        assert_eq!(run(&mut a, gone).await, "0\n", "{how}");
+        let said = run(&mut a, "%pip uninstall -y own").await;
+        assert!(
+            said.contains("Successfully uninstalled own-0.1"),
+            "{how}: {said}"
+        );
+        restart(&mut a, &gateway, &kernel).await;
+        assert_eq!(run(&mut a, gone).await, "1\n", "{how}");
+        run(&mut a, "import six").await;
+    }
+}
