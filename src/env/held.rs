@@ -13,6 +13,7 @@ use super::pip::{Failure, Stop};
 use super::undo::Undo;
 use super::{Say, leftovers, lock};
 use crate::config::private_folder;
+use crate::error::reason;
 
 /// The lock of a folder.
 pub(super) fn lock_of(folder: &Path) -> PathBuf {
@@ -98,7 +99,8 @@ async fn recover(folder: &Path, environment: &Path, held: &Held) -> Result<(), F
 /// What becomes of whoever wants to change it then.
 pub(super) fn unusable(folder: &Path, error: &io::Error) -> Failure {
     let folder = folder.display();
-    Failure::new(format!("The folder {folder} cannot be used: {error}."))
+    let why = reason(error);
+    Failure::new(format!("The folder {folder} cannot be used: {why}."))
 }
 
 #[cfg(test)]

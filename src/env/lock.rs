@@ -12,7 +12,7 @@ use rustix::fs::FlockOperation;
 use rustix::io::Errno;
 
 use super::Say;
-use crate::error::Error;
+use crate::error::{Error, reason};
 
 /// How often a lock that another process holds is tried again.
 const RETRY: Duration = Duration::from_millis(100);
@@ -53,7 +53,7 @@ pub(super) fn try_exclusive(path: &Path) -> Result<Option<File>, Error> {
             path.display()
         ))
     };
-    let file = open(path).map_err(|error| failed(error.to_string()))?;
+    let file = open(path).map_err(|error| failed(reason(&error)))?;
     match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => Ok(Some(file)),
         Err(Errno::WOULDBLOCK) => Ok(None),

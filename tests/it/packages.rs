@@ -1,5 +1,6 @@
 //! Packages of a notebook: `%pip` and its other spellings in kernels of PyCX and of pip, with the real uv.
 
+mod adversity;
 mod pitfalls;
 mod waits;
 

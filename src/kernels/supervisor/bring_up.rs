@@ -135,9 +135,16 @@ async fn once(
         None => &helper.own,
     };
     vitals.base.replace(base);
-    for note in notes {
-        broker.say_with_next_cell(&note);
+    for note in &notes {
+        broker.say_with_next_cell(note);
     }
+    let with_notes = |mut failure: StartFailure| {
+        // Nobody runs a cell that would say them.
+        for note in &notes {
+            failure.message += &format!("; {note}");
+        }
+        failure
+    };
     let mut transport = start.transport;
     let mut other_ports = 0;
     loop {
@@ -150,7 +157,7 @@ async fn once(
                 Err(Failed {
                     by_itself: false,
                     failure,
-                }) => return Err(failure),
+                }) => return Err(with_notes(failure)),
                 Err(Failed {
                     by_itself: true,
                     failure,
@@ -169,7 +176,7 @@ async fn once(
                 "a port of it was taken, it is started with others"
             );
         } else {
-            return Err(failure);
+            return Err(with_notes(failure));
         }
     }
 }
