@@ -12,7 +12,7 @@ use tokio::process::Command;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::{LOOK_AGAIN, SIX, builds, nb, notebook, own_package, run, with_uv};
-use crate::client::Client;
+use crate::client::{Client, cell};
 use crate::gateway::{Gateway, wait_for};
 use crate::processes::{pid_of, signal};
 use crate::up::SET_UP_LIMIT;
@@ -126,4 +126,71 @@ async fn what_a_kernel_without_a_notebook_had_goes_once_it_is_gone() {
     let removed: Vec<String> = serde_json::from_str(&collect("--yes").await).unwrap();
     assert_eq!(removed, [name]);
     assert!(!folder.exists());
+}
+
+/// A kernelspec of an environment with a name, which several notebooks have.
+fn put_shared(gateway: &Gateway) {
+    let spec = json!({
+        "argv": ["python", "-m", "ipykernel_launcher", "-f", "{connection_file}"],
+        "display_name": "shared", "language": "python",
+        "metadata": {"nb": {"environment": "named", "name": "shared"}},
+    });
+    gateway.put_spec("shared", &spec);
+}
+
+#[tokio::test]
+async fn two_notebooks_install_into_one_environment_at_once() {
+    let gateway = with_uv().await;
+    put_shared(&gateway);
+    let first = notebook(&gateway, "a.ipynb", "shared").await;
+    let second = notebook(&gateway, "b.ipynb", "shared").await;
+    let mut a = gateway.connect(&first, "a").await;
+    let mut b = gateway.connect(&second, "b").await;
+    for (of_a, of_b) in [
+        ("install -q six==1.16.0", "install -q iniconfig==2.0.0"),
+        ("install -q six==1.17.0", "uninstall -q -y iniconfig"),
+        ("uninstall -q -y six", "install -q iniconfig==2.1.0"),
+        ("install -q six==1.16.0", "install -q six==1.16.0"),
+    ] {
+        let (of_a, of_b) = (format!("%pip {of_a}"), format!("%pip {of_b}"));
+        tokio::join!(run(&mut a, &of_a), run(&mut b, &of_b));
+        let (seen, by_b) = (
+            run(&mut a, "%pip freeze").await,
+            run(&mut b, "%pip freeze").await,
+        );
+        assert_eq!(seen, by_b, "{of_a} {of_b}");
+    }
+    let before = run(&mut a, "%pip freeze").await;
+    assert!(
+        before.contains("six==1.16.0") && before.contains("iniconfig==2.1.0"),
+        "{before}"
+    );
+    run(&mut b, SIX).await;
+
+    // One is killed in the middle, and the other waits for it.
+    let (package, marker) = slow_package(&gateway);
+    let slow = format!("%pip install six==1.17.0 {}", package.display());
+    a.send(Channel::Shell, "execute_request", cell(&slow)).await;
+    wait_for("the build", || marker.exists().then_some(())).await;
+    let request = b.submit("%pip install iniconfig==2.0.0").await;
+    b.wait_for(&request, "waiting for another nb").await;
+    let supervisor = pid_of(&gateway.model(&first).await, "supervisor_pid");
+    signal(supervisor, Signal::KILL);
+    let installed = b.outcome(&request, "").await;
+    assert_eq!(installed.reply["status"], "ok", "{installed:?}");
+    assert!(
+        installed
+            .text
+            .contains("Successfully installed iniconfig-2.0.0"),
+        "{installed:?}"
+    );
+    let expected = before.replace("iniconfig==2.1.0", "iniconfig==2.0.0");
+    assert_eq!(run(&mut b, "%pip freeze").await, expected);
+    assert_eq!(builds(&marker), Vec::<i32>::new());
+    let mut a = gateway.connect(&first, "c").await;
+    assert_eq!(run(&mut a, "%pip freeze").await, expected);
+    let elsewhere = format!(
+        "import subprocess, sys\nprint(subprocess.check_output([sys.executable, '-c', {SIX:?}], text=True))"
+    );
+    assert_eq!(run(&mut a, &elsewhere).await, "1.16.0\n\n");
 }
