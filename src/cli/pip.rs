@@ -68,7 +68,7 @@ impl Pip {
             let typed = Typed {
                 folder: &folder,
                 env: &variables,
-                stop: &GivenUp::new().map_err(|error| Failure::from(error))?,
+                stop: &GivenUp::new().map_err(Failure::from)?,
             };
             let done = environment.pip(&command, &typed, &print).await;
             environment.settle_files().await;

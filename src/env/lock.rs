@@ -61,25 +61,6 @@ pub(super) fn try_exclusive(path: &Path) -> Result<Option<File>, Error> {
     }
 }
 
-/// The same for a thread that may block.
-pub(super) fn blocking(path: &Path) -> io::Result<File> {
-    let file = open(path)?;
-    let deadline = Instant::now() + WITHIN;
-    loop {
-        match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => return Ok(file),
-            Err(Errno::WOULDBLOCK) if Instant::now() < deadline => std::thread::sleep(RETRY),
-            Err(Errno::WOULDBLOCK) => {
-                return Err(io::Error::new(
-                    io::ErrorKind::TimedOut,
-                    too_long(path, WITHIN),
-                ));
-            }
-            Err(error) => return Err(error.into()),
-        }
-    }
-}
-
 fn too_long(path: &Path, waited: Duration) -> String {
     let who = match holder(path) {
         Some(pid) => format!("the process {pid}{}", command(pid)),

@@ -95,9 +95,16 @@ pub(super) fn first(some: impl Iterator<Item = PathBuf>) {
 /// Copies the rest, and lets others get at the environment in between.
 pub(super) async fn settle(environment: &Path, lock: &Path) {
     while has_rest(environment) {
-        let (of, lock) = (environment.to_owned(), lock.to_owned());
+        let held = match lock::exclusive(lock, &|_| ()).await {
+            Ok(held) => held,
+            Err(error) => {
+                tracing::warn!(%error, "files of an environment are still shared with uv's cache");
+                return;
+            }
+        };
+        let of = environment.to_owned();
         let copied = spawn_blocking(move || {
-            let _held = lock::blocking(&lock)?;
+            let _held = held;
             unshare(&of, A_WHILE)
         });
         match copied.await {

@@ -102,6 +102,7 @@ mod tests {
             title: title.to_owned(),
             interpreter: "CPython 3.12.1".to_owned(),
             python: "/env/bin/python".into(),
+            mount: "/mount/site-packages".into(),
         }
     }
 

@@ -279,7 +279,7 @@ async fn a_rebase_that_fails_leaves_the_kernel_as_it_was() {
         assert!(now.starts_with(&of_first), "{now}");
     }
     // What is gone from the disk.
-    fs::remove_dir_all(gateway.root().join("data/pex/bases")).unwrap();
+    fs::remove_dir_all(gateway.root().join("data/pex/mounts")).unwrap();
     replaced(&gateway, &kernel, &mut client, "%nb restart").await;
     let said = print(&mut client, "print(1)").await;
     assert!(

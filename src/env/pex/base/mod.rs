@@ -52,6 +52,8 @@ pub struct Base {
     /// What interpreter it is, for people.
     pub interpreter: String,
     pub python: PathBuf,
+    /// What is in front.
+    pub mount: PathBuf,
 }
 
 impl Base {
@@ -79,6 +81,7 @@ impl Base {
             title: title.to_owned(),
             interpreter: interpreter.about.to_string(),
             python: folder.join("env/bin/python"),
+            mount: mount.folder.clone(),
         };
         if base.is_there() {
             return Ok(base);
@@ -103,7 +106,7 @@ impl Base {
 
     /// Whether a kernel can be started in it still.
     pub fn is_there(&self) -> bool {
-        self.python.exists()
+        self.python.exists() && self.mount.is_dir()
     }
 
     /// Its folder of programs.
