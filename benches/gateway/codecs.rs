@@ -151,7 +151,7 @@ fn client_frame(payload: &[u8]) -> BytesMut {
 }
 
 /// The median time of one call. What it takes its input from is made beforehand.
-fn nanoseconds<I>(calls: usize, input: impl Fn() -> I, call: impl Fn(I)) -> f64 {
+pub(crate) fn nanoseconds<I>(calls: usize, input: impl Fn() -> I, call: impl Fn(I)) -> f64 {
     let batch = |_| {
         let inputs: Vec<I> = (0..calls).map(|_| input()).collect();
         let begun = Instant::now();

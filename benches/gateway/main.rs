@@ -7,16 +7,18 @@
 //! paths -> ways    cells, bursts, starts and crowds over each way to a kernel
 //!       -> beside  the same cells while another kernel is loud
 //!       -> servers the processes at the other end, what they hold and use
+//!       -> looking what it costs that our magics look at each cell
 //!       -> table   medians, ratios and goals
 //! ```
 //!
 //! `cargo bench -- PART...` measures only these: `codecs`, `idle`, `one`, `starts`, `crowds`,
-//! `beside`.
+//! `beside`, `looking`.
 //!
 //! This program is also that kernel: `gateway instant CONNECTION_FILE` is the tests' `peer`.
 
 mod beside;
 mod codecs;
+mod looking;
 mod paths;
 #[path = "../../tests/it/peers/main.rs"]
 mod peer;
@@ -63,6 +65,9 @@ async fn all(wanted: impl Fn(&str) -> bool) {
     paths::measure(&wanted).await;
     if wanted("beside") {
         beside::measure().await;
+    }
+    if wanted("looking") {
+        looking::measure().await;
     }
 }
 

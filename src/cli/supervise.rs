@@ -4,9 +4,8 @@ use std::path::PathBuf;
 
 use tokio::task::LocalSet;
 
-use crate::config::{self, LogFormat};
 use crate::error::Error;
-use crate::kernels::launch::LOG_FORMAT;
+use crate::kernels::launch::log_format;
 use crate::kernels::supervisor;
 
 /// Runs the supervisor of one kernel.
@@ -25,14 +24,5 @@ impl Supervise {
         // What blocks on a disk must not keep us from ending.
         runtime.shutdown_background();
         outcome
-    }
-}
-
-/// As whoever starts us says: a file that could not be read must not keep a kernel from starting.
-fn log_format() -> LogFormat {
-    let said = std::env::var(config::variable(LOG_FORMAT)).unwrap_or_default();
-    match said == LogFormat::Json.name() {
-        true => LogFormat::Json,
-        false => LogFormat::Text,
     }
 }

@@ -1,8 +1,11 @@
-//! Which processes run in an environment: those that were started from a program in its folder, and kernels that may come back
-//! to it.
+//! Which processes run in an environment: those that were started from a program in its folder, but for what works on the
+//! environment itself, as what compiles it in the background: that holds a lock on it, and ends for whoever wants to change it.
+//! And kernels that may come back to it.
 
 use std::fs;
 use std::path::Path;
+
+use super::leftovers;
 
 /// What a kernel that was rebased has in its environment: the Python that it is taken back to.
 pub const RETURNS_TO: &str = "NB_RETURNS_TO";
@@ -16,10 +19,12 @@ pub(super) fn process_in(folder: &Path) -> Option<u32> {
     });
     let folder = folder.join("").into_os_string().into_encoded_bytes();
     let returns = [RETURNS_TO.as_bytes(), b"=", &folder].concat();
-    let found = programs.find(|(_, process)| {
+    let found = programs.find(|(pid, process)| {
         let variables = fs::read(process.join("environ")).unwrap_or_default();
         let mut variables = variables.split(|byte| *byte == 0);
-        fs::read(process.join("cmdline")).is_ok_and(|program| program.starts_with(&folder))
+        let is_of_it =
+            fs::read(process.join("cmdline")).is_ok_and(|program| program.starts_with(&folder));
+        (is_of_it && !leftovers::is_marked(*pid))
             || variables.any(|variable| variable.starts_with(&returns))
     });
     found.map(|(pid, _)| pid)

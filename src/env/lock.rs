@@ -15,7 +15,7 @@ use super::Say;
 use crate::error::{Error, reason};
 
 /// How often a lock that another process holds is tried again.
-const RETRY: Duration = Duration::from_millis(100);
+pub(super) const RETRY: Duration = Duration::from_millis(100);
 
 /// So long another process is waited for: no environment takes longer to be made.
 const WITHIN: Duration = Duration::from_secs(10 * 60);

@@ -3,6 +3,7 @@
 //! ```text
 //! <data>/venvs/<name>/
 //!   nb-venv.json   what it is; written when it is whole
+//!   nb-lock.txt    the lock that it was made of
 //!   nb-used        when a kernel was started in it
 //!   env/           the environment, unless it is somebody's own elsewhere
 //! ```
@@ -14,6 +15,8 @@ mod kept;
 mod locked;
 
 pub(super) use locked::{Trust, find_python};
+
+use locked::locked_content;
 
 use std::fs;
 use std::io;
@@ -123,13 +126,32 @@ impl Named {
         find_uv: impl AsyncFnOnce() -> Result<Uv, Failure>,
         say: Say<'_>,
     ) -> Result<(), Failure> {
+        let record = Record {
+            created: Timestamp::now(),
+            notebook: notebook.map(str::to_owned),
+            ..Record::default()
+        };
+        let content = content(python);
+        self.make_of(&content, &record, typed, find_uv, say).await?;
+        Ok(())
+    }
+
+    /// Makes it of this content, unless it is there; whether it was not.
+    async fn make_of(
+        &self,
+        content: &Content,
+        record: &Record,
+        typed: &Typed<'_>,
+        find_uv: impl AsyncFnOnce() -> Result<Uv, Failure>,
+        say: Say<'_>,
+    ) -> Result<bool, Failure> {
         // Whoever is at it may take long.
         if self.is_there() && !Undo::is_open(&self.environment()) {
-            return Ok(());
+            return Ok(false);
         }
         let held = self.hold(typed.stop, say).await?;
         if self.is_there() {
-            return Ok(());
+            return Ok(false);
         }
         if self.is_foreign() {
             return Err(Failure::new(format!(
@@ -144,8 +166,7 @@ impl Named {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(broken(error)),
             _ => {}
         }
-        let content = content(python);
-        if !self.spares.take(&content, &environment) {
+        if !self.spares.take(content, &environment) {
             say("making the environment");
             let uv = find_uv().await?;
             let from = From::default();
@@ -160,12 +181,8 @@ impl Named {
             Ok(())
         });
         finished.await.map_err(broken)?;
-        self.keep(&Record {
-            created: Timestamp::now(),
-            notebook: notebook.map(str::to_owned),
-            ..Record::default()
-        })
-        .map_err(broken)
+        self.keep(record).map_err(broken)?;
+        Ok(true)
     }
 
     /// Installs the requirements file in this folder, if there is one that was not installed yet.
@@ -198,7 +215,7 @@ impl Named {
         unshare::settle(&self.environment(), &held::lock_of(&self.folder)).await;
     }
 
-    /// Compiles it, and makes a spare for the next one.
+    /// Compiles it, and makes spares for the next one, of what is new and of its lock.
     pub(super) async fn settle(
         &self,
         typed: &Typed<'_>,
@@ -209,13 +226,20 @@ impl Named {
         }
         let environment = self.environment();
         compile(&environment, &self.folder).await;
+        let lock = self.kept_lock();
         let content = content(None);
-        if self.spares.has(&content) {
+        if self.spares.has(&content) && lock.is_none() {
             return;
         }
         let filled = async {
             let (uv, from) = (find_uv().await?, From::default());
             let tool = self.tool(&uv, typed, &from, &|_| ());
+            if let Some(lock) = lock {
+                let python = find_python(lock.requires_python(), &uv).await?;
+                self.spares
+                    .fill(&locked_content(&lock, &python), &tool)
+                    .await?;
+            }
             self.spares.fill(&content, &tool).await
         };
         if let Err(failure) = filled.await {
@@ -257,6 +281,7 @@ fn content(python: Option<&str>) -> Content {
     Content {
         python: python.unwrap_or(LOCKED_PYTHONS).to_owned(),
         lock: kernel_lock(),
+        is_wheels: false,
     }
 }
 

@@ -22,6 +22,9 @@ use super::pip::{Failure, Requirements, Tool, argument};
 use super::{held, hex, leftovers, lock, tool, unshare};
 use crate::config::private_folder;
 
+/// What is larger has none: nobody may ever want it.
+const BYTES_MAX: u64 = 1 << 30;
+
 /// So many contents have one.
 const KEPT: usize = 3;
 
@@ -40,6 +43,8 @@ pub(super) struct Content {
     pub(super) python: String,
     /// A lock, with hashes.
     pub(super) lock: Vec<String>,
+    /// Whether all is there as wheels: nothing of it is built.
+    pub(super) is_wheels: bool,
 }
 
 impl Content {
@@ -72,7 +77,7 @@ impl Content {
             argument(&environment.join("bin/python")),
             argument(lock.path()),
         );
-        let install = [
+        let mut install = vec![
             "pip",
             "install",
             "--quiet",
@@ -83,6 +88,7 @@ impl Content {
             "-r",
             &lock,
         ];
+        install.extend(self.is_wheels.then_some("--no-build"));
         tool.run(&install, true).await
     }
 }
@@ -145,6 +151,10 @@ impl Spares {
             ..*tool
         };
         content.build(&environment, &there).await?;
+        if is_larger(&environment, BYTES_MAX).map_err(broken)? {
+            let _again = fs::remove_dir_all(&environment);
+            return Err(Failure::new("It is too large to have another one of it."));
+        }
         super::named::put_pip(&environment).map_err(broken)?;
         unshare::settle(&environment, &held::lock_of(&folder)).await;
         compile(&environment, &folder).await;
@@ -181,6 +191,25 @@ fn is_whole(folder: &Path) -> bool {
 /// Compiles all below a folder; packages have files that are no Python of this version, which is no failure.
 const COMPILE: &str =
     "import compileall, sys; compileall.compile_dir(sys.argv[1], quiet=2, workers=1)";
+
+/// Whether the files in a folder are more than that.
+fn is_larger(folder: &Path, bytes: u64) -> io::Result<bool> {
+    let (mut folders, mut sum) = (vec![folder.to_owned()], 0);
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder)? {
+            let entry = entry?;
+            let about = entry.metadata()?;
+            if about.is_dir() {
+                folders.push(entry.path());
+            }
+            sum += about.len();
+            if sum > bytes {
+                return Ok(true);
+            }
+        }
+    }
+    Ok(false)
+}
 
 /// Compiles what is installed, at the lowest priority. Whoever changes the environment in this folder ends it; what is not
 /// compiled is compiled by its first import.
@@ -222,6 +251,7 @@ mod tests {
         let content = Content {
             python: "3".to_owned(),
             lock: Vec::new(),
+            is_wheels: false,
         };
         let folder = data.path().join("spares").join(content.key());
         fs::create_dir_all(folder.join("env/bin")).unwrap();

@@ -19,6 +19,9 @@ use super::lock;
 /// So long others wait for an environment at most, since its files are copied.
 const A_WHILE: Duration = Duration::from_millis(200);
 
+/// So long they can get at it before the next are copied: longer than they wait before they try again.
+const IN_BETWEEN: Duration = lock::RETRY.saturating_add(Duration::from_millis(20));
+
 /// Files that are given inodes of their own before an install ends; the rest comes later.
 const AT_ONCE: Duration = Duration::from_millis(200);
 
@@ -95,27 +98,85 @@ pub(super) fn first(some: impl Iterator<Item = PathBuf>) {
 /// Copies the rest, and lets others get at the environment in between.
 pub(super) async fn settle(environment: &Path, lock: &Path) {
     while has_rest(environment) {
-        let held = match lock::exclusive(lock, &|_| ()).await {
-            Ok(held) => held,
+        match settle_once(environment, lock).await {
+            Ok(true) => return,
+            Ok(false) => {}
             Err(error) => {
-                tracing::warn!(%error, "files of an environment are still shared with uv's cache");
-                return;
-            }
-        };
-        let of = environment.to_owned();
-        let copied = spawn_blocking(move || {
-            let _held = held;
-            unshare(&of, A_WHILE)
-        });
-        match copied.await {
-            Ok(Ok(true)) | Err(_) => return,
-            Ok(Ok(false)) => sleep(A_WHILE).await,
-            Ok(Err(error)) => {
                 tracing::warn!(%error, "files of an environment are still shared with uv's cache");
                 return;
             }
         }
     }
+}
+
+/// Copies what is shared now, piece by piece; whether nothing has come meanwhile.
+async fn settle_once(environment: &Path, lock: &Path) -> io::Result<bool> {
+    let of = environment.to_owned();
+    let mut shared = blocking(move || {
+        let mut shared = Vec::new();
+        shared_below(&of, &mut shared).map(|()| shared)
+    })
+    .await?;
+    while !shared.is_empty() {
+        let held = lock::exclusive(lock, &|_| ()).await;
+        let held = held.map_err(io::Error::other)?;
+        shared = blocking(move || {
+            let _held = held;
+            copy_some(shared)
+        })
+        .await?;
+        if !shared.is_empty() {
+            sleep(IN_BETWEEN).await;
+        }
+    }
+    let of = environment.to_owned();
+    let held = lock::exclusive(lock, &|_| ()).await;
+    let held = held.map_err(io::Error::other)?;
+    blocking(move || {
+        let _held = held;
+        unshare(&of, Duration::ZERO)
+    })
+    .await
+}
+
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> io::Result<T> {
+    spawn_blocking(work).await.map_err(io::Error::other)?
+}
+
+/// The files that are shared, while others may change what there is.
+fn shared_below(folder: &Path, shared: &mut Vec<PathBuf>) -> io::Result<()> {
+    let entries = match fs::read_dir(folder) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        entries => entries?,
+    };
+    for entry in entries {
+        let entry = entry?;
+        match entry.metadata() {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+            Ok(about) if about.is_dir() => shared_below(&entry.path(), shared)?,
+            Ok(about) if about.is_file() && about.nlink() > 1 => shared.push(entry.path()),
+            Ok(_) => {}
+        }
+    }
+    Ok(())
+}
+
+/// Copies files that are still there and shared, at least one, for a while; the others.
+fn copy_some(mut shared: Vec<PathBuf>) -> io::Result<Vec<PathBuf>> {
+    let begun = Instant::now();
+    while let Some(path) = shared.pop() {
+        let about = fs::symlink_metadata(&path);
+        if about.is_ok_and(|about| about.is_file() && about.nlink() > 1) {
+            copy(&path)?;
+        }
+        if begun.elapsed() > A_WHILE {
+            break;
+        }
+    }
+    Ok(shared)
 }
 
 /// Replaces a file by a copy of the same mode and time: what Python has compiled stays valid.
@@ -146,6 +207,35 @@ fn mark(environment: &Path) -> PathBuf {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// However long it takes to look at all files, each look is followed by copying some.
+    #[tokio::test]
+    async fn what_is_shared_is_copied_piece_by_piece() {
+        let root = tempfile::tempdir().unwrap();
+        let (cache, env) = (root.path().join("cache.py"), root.path().join("env"));
+        fs::create_dir_all(env.join("lib/deep")).unwrap();
+        fs::write(&cache, "original").unwrap();
+        expect(&env).unwrap();
+        let links = ["a.py", "lib/b.py", "lib/deep/c.py"].map(|name| env.join(name));
+        for link in &links {
+            fs::hard_link(&cache, link).unwrap();
+        }
+        std::os::unix::fs::symlink(&cache, env.join("link")).unwrap();
+        let mut shared = Vec::new();
+        shared_below(&env, &mut shared).unwrap();
+        assert_eq!(shared.len(), 3);
+        // What is gone by then is passed over.
+        fs::remove_file(&links[2]).unwrap();
+        assert!(copy_some(shared).unwrap().is_empty());
+        fs::hard_link(&cache, &links[2]).unwrap();
+        settle(&env, &root.path().join("lock")).await;
+        assert!(!has_rest(&env));
+        assert!(
+            links
+                .iter()
+                .all(|link| fs::metadata(link).unwrap().nlink() == 1)
+        );
+    }
 
     #[test]
     fn an_edit_in_place_reaches_nobody_else() {

@@ -26,9 +26,9 @@ use tokio_util::either::Either;
 use tokio_util::task::AbortOnDropHandle;
 use uuid::Uuid;
 
-use super::upstream::{self, Line, Over};
 use crate::error::Error;
 use crate::kernels::contract::JournalPage;
+use crate::kernels::upstream::{self, Line, Over};
 use crate::protocol::v1;
 
 /// An answer over this many bytes is refused.

@@ -5,17 +5,16 @@
 
 use std::time::Duration;
 
-use tokio::io::AsyncWriteExt;
 use tokio::task::spawn_blocking;
 use tokio::time::{Instant, sleep};
 use uuid::Uuid;
 
-use super::upstream::{self, Line, Over};
 use crate::error::Error;
-use crate::kernels::client::{CallError, Supervisor, record};
-use crate::kernels::contract::{Acknowledges, Attach, AttachMode, Framing, Kernel, Start};
+use crate::kernels::client::{CallError, Supervisor};
+use crate::kernels::contract::{Kernel, Start};
 use crate::kernels::launch::{LaunchError, Launcher, Quota};
 use crate::kernels::registry::{Registry, Standing};
+use crate::kernels::upstream::{Line, Over, Reach};
 
 /// How long an earlier kernel of the same connection file may take to go.
 const OLD_GOES_WITHIN: Duration = Duration::from_secs(20);
@@ -40,10 +39,7 @@ pub struct Machine {
 #[derive(Debug)]
 pub(super) struct Local {
     supervisor: Supervisor,
-    owner: String,
-    id: Uuid,
-    registry: Registry,
-    launcher: Launcher,
+    reach: Reach,
 }
 
 impl Local {
@@ -52,12 +48,11 @@ impl Local {
         let mut start = machine.start.clone();
         start.kernel_id = id.to_string();
         start.env.insert("KERNEL_ID".to_owned(), id.to_string());
+        let (registry, launcher) = (machine.registry.clone(), machine.launcher.clone());
+        let reach = Reach::new(id, start.owner.clone(), "front", registry, launcher);
         let local = Self {
-            supervisor: Supervisor::new(machine.registry.socket(id)),
-            owner: start.owner.clone(),
-            id,
-            registry: machine.registry.clone(),
-            launcher: machine.launcher.clone(),
+            supervisor: reach.supervisor().clone(),
+            reach,
         };
         let deadline = Instant::now() + OLD_GOES_WITHIN;
         loop {
@@ -102,46 +97,7 @@ impl Local {
 
     /// A line to it.
     pub(super) async fn attach(&self, session: &str) -> Result<Line, Over> {
-        let mut attachment = match self.supervisor.attach(ANSWER_WITHIN).await {
-            Ok(attachment) => attachment,
-            Err(CallError::Gone) => return Err(self.gone().await),
-            Err(error) => return Err(Over::Cut(error.to_string())),
-        };
-        let attach = Attach {
-            session_id: session.to_owned(),
-            framing: Framing::V1,
-            identity: self.owner.clone(),
-            credential: "front".to_owned(),
-            expires: None,
-            left: 0,
-            mode: AttachMode::Splice,
-            text_only: false,
-            unnamed: false,
-            acknowledges: Acknowledges::Pong,
-            resumes: false,
-        };
-        let cut = |error: std::io::Error| Over::Cut(error.to_string());
-        let record = record(&attach).map_err(cut)?;
-        attachment.stream.write_all(&record).await.map_err(cut)?;
-        let (reader, writer) = attachment.stream.into_split();
-        Ok(upstream::line(reader, writer, &attachment.early))
-    }
-
-    /// What it means that no supervisor is there. One that has died is given a successor: there may be no gateway
-    /// that does.
-    async fn gone(&self) -> Over {
-        let (registry, id) = (self.registry.clone(), self.id);
-        let standing = spawn_blocking(move || registry.standing(id)).await;
-        match standing {
-            Ok(Standing::Held) => Over::Cut("its supervisor begins".to_owned()),
-            Ok(Standing::Orphaned) => match self.launcher.adopt(self.id).await {
-                Ok(()) => {
-                    Over::Cut("its supervisor has died, another one has taken over".to_owned())
-                }
-                Err(error) => Over::Cut(error.to_string()),
-            },
-            Ok(Standing::Missing | Standing::Starting | Standing::Abandoned) | Err(_) => Over::Gone,
-        }
+        self.reach.attach(session).await
     }
 
     pub(super) async fn interrupt(&self) -> Result<(), String> {

@@ -14,7 +14,6 @@ mod local;
 mod remote;
 mod session;
 mod sockets;
-mod upstream;
 
 pub mod relay;
 
@@ -36,7 +35,7 @@ use crate::protocol::connection_file::{self, ConnectionFile};
 
 pub use self::client::{Answer, Gateway, GatewayUrl};
 pub use self::local::Machine;
-pub use self::upstream::{FromKernel, Line, Over, Said, ToKernel};
+pub use crate::kernels::upstream::{FromKernel, Line, Over, Said, ToKernel};
 
 /// How long what a start has begun may take to be undone.
 const UNDO_WITHIN: Duration = Duration::from_secs(20);

@@ -7,8 +7,8 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::client::{Answer, Gateway};
-use super::upstream::{Line, Over};
 use crate::error::Error;
+use crate::kernels::upstream::{Line, Over};
 
 /// A kernel there.
 #[derive(Debug)]

@@ -14,10 +14,10 @@ use tokio::time::{Instant, sleep};
 use uuid::Uuid;
 
 use super::Kernel;
-use super::relay::{Routes, Window};
+use super::relay::Routes;
 use super::sockets::{Identity, Iopub, Replies, Request, Requests};
-use super::upstream::{FromKernel, Over, Said, ToKernel};
 use crate::kernels::supervisor::compose::Composer;
+use crate::kernels::upstream::{FromKernel, Over, Said, ToKernel, Window};
 use crate::protocol::message::{Channel, HeaderPeek, Message};
 
 /// Interrupts that wait to be sent.

@@ -18,7 +18,7 @@ use super::error::ApiError;
 use super::identity::Identity;
 use super::start::{self, Refusal};
 use crate::kernels::client::{Attachment, CallError, Supervisor};
-use crate::kernels::contract::{Kernel, LogPiece};
+use crate::kernels::contract::{Kernel, LogPiece, PART};
 use crate::kernels::launch::{Launched, Quota};
 use crate::kernels::plan::Asked;
 use crate::kernels::registry::{Registry, Standing};
@@ -79,7 +79,13 @@ impl Gateway {
             .map_err(|error| ApiError::recovering(format!("kernels cannot be listed: {error}")))?;
         let kernels = ids.into_iter().map(|id| self.look(id, deadline));
         let kernels = join_all(kernels).await;
-        Ok(kernels.into_iter().filter_map(Result::ok).collect())
+        // The other kernels of a notebook are behind the one that it has.
+        let seen = |kernel: &Kernel| !kernel.nb.contains_key(PART);
+        Ok(kernels
+            .into_iter()
+            .filter_map(Result::ok)
+            .filter(seen)
+            .collect())
     }
 
     /// One kernel.

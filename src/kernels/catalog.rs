@@ -50,6 +50,11 @@ impl Catalog {
         Self { search }
     }
 
+    /// Where it looks, the first folder wins.
+    pub fn folders(&self) -> Vec<PathBuf> {
+        self.search.folders().to_vec()
+    }
+
     /// Every spec that can be started; broken ones are logged and left out.
     pub fn read(&self) -> Specs {
         let mut specs = Specs {

@@ -13,6 +13,7 @@ use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
 use crate::env::KernelEnvironment;
+use crate::magics::OtherKernel;
 use crate::protocol::connection_file::Transport;
 use crate::protocol::kernelspec::InterruptMode;
 
@@ -77,6 +78,12 @@ pub struct Start {
     /// Which of nb's environments it runs in; nothing where it is not one.
     #[serde(default)]
     pub environment: Option<KernelEnvironment>,
+    /// What else can be started beside it; nothing where an older gateway has started it.
+    #[serde(default)]
+    pub around: Option<Around>,
+    /// Whose other kernel it is, if it is one: then no listing has it.
+    #[serde(default)]
+    pub part: Option<Part>,
     /// The user whose kernel it is.
     pub owner: String,
     /// The user whose token started it; another one where that token acts for others.
@@ -87,6 +94,26 @@ pub struct Start {
     #[serde(default)]
     pub linger_ms: Option<u64>,
 }
+
+/// Where kernels and environments are found.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Around {
+    /// nb's data folder.
+    pub data: PathBuf,
+    /// The folders of kernelspecs, the first one wins.
+    pub kernelspecs: Vec<PathBuf>,
+}
+
+/// A kernel beside another one, behind that one's id: clients do not see it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Part {
+    /// The id of the kernel that clients see.
+    pub of: String,
+    pub kernel: OtherKernel,
+}
+
+/// The key in [`Kernel::nb`] of the [`Part`] that a kernel is.
+pub const PART: &str = "part";
 
 /// Where what the kernel says is kept for clients that are away, and how much of it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -61,8 +61,12 @@ impl SearchPath {
         Self(kernels.collect())
     }
 
+    /// The folders.
+    pub fn folders(&self) -> &[PathBuf] {
+        &self.0
+    }
+
     /// These folders and none of the machine's.
-    #[cfg(test)]
     pub(super) fn of(folders: Vec<PathBuf>) -> Self {
         Self(folders)
     }

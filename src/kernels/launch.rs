@@ -23,10 +23,20 @@ use uuid::Uuid;
 
 use super::contract::{self, Announcement, Start, StartFailure, StartFailureKind};
 use super::registry::{Registry, Standing, parse_id};
-use crate::config::LogFormat;
+use crate::config::{self, LogFormat};
 
 /// The setting by whose variable a supervisor is told how to log.
-pub const LOG_FORMAT: &str = "server.log_format";
+const LOG_FORMAT: &str = "server.log_format";
+
+/// How a supervisor logs, as whoever starts it says: a file that could not be read must not keep a kernel from
+/// starting.
+pub fn log_format() -> LogFormat {
+    let said = std::env::var(config::variable(LOG_FORMAT)).unwrap_or_default();
+    match said == LogFormat::Json.name() {
+        true => LogFormat::Json,
+        false => LogFormat::Text,
+    }
+}
 
 /// What a supervisor needs on top of the kernel's own start deadline.
 const SLACK: Duration = Duration::from_secs(10);

@@ -13,7 +13,7 @@ use serde_json::Value;
 use uuid::Uuid;
 
 use super::catalog::{Catalog, Listed};
-use super::contract::{API, Cull, JournalMode, JournalStart, Start};
+use super::contract::{API, Around, Cull, JournalMode, JournalStart, Start};
 use super::environment::{self, SESSION_NAME, Variables};
 use super::registry::parse_id;
 use crate::config;
@@ -99,14 +99,19 @@ impl Planner {
         }
         let of_client: BTreeSet<String> = wishes.env.keys().cloned().collect();
         env.extend(wishes.env);
-        let spec_env: Vec<_> = (listed.spec.env.iter())
-            .filter(|(name, _)| is_sound_name(name) && !environment::is_withheld(name))
-            // What the client asks for wins over the spec.
-            .filter(|(name, _)| !of_client.contains(*name))
-            .map(|(name, value)| (name.clone(), substitute(value, &env)))
-            .collect();
-        env.extend(spec_env);
-        let environment = self.environment(listed, env.get(SESSION_NAME), wishes.id);
+        // What the client asks for wins over the spec.
+        let of_spec = env_of(listed, &env).filter(|(name, _)| !of_client.contains(name));
+        let of_spec: Vec<_> = of_spec.collect();
+        env.extend(of_spec);
+        let notebook = env.get(SESSION_NAME).filter(|path| !path.is_empty());
+        let whose_environment = notebook.map_or_else(
+            || wishes.id.to_string(),
+            |path| {
+                let path = self.root.join(path.trim_start_matches("./"));
+                path.to_string_lossy().into_owned()
+            },
+        );
+        let environment = environment_of(listed, &self.data, &whose_environment);
 
         let kernels = &self.config.kernels;
         let of_spec = kernels.of_spec.get(&name).cloned().unwrap_or_default();
@@ -124,8 +129,7 @@ impl Planner {
             age_max_s: own.age_max_s.or(all.age_max_s),
         };
         let (journal_bytes_max, journal) = self.journal(&of_spec, wishes.id);
-        let nb = listed.spec.metadata.get("nb");
-        let transport = nb.and_then(|nb| nb.get("transport")?.as_str());
+        let transport = transport_of(listed);
         Ok(Start {
             format: API,
             kernel_id: wishes.id.to_string(),
@@ -137,47 +141,22 @@ impl Planner {
             env,
             cwd,
             cwd_note,
-            transport: match transport {
-                Some("tcp") => Transport::Tcp,
-                _ => Transport::Ipc,
-            },
-            tcp_instead: !matches!(transport, Some("ipc" | "tcp")),
+            transport: transport.unwrap_or(Transport::Ipc),
+            tcp_instead: transport.is_none(),
             launch_timeout_ms,
             journal_bytes_max,
             journal,
             message_bytes_max: self.config.limits.message_bytes_max,
             cull,
             environment,
+            around: Some(Around {
+                data: self.data.clone(),
+                kernelspecs: self.catalog.folders(),
+            }),
+            part: None,
             owner: whose.owner,
             started_by: whose.started_by,
             linger_ms: wishes.linger_ms,
-        })
-    }
-
-    /// The environment of nb's that a spec names.
-    fn environment(
-        &self,
-        listed: &Listed,
-        notebook: Option<&String>,
-        id: Uuid,
-    ) -> Option<KernelEnvironment> {
-        let nb = listed.spec.metadata.get("nb")?;
-        let text = |key: &str| nb.get(key).and_then(Value::as_str);
-        let notebook = notebook.filter(|path| !path.is_empty());
-        let of_notebook = notebook.map(|path| self.root.join(path.trim_start_matches("./")));
-        let kind = Kind::named(text("environment")?)?;
-        let whose = match kind {
-            Kind::Named => text("name").filter(|name| is_valid_name(name))?.to_owned(),
-            Kind::Pycx | Kind::Pip => of_notebook.map_or_else(
-                || id.to_string(),
-                |path| path.to_string_lossy().into_owned(),
-            ),
-        };
-        Some(KernelEnvironment {
-            kind,
-            data: self.data.clone(),
-            release: text(RELEASE).map(str::to_owned),
-            whose,
         })
     }
 
@@ -221,6 +200,44 @@ impl Planner {
             Some(parent) if is_file => parent.to_owned(),
             _ => full,
         }
+    }
+}
+
+/// The environment of nb's that a spec names; one of a notebook's own is of `notebook`.
+pub(super) fn environment_of(
+    listed: &Listed,
+    data: &Path,
+    notebook: &str,
+) -> Option<KernelEnvironment> {
+    let nb = listed.spec.metadata.get("nb")?;
+    let text = |key: &str| nb.get(key).and_then(Value::as_str);
+    let kind = Kind::named(text("environment")?)?;
+    let whose = match kind {
+        Kind::Named => text("name").filter(|name| is_valid_name(name))?,
+        Kind::Pycx | Kind::Pip => notebook,
+    };
+    Some(KernelEnvironment {
+        kind,
+        data: data.to_owned(),
+        release: text(RELEASE).map(str::to_owned),
+        whose: whose.to_owned(),
+    })
+}
+
+/// What a spec adds to an environment.
+pub(super) fn env_of(listed: &Listed, env: &Variables) -> impl Iterator<Item = (String, String)> {
+    let sound = (listed.spec.env.iter())
+        .filter(|(name, _)| is_sound_name(name) && !environment::is_withheld(name));
+    sound.map(|(name, value)| (name.clone(), substitute(value, env)))
+}
+
+/// The transport that a spec asks for.
+pub(super) fn transport_of(listed: &Listed) -> Option<Transport> {
+    let nb = listed.spec.metadata.get("nb")?;
+    match nb.get("transport")?.as_str()? {
+        "tcp" => Some(Transport::Tcp),
+        "ipc" => Some(Transport::Ipc),
+        _ => None,
     }
 }
 

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use rustix::fs::FlockOperation;
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 use serde_json::Value;
 use uuid::Uuid;
 
@@ -99,16 +100,19 @@ impl Registry {
         Ok(turn)
     }
 
-    /// Whose the kernels are, one name for each that is there or is being started.
+    /// Whose the kernels are, one name for each that is there or is being started, but for those that are part of
+    /// another one's notebook.
     pub fn owners(&self) -> io::Result<Vec<String>> {
         #[derive(Deserialize)]
         struct Owned {
             owner: String,
+            #[serde(default)]
+            part: Option<IgnoredAny>,
         }
         let owner = |id| {
             let start = File::open(self.folder(id).join(contract::file::START)).ok()?;
             let owned: Owned = serde_json::from_reader(BufReader::new(start)).ok()?;
-            Some(owned.owner)
+            owned.part.is_none().then_some(owned.owner)
         };
         Ok(self.ids()?.into_iter().filter_map(owner).collect())
     }

@@ -87,6 +87,30 @@ pub(super) fn head(source: &str) -> Option<Head> {
     None
 }
 
+/// The `%%` call that IPython sees in a cell: below blank lines, with no indentation but one that all of the cell has, and
+/// a name that only a space ends. What stands behind a prompt (`>>> %%nb`) is none here, nor what is indented unlike the
+/// rest: there IPython's versions differ, and it calls us itself.
+pub(super) fn cell_head(source: &str) -> Option<Call> {
+    let mut lines = source.split_inclusive('\n');
+    let first = lines.find(|line| !line.trim().is_empty())?;
+    let indentation = &first[..first.len() - first.trim_start_matches([' ', '\t']).len()];
+    let mut body = String::new();
+    for line in lines {
+        match line.strip_prefix(indentation) {
+            Some(line) => body += line,
+            None if line.trim().is_empty() => body += line.trim_start_matches([' ', '\t']),
+            None => return None,
+        }
+    }
+    let text = first[indentation.len()..].trim_end().strip_prefix("%%")?;
+    let (magic, line) = text.split_once(' ').unwrap_or((text, ""));
+    (!magic.is_empty()).then(|| Call {
+        magic: magic.to_owned(),
+        line: line.trim().to_owned(),
+        cell: Some(body),
+    })
+}
+
 /// Splits the first word off.
 pub(super) fn split_name(text: &str) -> Option<(&str, &str)> {
     let end = text.find(char::is_whitespace).unwrap_or(text.len());
@@ -227,6 +251,33 @@ mod tests {
             "x = %nb",
         ] {
             assert_eq!(head(source), None, "{source:?}");
+        }
+    }
+
+    #[test]
+    fn a_cell_magic_is_where_ipython_sees_it() {
+        for source in [
+            "%%sql a\nb\n c",
+            "\n \n  %%sql  a \n  b\n   c",
+            "\t%%sql a\n\tb\n\t c",
+        ] {
+            let seen = call("sql", "a", Some("b\n c"));
+            assert_eq!(cell_head(source), Some(seen), "{source:?}");
+        }
+        let blank = cell_head("  %%sql\n\n  b\n \n").unwrap();
+        assert_eq!(blank, call("sql", "", Some("\nb\n\n")));
+        let other = cell_head("%%sql\ta\nb").unwrap();
+        assert_eq!(other, call("sql\ta", "", Some("b")));
+        for source in [
+            "",
+            "%sql a\nb",
+            "  %%sql a\nb",
+            "%% sql",
+            "%%",
+            ">>> %%sql a",
+            "1\n%%sql a",
+        ] {
+            assert_eq!(cell_head(source), None, "{source:?}");
         }
     }
 

@@ -12,6 +12,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use super::other::{OtherKernel, Others};
 use crate::env::KernelEnvironment;
 use crate::env::pex::Base;
 
@@ -62,6 +63,17 @@ pub trait Cell {
 
     /// Where and with what the kernel runs.
     fn place(&self) -> Place;
+
+    /// The other kernels of the notebook.
+    fn others(&self) -> &dyn Others;
+
+    /// Runs code in another kernel of the notebook, which runs, as if it were this cell: what it says, shows and asks is
+    /// the cell's, and an interrupt of the cell is one of it. A failure carries that kernel's own traceback.
+    fn run_in<'a>(
+        &'a self,
+        kernel: &'a OtherKernel,
+        code: String,
+    ) -> LocalBoxFuture<'a, Result<(), Failure>>;
 }
 
 /// The stream that text goes to.
@@ -176,6 +188,8 @@ pub struct Failure {
     pub message: String,
     /// What led to it, shown after the sentence; may be empty.
     pub log: String,
+    /// The traceback of the kernel that failed, where one did: it is shown instead of sentence and log.
+    pub traceback: Vec<String>,
 }
 
 impl Failure {
@@ -185,6 +199,7 @@ impl Failure {
             ename: ename.into(),
             message: message.into(),
             log: String::new(),
+            traceback: Vec::new(),
         }
     }
 
@@ -200,6 +215,9 @@ impl Failure {
 
     /// What the `traceback` of an error message shows: the sentence, then the log.
     pub fn traceback(&self) -> Vec<String> {
+        if !self.traceback.is_empty() {
+            return self.traceback.clone();
+        }
         let head = format!("\u{1b}[31m{}\u{1b}[39m: {}", self.ename, self.message);
         if self.log.is_empty() {
             vec![head]
@@ -253,6 +271,8 @@ pub struct Place {
     pub cwd: PathBuf,
     /// Which of nb's environments it is, if it is one.
     pub environment: Option<KernelEnvironment>,
+    /// nb's data folder, with all of its environments; nothing where an older nb has started the kernel.
+    pub data: Option<PathBuf>,
     /// A folder of the user's own, 0700, that goes with the kernel: for what a cell leaves for the
     /// kernel to read. It may not exist yet.
     pub scratch: PathBuf,
@@ -288,6 +308,7 @@ mod tests {
             env: BTreeMap::from([("TOKEN".to_owned(), "hunter2".to_owned())]),
             cwd: PathBuf::from("/home/me"),
             environment: None,
+            data: None,
             scratch: PathBuf::from("/home/me/scratch"),
         };
         assert!(!format!("{place:?}").contains("hunter2"));

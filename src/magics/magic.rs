@@ -6,6 +6,7 @@ use futures_util::future::{self, LocalBoxFuture};
 
 use super::call::{At, Call};
 use super::cell::{Answer, Cell, Failure};
+use super::other::OtherKernel;
 
 /// Where a magic's cell runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,6 +46,11 @@ pub trait Magic {
     /// Where its `%%` cell runs; a `%` line always runs beside.
     fn runs(&self) -> Runs {
         Runs::Beside
+    }
+
+    /// The kernel that the body of this `%%` cell is for, where that runs elsewhere.
+    fn belongs(&self, _call: &Call) -> Option<OtherKernel> {
+        None
     }
 
     /// Whether IPython fills in `{name}` and `$name` in the line of its own spellings first. Only there,

@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use super::call::{At, Call};
 use super::cell::{Answer, Cell, Failure, Output};
 use super::magic::Magic;
+use crate::env::KernelEnvironment;
 use crate::env::pip::{self, Command, Stop, Typed};
 use futures_util::FutureExt;
 use futures_util::future::LocalBoxFuture;
@@ -84,16 +85,60 @@ pub(super) async fn install(requirements: Vec<String>, cell: &dyn Cell) -> Resul
     run(&Command::Install(Box::new(install)), cell).await
 }
 
+/// The same for any environment.
+pub(super) async fn install_into(
+    environment: &KernelEnvironment,
+    requirements: Vec<String>,
+    cell: &dyn Cell,
+) -> Result<(), Failure> {
+    let install = pip::Install {
+        requirements,
+        ..pip::Install::default()
+    };
+    run_in(environment, &Command::Install(Box::new(install)), cell).await
+}
+
 async fn run(command: &Command, cell: &dyn Cell) -> Result<(), Failure> {
-    let place = cell.place();
     if let Some(base) = cell.base() {
         return Err(Failure::usage(base.is_closed()));
     }
-    let Some(environment) = &place.environment else {
+    let Some(environment) = cell.place().environment else {
         return Err(Failure::usage(
             "This kernel does not run in an environment of nb's; its own pip is `!python -m pip`.",
         ));
     };
+    run_in(&environment, command, cell).await
+}
+
+async fn run_in(
+    environment: &KernelEnvironment,
+    command: &Command,
+    cell: &dyn Cell,
+) -> Result<(), Failure> {
+    let done = printing(cell, async |typed, print| {
+        environment.pip(command, typed, print).await
+    })
+    .await;
+    let place = cell.place();
+    let folder = working_folder(cell).unwrap_or_else(|| place.cwd.clone());
+    let (environment, env) = (environment.clone(), place.env);
+    tokio::task::spawn_local(async move {
+        let typed = Typed {
+            folder: &folder,
+            env: &env,
+            stop: &pip::Never,
+        };
+        environment.settle(&typed).await;
+    });
+    done.map_err(|failure| of_pip(failure, "PipError"))
+}
+
+/// Does something to an environment as it was typed here, and shows what that prints.
+pub(super) async fn printing<T>(
+    cell: &dyn Cell,
+    doing: impl AsyncFnOnce(&Typed<'_>, &dyn Fn(&str)) -> T,
+) -> T {
+    let place = cell.place();
     let folder = working_folder(cell).unwrap_or_else(|| place.cwd.clone());
     let typed = Typed {
         folder: &folder,
@@ -105,7 +150,7 @@ async fn run(command: &Command, cell: &dyn Cell) -> Result<(), Failure> {
     let print = |text: &str| {
         let _gone = printed.send(text.to_owned());
     };
-    let doing = environment.pip(command, &typed, &print).map(|done| {
+    let doing = doing(&typed, &print).map(|done| {
         let _end = printed.send(String::new());
         done
     });
@@ -115,16 +160,7 @@ async fn run(command: &Command, cell: &dyn Cell) -> Result<(), Failure> {
         }
     };
     let (done, ()) = tokio::join!(doing, showing);
-    let (environment, env) = (environment.clone(), place.env);
-    tokio::task::spawn_local(async move {
-        let typed = Typed {
-            folder: &folder,
-            env: &env,
-            stop: &pip::Never,
-        };
-        environment.settle(&typed).await;
-    });
-    done.map_err(of_pip)
+    done
 }
 
 /// The words behind `pip`, as a shell would take them.
@@ -163,17 +199,14 @@ fn working_folder(cell: &dyn Cell) -> Option<PathBuf> {
     std::fs::read_link(format!("/proc/{pid}/cwd")).ok()
 }
 
-fn failed(message: impl Into<String>) -> Failure {
-    Failure::new("PipError", message)
-}
-
-fn of_pip(failure: pip::Failure) -> Failure {
+/// A failure of `env` as one of a cell.
+pub(super) fn of_pip(failure: pip::Failure, ename: &str) -> Failure {
     if failure.is_interrupt {
         return Failure::interrupted();
     }
     Failure {
         log: failure.log,
-        ..failed(failure.message)
+        ..Failure::new(ename, failure.message)
     }
 }
 

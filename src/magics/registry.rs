@@ -11,6 +11,8 @@ use futures_util::future::{self, Either};
 use super::call::{self, At, Call};
 use super::cell::{Answer, Bundle, Cell, Failure, Given};
 use super::magic::{Magic, Runs};
+use super::other::OtherKernel;
+use super::others::others;
 use super::pex::Pexes;
 use super::pip::Pip;
 use super::reset::Reset;
@@ -37,9 +39,31 @@ pub enum Front {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Claim {
     pub call: Call,
+    /// Its body is for another kernel.
+    pub elsewhere: bool,
     /// What follows once the call has succeeded, under the same parent: a cell by itself, so it is to
     /// be claimed again, and is the kernel's when it is not. Its reply is then the cell's.
     pub rest: Option<String>,
+}
+
+/// The body of a cell that runs elsewhere.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Body {
+    pub kernel: OtherKernel,
+    pub source: String,
+    /// In characters of this source.
+    pub cursor: usize,
+    /// So many characters of the cell stand before it.
+    pub before: usize,
+}
+
+/// What decides which magics a kernel has.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Setting<'a> {
+    /// The one of nb's environments that it runs in.
+    pub environment: Option<&'a KernelEnvironment>,
+    /// Its notebook may have other kernels.
+    pub has_others: bool,
 }
 
 /// What a `complete_reply` says; positions are in characters of the source.
@@ -71,14 +95,17 @@ enum Found<'a> {
 }
 
 impl Registry {
-    /// The magics of this version of nb, for a kernel in this environment of nb's or in none.
-    pub fn standard(environment: Option<&KernelEnvironment>) -> Self {
+    /// The magics of this version of nb.
+    pub fn standard(setting: &Setting<'_>) -> Self {
         let mut magics: Vec<Box<dyn Magic>> = vec![
             Box::new(Status::default()),
             Box::new(Restart),
             Box::new(Pexes),
         ];
-        if environment.is_some() {
+        if setting.has_others {
+            magics.extend(others());
+        }
+        if setting.environment.is_some() {
             magics.push(Box::new(Pip));
             magics.push(Box::new(Reset));
             magics.push(Box::new(Script::default()));
@@ -99,15 +126,40 @@ impl Registry {
     /// Whether the queue is to take this cell from the kernel, and as what.
     ///
     /// A cell is ours when its first line that is not blank starts with `%nb`, whatever follows, or
-    /// with a spelling of a magic. In an IPython kernel only `%%` cells that run elsewhere are.
+    /// with a spelling of a magic. In an IPython kernel only `%%` cells that run elsewhere are, where
+    /// IPython itself sees them.
     pub fn claim(&self, source: &str, front: Front) -> Option<Claim> {
-        let call::Head { call, rest } = call::head(source)?;
-        let found = self.find(&call)?;
+        let (call, rest) = match front {
+            Front::Plain => {
+                let call::Head { call, rest } = call::head(source)?;
+                (call, rest)
+            }
+            Front::IPython => (call::cell_head(source)?, None),
+        };
         let elsewhere = matches!(
-            &found,
+            self.find(&call)?,
             Found::Magic(magic, call) if call.cell.is_some() && magic.runs() == Runs::Elsewhere
         );
-        (front == Front::Plain || elsewhere).then_some(Claim { call, rest })
+        (front == Front::Plain || elsewhere).then_some(Claim {
+            call,
+            elsewhere,
+            rest,
+        })
+    }
+
+    /// The body at the cursor, counted in characters, when it is one for another kernel.
+    pub fn body(&self, source: &str, cursor: usize) -> Option<Body> {
+        let at = call::at(source, cursor).filter(|at| at.in_cell)?;
+        let Found::Magic(magic, call) = self.find(&at.call)? else {
+            return None;
+        };
+        let (kernel, body) = (magic.belongs(&call)?, call.cell?);
+        Some(Body {
+            kernel,
+            cursor: at.before.chars().count(),
+            before: source.chars().count() - body.chars().count(),
+            source: body,
+        })
     }
 
     /// Runs a call from either door.
@@ -140,7 +192,14 @@ impl Registry {
     /// certain: the user may have taken a spelling over.
     pub fn knows(&self, source: &str, cursor: usize, front: Front) -> bool {
         call::at(source, cursor).is_some_and(|at| {
-            (front == Front::Plain || at.call.magic == NB) && self.find(&at.call).is_some()
+            let is_sure = front == Front::Plain || at.call.magic == NB;
+            match self.find(&at.call) {
+                Some(Found::Magic(magic, call)) => {
+                    is_sure || call.cell.is_some() && magic.runs() == Runs::Elsewhere
+                }
+                Some(_) => is_sure,
+                None => false,
+            }
         })
     }
 
@@ -283,6 +342,7 @@ mod tests {
     use super::*;
     use crate::magics::test_cell::TestCell;
     use futures_util::future::LocalBoxFuture;
+    use proptest::prelude::*;
     use serde_json::json;
 
     /// A magic with spellings that gives its call back, or never ends.
@@ -373,6 +433,34 @@ mod tests {
             assert!(registry().claim(source, Front::IPython).is_some());
         }
         assert_eq!(registry().claim("%elsewhere a", Front::IPython), None);
+    }
+
+    proptest! {
+        /// Whatever else is in a cell, an IPython kernel's is its own.
+        #[test]
+        fn only_what_runs_elsewhere_is_taken_from_ipython(
+            head in "[ \n]{0,2}%{0,2}(elsewhere|say|nb( echo| say| status|\techo)?|time)?",
+            pieces in prop::collection::vec(
+                prop::sample::select(vec![
+                    "%%elsewhere", "%nb", "%", "echo", "'''", "\"", "#", "x = ", "!ls", ">>> ", "?", "\\", " ", "\n",
+                    "\r\n", "é",
+                ]),
+                0..6,
+            )
+        ) {
+            let source = head + &pieces.concat();
+            if let Some(claim) = registry().claim(&source, Front::IPython) {
+                let first = source.trim_start().lines().next().unwrap_or_default();
+                let mut words = first.split(' ').filter(|word| !word.is_empty());
+                let is_elsewhere = match words.next().unwrap_or_default().trim_end() {
+                    "%%elsewhere" | "%%say" => true,
+                    "%%nb" => matches!(words.next().map(str::trim), Some("echo" | "say" | "elsewhere")),
+                    _ => false,
+                };
+                prop_assert!(is_elsewhere, "{:?}", source);
+                prop_assert!(claim.call.cell.is_some() && claim.rest.is_none());
+            }
+        }
     }
 
     #[test]

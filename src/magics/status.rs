@@ -13,6 +13,7 @@ use super::call::{At, Call};
 use super::cell::{Answer, Bundle, Cell, Facts, Failure, Given, Output, Place};
 use super::machine::{self, Machine, Memory, Sources};
 use super::magic::Magic;
+use super::other::Running;
 use crate::env::KernelEnvironment;
 use crate::env::pex::Base;
 
@@ -31,7 +32,30 @@ struct Report {
     clients: Clients,
     lost: Lost,
     journal: Journal,
+    /// The other kernels of the notebook.
+    others: Vec<OtherKernel>,
     nb: Nb,
+}
+
+#[derive(Debug, Serialize)]
+struct OtherKernel {
+    kind: &'static str,
+    name: String,
+    language: String,
+    execution_state: String,
+    pid: Option<u32>,
+}
+
+impl From<Running> for OtherKernel {
+    fn from(one: Running) -> Self {
+        Self {
+            kind: one.kernel.kind(),
+            name: one.kernel.name().to_owned(),
+            language: one.language,
+            execution_state: one.execution_state,
+            pid: one.pid,
+        }
+    }
 }
 
 #[derive(Debug, Serialize)]
@@ -122,7 +146,9 @@ impl Magic for Status {
                 ));
             }
             let report = self.gather(cell.facts(), cell.place(), cell.base());
-            let report = report.await?;
+            let mut report = report.await?;
+            let others = cell.others().running().await;
+            report.others = others.into_iter().map(OtherKernel::from).collect();
             let value = serde_json::to_value(&report)
                 .map_err(|error| Failure::new("RuntimeError", format!("No status: {error}.")))?;
             if as_json {
@@ -194,6 +220,7 @@ impl Status {
                 bytes: facts.journal_bytes,
                 bytes_max: facts.journal_bytes_max,
             },
+            others: Vec::new(),
             nb: Nb {
                 version: env!("CARGO_PKG_VERSION"),
                 pid: std::process::id(),
@@ -273,6 +300,7 @@ fn rows(report: &Report) -> Vec<Row> {
         clients,
         lost,
         journal,
+        others,
         nb,
     } = report;
     let mut process = match kernel.pid {
@@ -326,7 +354,19 @@ fn rows(report: &Report) -> Vec<Row> {
         0 => "nothing".to_owned(),
         n => format!("{} ({})", counted(n, "message"), size(lost.bytes)),
     };
-    vec![
+    let named = |one: &OtherKernel| {
+        let OtherKernel {
+            kind,
+            name,
+            language,
+            execution_state,
+            ..
+        } = one;
+        format!("%%{kind} {name} ({language}), {execution_state}")
+    };
+    let others: Vec<String> = others.iter().map(named).collect();
+    let others = (!others.is_empty()).then(|| ("others", others.join("; ")));
+    let mut rows = vec![
         (
             "kernel",
             format!(
@@ -353,7 +393,9 @@ fn rows(report: &Report) -> Vec<Row> {
             format!("{} of {}", size(journal.bytes), size(journal.bytes_max)),
         ),
         ("nb", format!("{}, supervisor pid {}", nb.version, nb.pid)),
-    ]
+    ];
+    rows.splice(3..3, others);
+    rows
 }
 
 /// Two columns, aligned.

@@ -6,9 +6,11 @@ use std::path::PathBuf;
 
 use futures_util::future::{self, LocalBoxFuture};
 use jiff::Timestamp;
+use serde_json::Value;
 use tokio::sync::Notify;
 
 use super::cell::{Cell, Facts, Failure, Output, Place, Question};
+use super::other::{OtherKernel, Others, Running};
 
 /// A cell of a kernel that does not exist.
 #[derive(Debug)]
@@ -47,6 +49,7 @@ impl Default for TestCell {
             },
             place: Place {
                 environment: None,
+                data: None,
                 argv: vec!["/no/such/bin/python".to_owned()],
                 env: BTreeMap::new(),
                 cwd: PathBuf::from("/home/me"),
@@ -93,5 +96,60 @@ impl Cell for TestCell {
 
     fn place(&self) -> Place {
         self.place.clone()
+    }
+
+    fn others(&self) -> &dyn Others {
+        &NoOthers
+    }
+
+    fn run_in<'a>(
+        &'a self,
+        kernel: &'a OtherKernel,
+        _: String,
+    ) -> LocalBoxFuture<'a, Result<(), Failure>> {
+        Box::pin(future::ready(Err(no_other(kernel))))
+    }
+}
+
+/// There are none.
+#[derive(Debug)]
+struct NoOthers;
+
+fn no_other(kernel: &OtherKernel) -> Failure {
+    Failure::new("KernelError", format!("There is no {kernel}."))
+}
+
+impl Others for NoOthers {
+    fn start<'a>(&'a self, kernel: &'a OtherKernel) -> LocalBoxFuture<'a, Result<(), Failure>> {
+        Box::pin(future::ready(Err(no_other(kernel))))
+    }
+
+    fn running(&self) -> LocalBoxFuture<'_, Vec<Running>> {
+        Box::pin(future::ready(Vec::new()))
+    }
+
+    fn run_hidden<'a>(
+        &'a self,
+        kernel: &'a OtherKernel,
+        _: String,
+    ) -> LocalBoxFuture<'a, Result<String, Failure>> {
+        Box::pin(future::ready(Err(no_other(kernel))))
+    }
+
+    fn ask<'a>(
+        &'a self,
+        kernel: &'a OtherKernel,
+        _: &'a str,
+        _: Value,
+    ) -> LocalBoxFuture<'a, Result<Value, Failure>> {
+        Box::pin(future::ready(Err(no_other(kernel))))
+    }
+
+    fn restart<'a>(&'a self, kernel: &'a OtherKernel) -> LocalBoxFuture<'a, Result<(), Failure>> {
+        Box::pin(future::ready(Err(no_other(kernel))))
+    }
+
+    fn end<'a>(&'a self, _: &'a OtherKernel) -> LocalBoxFuture<'a, bool> {
+        Box::pin(future::ready(false))
     }
 }

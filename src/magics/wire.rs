@@ -87,6 +87,9 @@ pub enum Last {
         evalue: String,
         #[serde(default)]
         log: String,
+        /// To be shown instead of the others.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        traceback: Vec<String>,
     },
 }
 
@@ -109,6 +112,7 @@ impl From<Result<Answer, Failure>> for Last {
                     ename: failure.ename,
                     evalue: failure.message,
                     log: failure.log,
+                    traceback: failure.traceback,
                 };
             }
         };
@@ -157,9 +161,8 @@ impl From<Reply> for Result<String, Failure> {
         match reply {
             Reply::Value(value) => Ok(value),
             Reply::Failure { ename, evalue, log } => Err(Failure {
-                ename,
-                message: evalue,
                 log,
+                ..Failure::new(ename, evalue)
             }),
         }
     }

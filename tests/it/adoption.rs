@@ -13,7 +13,7 @@ use crate::gateway::{Gateway, LIMIT, wait_for};
 use crate::processes::{pid_of, signal};
 
 /// What was last written down of the kernel.
-fn state(gateway: &Gateway, kernel: &str) -> Value {
+pub(crate) fn state(gateway: &Gateway, kernel: &str) -> Value {
     let path = gateway
         .root()
         .join("run/kernels")
@@ -23,7 +23,7 @@ fn state(gateway: &Gateway, kernel: &str) -> Value {
 }
 
 /// `kill -9`.
-fn kill_supervisor(gateway: &Gateway, kernel: &str) -> u32 {
+pub(crate) fn kill_supervisor(gateway: &Gateway, kernel: &str) -> u32 {
     let supervisor = pid_of(&state(gateway, kernel), "supervisor_pid");
     signal(supervisor, Signal::KILL);
     supervisor

@@ -1,6 +1,7 @@
 //! What a notebook needs, kept in its file: locked, brought back elsewhere, exported for the real pip, followed by its kernel.
 
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
@@ -8,7 +9,7 @@ use tokio::process::Command;
 use tokio::time::timeout;
 
 use crate::gateway::Gateway;
-use crate::packages::{SIX, fail, notebook, restart, run, with_uv};
+use crate::packages::{SIX, fail, notebook, restart, run, spare, with_uv};
 use crate::up::SET_UP_LIMIT;
 
 const BLOCK: &str = "# /// script\n# dependencies = [\"six==1.16.0\"]\n# ///\nimport six";
@@ -345,4 +346,45 @@ fn put_cell(notebook: &Path, cell: &str) {
     let mut content: Value = serde_json::from_str(&text).unwrap();
     content["cells"][0]["source"] = json!(cell);
     fs::write(notebook, content.to_string()).unwrap();
+}
+
+#[tokio::test]
+async fn the_next_notebook_with_a_lock_gets_an_environment_of_it_that_is_there_already() {
+    let gateway = with_uv().await;
+    put(&gateway, "a.ipynb", BLOCK);
+    env_json(&gateway, "data", &["lock", "a.ipynb"]).await;
+    let locked = fs::read_to_string(gateway.root().join("a.ipynb")).unwrap();
+    notebook(&gateway, "a.ipynb", "pip").await;
+    let has_six = |spare: &Path| {
+        let mut pythons = fs::read_dir(spare.join("env/lib")).unwrap().flatten();
+        pythons.any(|python| python.path().join("site-packages/six.py").exists())
+    };
+    for (other, way) in [("b.ipynb", "a sync"), ("c.ipynb", "a start")] {
+        fs::write(gateway.root().join(other), &locked).unwrap();
+        let spare = spare(&gateway, has_six).await;
+        let made = inode(&spare.join("env/bin/python"));
+        if way == "a sync" {
+            let synced = env_json(&gateway, "data", &["sync", other]).await;
+            assert_eq!(synced["made"], true, "{synced}");
+            assert_eq!(synced["changes"][0]["package"], "six", "{synced}");
+        }
+        let kernel = notebook(&gateway, other, "pip").await;
+        let mut client = gateway.connect(&kernel, "a").await;
+        let prefix = run(&mut client, "import sys; print(sys.prefix)").await;
+        assert_eq!(
+            inode(&Path::new(prefix.trim()).join("bin/python")),
+            made,
+            "{way}"
+        );
+        assert_eq!(run(&mut client, SIX).await, "1.16.0\n");
+        let compiled =
+            "import os; print(os.path.exists(six.__cached__), os.stat(six.__file__).st_nlink)";
+        assert_eq!(run(&mut client, compiled).await, "True 1\n", "{way}");
+        run(&mut client, "%pip install -q six==1.17.0").await;
+    }
+}
+
+fn inode(path: &Path) -> (u64, u64) {
+    let about = fs::symlink_metadata(path).unwrap();
+    (about.dev(), about.ino())
 }

@@ -409,17 +409,13 @@ async fn an_edit_in_place_stays_in_its_environment() {
     );
 }
 
-#[tokio::test]
-async fn the_next_notebook_gets_an_environment_that_is_there_already() {
-    let gateway = with_uv().await;
-    notebook(&gateway, "a.ipynb", "pip").await;
+/// Waits for a spare environment that is like this.
+pub(crate) async fn spare(gateway: &Gateway, is_it: impl Fn(&Path) -> bool) -> PathBuf {
     let spares = gateway.root().join("data/spares");
     let look = || {
-        let mut all = fs::read_dir(&spares)
-            .ok()?
-            .flatten()
-            .map(|entry| entry.path());
-        all.find(|spare| spare.join("nb-spare").exists())
+        let all = fs::read_dir(&spares).ok()?.flatten();
+        let mut all = all.map(|entry| entry.path());
+        all.find(|spare| spare.join("nb-spare").exists() && is_it(spare))
     };
     // It is made at the lowest priority.
     let made = timeout(SET_UP_LIMIT, async {
@@ -430,7 +426,14 @@ async fn the_next_notebook_gets_an_environment_that_is_there_already() {
             sleep(LOOK_AGAIN).await;
         }
     });
-    let spare = made.await.expect("no spare environment");
+    made.await.expect("no spare environment")
+}
+
+#[tokio::test]
+async fn the_next_notebook_gets_an_environment_that_is_there_already() {
+    let gateway = with_uv().await;
+    notebook(&gateway, "a.ipynb", "pip").await;
+    let spare = spare(&gateway, |_| true).await;
     let python = |environment: &Path| {
         let about = fs::symlink_metadata(environment.join("bin/python")).unwrap();
         (about.dev(), about.ino())

@@ -13,6 +13,13 @@ const CELL = `def double(n):
     return twice
 numbers = [1, 2, 3]
 print(double(21))`;
+// With magics of ours above the line that is stopped at.
+const OURS = `%nb help status
+if True:
+    x = %nb help
+y = 4
+z = %nb status
+print(y)`;
 const INITIALIZE = {
   clientID: 'jupyterlab', clientName: 'JupyterLab', adapterID: 'python3', pathFormat: 'path', linesStartAt1: true,
   columnsStartAt1: true, supportsVariableType: true, supportsVariablePaging: true,
@@ -111,11 +118,43 @@ async function session() {
   equal((await ask('debugInfo')).isStarted, false, 'whether it is started');
 }
 
+async function ours() {
+  await ask('initialize', INITIALIZE);
+  await ask('attach');
+  const { sourcePath } = await ask('dumpCell', { code: OURS });
+  const source = { path: sourcePath };
+  const lines = [{ line: 3 }, { line: 4 }];
+  const { breakpoints } = await ask('setBreakpoints', { breakpoints: lines, source, sourceModified: false });
+  equal(breakpoints.map(({ verified, line }) => [verified, line]), [[true, 3], [true, 4]], 'the breakpoints');
+  await ask('configurationDone');
+  const cell = run(kernel, OURS);
+  const at = async line => {
+    const { threadId } = await stopped();
+    const [frame] = (await ask('stackTrace', { threadId })).stackFrames;
+    equal([frame.name, frame.line, frame.source.path], ['<module>', line, sourcePath], 'the frame');
+    const { content } = await ask('source', { source, sourceReference: frame.source.sourceReference });
+    equal(content, OURS, 'the source');
+    return threadId;
+  };
+  await ask('continue', { threadId: await at(3) });
+  const threadId = await at(4);
+  // Over one of ours, which is one step.
+  await ask('next', { threadId });
+  await at(5);
+  await ask('next', { threadId });
+  await at(6);
+  await ask('continue', { threadId });
+  const { text, reply } = await cell;
+  equal([text, reply.status], ['4\n', 'ok'], 'the cell');
+  await ask('disconnect', { restart: false, terminateDebuggee: false });
+}
+
 await step('the kernel has a debugger', async () => {
   const { supported_features: features } = await kernel.info;
   equal(features.includes('debugger'), true, 'the features');
 });
 await step('a session from the first request to the last', session);
+await step('lines of a cell with magics of ours', ours);
 await step('another after a restart', async () => {
   await kernel.restart();
   seq = 0;

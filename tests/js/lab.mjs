@@ -60,6 +60,17 @@ await withLab(url, shots, async ({ page, open, submit, output, press, state, sav
     await output(await submit('%pip install no-such-package-of-anybody'), 'No versions fit together');
   });
   await shoot('packages');
+  await step('a cell runs in another environment', async () => {
+    await submit('import pandas as pd\ndf = pd.DataFrame({"town": ["Oslo", "Rome"], "degrees": [-3, 12]})');
+    const cell = await submit('%%venv old --with six==1.15.0 --get df\nimport six, sys\nprint("six here is", six.__version__)\ndf');
+    await output(cell, 'six here is 1.15.0');
+    await output(cell, 'Oslo');
+    // The count is the notebook's, and what is there stays there.
+    await output(await submit('import six\nprint("and here", six.__version__)'), 'and here 1.16.0');
+    await output(await submit('%%venv old\n1 / 0'), 'ZeroDivisionError');
+    await cell.scrollIntoViewIfNeeded();
+    await shoot('venv');
+  });
   await step('an interrupt ends a cell', async () => {
     const cell = await submit('import time\nprint("begun", flush=True)\ntime.sleep(600)');
     await output(cell, 'begun');

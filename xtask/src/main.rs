@@ -107,6 +107,7 @@ fn main() -> ExitCode {
             .and_then(|()| plugin(&[])),
         Some("fuzz") => fuzz(part.as_deref(), 60),
         Some("bench") if part.as_deref() == Some("lab") => setup().and_then(|()| cargo(&LAB)),
+        Some("bench") if part.as_deref() == Some("environments") => environments(),
         Some("bench") => cargo(&["bench", "--locked"]),
         Some("losses") => losses(),
         Some("soak") => match (part.as_deref(), arguments.next()) {
@@ -114,7 +115,7 @@ fn main() -> ExitCode {
             _ => Err("usage: cargo xtask soak --minutes N".to_owned()),
         },
         _ => Err(
-            "usage: cargo xtask setup|test|bench [lab]|fuzz [target]|labextension|losses|soak --minutes N"
+            "usage: cargo xtask setup|test|bench [lab|environments]|fuzz [target]|labextension|losses|soak --minutes N"
                 .to_owned(),
         ),
     };
@@ -125,6 +126,20 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Environments by nb and by plain uv; prints a table.
+fn environments() -> Result<(), String> {
+    cargo(&["build", "--release", "--locked", "--bin", "nb"])?;
+    run(
+        "python3",
+        &[
+            "benches/environments/environments.py",
+            "--nb=target/release/nb",
+            "--folder=target/bench-environments",
+            "--tools=target/nb-data/tools",
+        ],
+    )
 }
 
 /// The same losses with nb and with what people come from; prints a table.

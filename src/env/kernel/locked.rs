@@ -49,16 +49,12 @@ impl KernelEnvironment {
     ) -> Result<(bool, Changes), Failure> {
         let named = self.named()?;
         let uv = Uv::find(&self.data, say).await?;
-        let is_new = !named.is_there();
-        if is_new {
-            let python = lock.requires_python();
-            let python = crate::env::named::find_python(python, &uv).await?;
-            let find_uv = async || Ok(uv.clone());
-            named
-                .make(Some(&self.whose), Some(&python), typed, find_uv, say)
-                .await?;
-        }
-        let changes = named.sync(lock, Trust::Asked, typed, &uv, say).await?;
+        let made = named.make_locked(lock, Trust::Asked, &self.whose, typed, &uv, say);
+        let is_new = made.await?;
+        let changes = match is_new {
+            true => named.locked_packages(lock),
+            false => named.sync(lock, Trust::Asked, typed, &uv, say).await?,
+        };
         named.settle_files().await;
         Ok((is_new, changes))
     }

@@ -3,6 +3,7 @@
 //! A value that travels with the kernel's start; all else is on the disk, where other processes change it too. Knows nothing of how a
 //! kernel is started or talked to.
 
+mod beside;
 mod command;
 mod locked;
 mod prepare;

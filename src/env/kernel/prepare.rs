@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use tokio::task::spawn_blocking;
 
 use super::{Home, KernelEnvironment, Kind, Prepared};
-use crate::env::named::{Named, find_python};
+use crate::env::named::{Named, Trust, find_python};
 use crate::env::notebook::{Asks, Lock};
 use crate::env::overlay::Overlay;
 use crate::env::pip::{Failure, Typed};
@@ -72,6 +72,15 @@ impl KernelEnvironment {
             false => asked_python(&asks, find_uv).await,
         };
         let notebook = is_notebooks.then_some(&*self.whose);
+        if let Some(Ok(lock)) = lock.as_ref().filter(|_| is_notebooks && !named.is_there())
+            && let Ok(uv) = find_uv().await
+        {
+            let made = named.make_locked(lock, Trust::Opened, &self.whose, typed, &uv, say);
+            // What cannot be had so is tried in the usual way, which says why it fails.
+            if let Err(failure) = made.await {
+                tracing::debug!(failure.message, "no environment of the lock");
+            }
+        }
         if let Err(failure) = named
             .make(notebook, python.as_deref(), typed, find_uv, say)
             .await

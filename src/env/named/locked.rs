@@ -3,13 +3,16 @@
 use std::fs;
 use std::path::Path;
 
+use jiff::Timestamp;
 use sha2::{Digest, Sha256};
 
 use super::super::notebook::{Asks, Lock, logical};
 use super::super::pip::{Changes, Failure, From, Requirements, Typed, argument};
+use super::super::spares::Content;
 use super::super::version::{Specifiers, Version};
+use super::super::whole::replace;
 use super::super::{Say, Uv, hex, tool};
-use super::{KERNEL_LOCK, LOCKED_PYTHONS, Named};
+use super::{KERNEL_LOCK, LOCKED_PYTHONS, Named, Record};
 use crate::redact::without_logins;
 
 /// What may be done to have what a lock says.
@@ -20,6 +23,9 @@ pub(in crate::env) enum Trust {
     /// A kernel starts, maybe since somebody looks at a notebook: nothing is built, and all comes from the index.
     Opened,
 }
+
+/// The lock that an environment was made of, in its folder.
+const LOCK: &str = "nb-lock.txt";
 
 /// A file for another tool that takes locks.
 const PYLOCK: &str = "pylock.toml";
@@ -58,7 +64,68 @@ impl Named {
         record.requirements = None;
         record.locked = Some(hash(lock));
         self.keep(&record).map_err(broken)?;
+        self.keep_lock(lock);
         Ok(changes)
+    }
+
+    /// Makes it of a lock from the start, unless it is there; whether it was not. Where somebody has not asked for it only
+    /// what is there already is taken.
+    pub(in crate::env) async fn make_locked(
+        &self,
+        lock: &Lock,
+        trust: Trust,
+        notebook: &str,
+        typed: &Typed<'_>,
+        uv: &Uv,
+        say: Say<'_>,
+    ) -> Result<bool, Failure> {
+        let python = find_python(lock.requires_python(), uv).await?;
+        let content = Content {
+            is_wheels: trust == Trust::Opened,
+            ..locked_content(lock, &python)
+        };
+        if trust == Trust::Opened && (!is_common(lock) || !self.spares.has(&content)) {
+            return Ok(false);
+        }
+        let record = Record {
+            created: Timestamp::now(),
+            notebook: Some(notebook.to_owned()),
+            locked: Some(hash(lock)),
+            ..Record::default()
+        };
+        let find_uv = async || Ok(uv.clone());
+        let is_new = self.make_of(&content, &record, typed, find_uv, say).await?;
+        if is_new {
+            self.keep_lock(lock);
+        }
+        Ok(is_new)
+    }
+
+    /// What a lock has brought to one that was made of it.
+    pub(in crate::env) fn locked_packages(&self, lock: &Lock) -> Changes {
+        let mut added = self.packages();
+        added.retain(|name, _| lock.names().contains(name));
+        Changes {
+            added,
+            ..Changes::default()
+        }
+    }
+
+    /// The lock that it was made of, if others may be made of it unasked.
+    pub(super) fn kept_lock(&self) -> Option<Lock> {
+        let text = fs::read_to_string(self.folder.join(LOCK)).ok()?;
+        let lock = Lock::read(&text).ok().filter(is_common)?;
+        (self.record()?.locked == Some(hash(&lock))).then_some(lock)
+    }
+
+    fn keep_lock(&self, lock: &Lock) {
+        // Without it there is no spare.
+        if !is_common(lock) {
+            return;
+        }
+        if let Err(error) = replace(&self.folder.join(LOCK), lock.text().as_bytes()) {
+            tracing::debug!(%error, "the lock of an environment is not kept");
+        }
     }
 
     /// [`Self::sync`] for a kernel that starts, unless that was done with this lock: what was installed since stays.
@@ -267,6 +334,20 @@ async fn version(python: &Path) -> Result<Version, Failure> {
     let said = tool::run(command.args(["-I", "-S", "-c", code]), &|_| ()).await;
     let version = said.ok().and_then(|said| said.trim().parse().ok());
     version.ok_or_else(|| Failure::new(format!("{} is no Python that runs.", python.display())))
+}
+
+/// Whether all of it is from the index, whoever asks.
+fn is_common(lock: &Lock) -> bool {
+    lock.elsewhere().is_none()
+}
+
+/// What an environment of a lock has.
+pub(super) fn locked_content(lock: &Lock, python: &str) -> Content {
+    Content {
+        python: python.to_owned(),
+        lock: lock.with_rest_of(KERNEL_LOCK),
+        is_wheels: true,
+    }
 }
 
 fn hash(lock: &Lock) -> String {

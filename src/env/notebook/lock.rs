@@ -86,6 +86,11 @@ impl Lock {
         &self.lines
     }
 
+    /// The distributions that it pins, some of them only for other machines.
+    pub(in crate::env) fn names(&self) -> &BTreeSet<String> {
+        &self.names
+    }
+
     /// `>=3.11`, as its head has it.
     pub fn requires_python(&self) -> Option<&str> {
         let mut heads = self

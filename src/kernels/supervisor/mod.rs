@@ -21,6 +21,7 @@ mod http;
 mod lifecycle;
 mod oom;
 mod orphans;
+mod others;
 mod private_file;
 mod rebase;
 mod record;

@@ -21,7 +21,7 @@ use super::private_file;
 use super::vitals::Vitals;
 use crate::env::pex::Base;
 use crate::kernels::contract::{
-    API, KERNEL_PROCESS, Kernel, NotebookSession, SUPERVISOR_PROCESS, Start, file,
+    API, KERNEL_PROCESS, Kernel, NotebookSession, PART, Part, SUPERVISOR_PROCESS, Start, file,
 };
 use crate::kernels::kept_pid::KeptPid;
 use crate::magics::Facts;
@@ -37,6 +37,7 @@ pub(super) struct Record {
     started_by: String,
     /// Of PyCX, if it runs in one.
     release: Option<String>,
+    part: Option<Part>,
     started: String,
     folder: PathBuf,
     /// Our own.
@@ -83,6 +84,7 @@ impl Record {
                 .environment
                 .as_ref()
                 .and_then(|environment| environment.release.clone()),
+            part: start.part.clone(),
             started: started.unwrap_or_else(|| timestamp(Timestamp::now())),
             folder,
             process: i32::try_from(std::process::id()).ok().and_then(KeptPid::of),
@@ -128,6 +130,9 @@ impl Record {
         put(SUPERVISOR_PROCESS, json!(self.process));
         if let Some(release) = &self.release {
             put("release", json!(release));
+        }
+        if let Some(part) = &self.part {
+            put(PART, json!(part));
         }
         put("restarts", json!(self.vitals.restarts.get()));
         put("epoch", json!(self.vitals.epoch.get()));

@@ -27,6 +27,7 @@ use super::http::{self, Api};
 use super::ledger::Ledger;
 use super::lifecycle::{Adopted, Command, Lifecycle};
 use super::orphans;
+use super::others::Others;
 use super::record::Record;
 use super::storage;
 use super::vitals::Vitals;
@@ -93,11 +94,14 @@ pub async fn run(folder: &Path) -> Result<(), Error> {
     record.save_first();
     let (commands, asked) = mpsc::channel(COMMANDS_MAX);
     let (tasks, clients) = (TaskTracker::new(), TaskTracker::new());
+    let others = Rc::new(Others::new(&start, folder, broker.clone()));
     let cells = Rc::new(Cells::new(
         &start,
         folder,
         Rc::clone(&record),
         broker.clone(),
+        Rc::clone(&vitals),
+        Rc::clone(&others),
         commands.clone(),
     ));
     let changes = start.environment.as_ref().map(KernelEnvironment::changes);
@@ -118,21 +122,19 @@ pub async fn run(folder: &Path) -> Result<(), Error> {
         answers: http::journal::Answers::default(),
     });
     let (runner, ours) = mpsc::unbounded_channel();
-    let takeover = ForKernel {
-        cells: Rc::clone(&cells),
-        vitals: Rc::clone(&vitals),
-    };
-    broker.take_over(Box::new(takeover), runner);
+    broker.take_over(Box::new(ForKernel(Rc::clone(&cells))), runner);
     let our_cells = queue_door::serve(cells, broker.clone(), ours, clients.clone());
     let cull = start.cull.clone();
     let journal = start.journal.clone();
     let linger = start.linger_ms.map(Duration::from_millis);
+    let is_successor = found.is_some();
     let life = Lifecycle::new(
         start,
         helper,
         folder.to_owned(),
         broker.clone(),
         Rc::clone(&vitals),
+        Rc::clone(&others),
         asked,
         found.map(|found| Adopted { found, left }),
     );
@@ -150,6 +152,7 @@ pub async fn run(folder: &Path) -> Result<(), Error> {
         asker = life.run(announce) => asker,
         () = http::serve(listener, api, tasks.clone()) => None,
         () = our_cells => None,
+        () = stay_with(&others, is_successor) => None,
         () = keep_saved(&vitals, &record) => None,
         () = orphans::take_in(child, &vitals) => None,
         () = end_on_sigterm(terminate, commands.clone()) => None,
@@ -160,6 +163,7 @@ pub async fn run(folder: &Path) -> Result<(), Error> {
         () = end_when_alone(linger, is_ready, broker.clone(), commands.clone()) => None,
     };
     info!("the kernel is gone");
+    others.end_all().await;
     clients.close();
     let _late = timeout(GOODBYE_WITHIN, clients.wait()).await;
     storage::remove(&journal).await;
@@ -258,6 +262,14 @@ fn say(announcement: &Announcement) -> io::Result<()> {
     let null = File::options().write(true).open("/dev/null")?;
     rustix::stdio::dup2_stdout(null)?;
     said
+}
+
+/// The other kernels of the notebook outlive a supervisor, as this one does.
+async fn stay_with(others: &Others, is_successor: bool) {
+    if is_successor {
+        others.find_again().await;
+    }
+    std::future::pending().await
 }
 
 /// `state.json` names the kernel process that runs now.

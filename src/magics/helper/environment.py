@@ -102,31 +102,59 @@ def imported(replaced):
 BLOCK = "# /// script"
 
 
-def follow_blocks(transformers):
-    """A cell with a block of inline script metadata (PEP 723) in its head has its packages installed first."""
-    transformers[:] = [one for one in transformers if getattr(one, "__name__", "") != "nb_script"]
+class Blocks:
+    """A cell with a block of inline script metadata (PEP 723) in its head has its packages installed first.
+
+    The call is put in front of what IPython has parsed: the text of the cell stays as it was typed, in `In` and tracebacks.
+    """
+
+    def __init__(self):
+        self.block = None
+
+    def look(self, lines):
+        """IPython is about to parse this."""
+        self.block = block_of(lines) if any(line.startswith(BLOCK) for line in lines) else None
+        return lines
+
+    def visit(self, tree):
+        import ast
+        import base64
+
+        block, self.block = self.block, None
+        if block is None:
+            return tree
+        number, text = block
+        line = "script " + base64.b64encode(text.encode()).decode()
+        call = ast.parse("get_ipython().run_line_magic('nb', %r)" % line).body[0]
+        for node in ast.walk(call):
+            if hasattr(node, "lineno"):
+                node.lineno = node.end_lineno = number
+        is_future = lambda node: isinstance(node, ast.ImportFrom) and node.module == "__future__"
+        at = next((n for n, node in enumerate(tree.body) if not is_future(node)), len(tree.body))
+        tree.body.insert(at, call)
+        return tree
+
+
+def follow_blocks(shell):
+    blocks = Blocks()
 
     def nb_script(lines):
-        return script(lines) if any(line.startswith(BLOCK) for line in lines) else lines
+        return blocks.look(lines)
 
-    transformers.append(nb_script)
+    post, asts = shell.input_transformers_post, shell.ast_transformers
+    post[:] = [one for one in post if getattr(one, "__name__", "") != "nb_script"] + [nb_script]
+    asts[:] = [one for one in asts if type(one).__name__ != "Blocks"] + [blocks]
 
 
-def script(lines):
-    """The lines, the first one of the block being the call that installs what it asks for: no line gets another number."""
+def block_of(lines):
+    """The number of the line with which the block of a cell begins, and its text."""
     begin = None
     for n, line in enumerate(lines):
         if begin is None and line.rstrip() == BLOCK:
             begin = n
         elif begin is not None and line.rstrip() == "# ///":
-            block = "".join(one[2:] if one.startswith("# ") else one[1:] for one in lines[begin + 1 : n])
-            break
+            return begin + 1, "".join(one[2:] if one.startswith("# ") else one[1:] for one in lines[begin + 1 : n])
         elif line.strip() and not line.startswith("#"):
             # Only comments stand before it and in it.
-            return lines
-    else:
-        return lines
-    import base64
-
-    call = "get_ipython().run_line_magic('nb', 'script %s')\n" % base64.b64encode(block.encode()).decode()
-    return lines[:begin] + [call] + lines[begin + 1 :]
+            break
+    return None

@@ -21,6 +21,12 @@ const SOURCE: &str = concat!(
 /// True in the kernel once the helper has registered our magics there.
 pub const EXPRESSION: &str = "hasattr(get_ipython(), '_nb_helper')";
 
+/// Code that prints whether a name of a magic is still ours in the kernel.
+pub fn is_ours(name: &str) -> String {
+    let name = literal(name);
+    format!("print({name} in getattr(get_ipython(), '_nb_helper').ours)")
+}
+
 /// The code for the execute_request: one expression that gives `None` and leaves no name behind.
 /// Outside IPython it does nothing. `socket` is the supervisor's, `changes` are the files that tell of changes in the
 /// kernel's environment.
@@ -58,7 +64,7 @@ pub fn registered(reply: &Value) -> bool {
 }
 
 /// A Python string literal in plain ASCII.
-pub(super) fn literal(text: &str) -> String {
+pub fn literal(text: &str) -> String {
     let mut literal = String::with_capacity(text.len() + 2);
     literal.push('"');
     for c in text.chars() {
@@ -91,6 +97,7 @@ fn bytes_literal(bytes: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::magics::Setting;
     use serde_json::json;
 
     #[test]
@@ -102,7 +109,11 @@ mod tests {
 
     #[test]
     fn the_injection_is_one_line_of_ascii() {
-        let code = injection(Path::new("/run/nb/sock"), &Registry::standard(None), &[]);
+        let code = injection(
+            Path::new("/run/nb/sock"),
+            &Registry::standard(&Setting::default()),
+            &[],
+        );
         assert!(code.is_ascii() && !code.contains('\n'));
         assert!(code.contains(r#"g['install'](b"/run/nb/sock", [("nb", "%nb help"#));
         assert!(code.ends_with("})"));

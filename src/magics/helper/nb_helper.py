@@ -21,8 +21,11 @@ class NbError(Exception):
     """A magic that failed: one sentence, then a log, without the frames of this file."""
 
     nb_log = ""
+    nb_traceback = None
 
     def _render_traceback_(self):
+        if self.nb_traceback:
+            return self.nb_traceback
         lines = ["\x1b[31m%s\x1b[39m: %s" % (type(self).__name__, self)]
         return lines + [self.nb_log] if self.nb_log else lines
 
@@ -53,11 +56,11 @@ class Report(dict):
         return dict, (dict(self),)
 
 
-def error(ename, message, log=""):
-    if ename == "KeyboardInterrupt":
+def error(ename, message, log="", traceback=None):
+    if ename == "KeyboardInterrupt" and not traceback:
         return Interrupted(message)
     made = type(ename if ename.isidentifier() else "NbError", (NbError,), {})(message)
-    made.nb_log = log
+    made.nb_log, made.nb_traceback = log, traceback
     return made
 
 
@@ -237,7 +240,7 @@ class Helper:
 
     def end(self, last):
         if last["status"] != "ok":
-            raise error(last["ename"], last["evalue"], last.get("log", ""))
+            raise error(last["ename"], last["evalue"], last.get("log", ""), last.get("traceback"))
         shown = last.get("display")
         ((kind, value),) = (last.get("result") or {"nothing": None}).items()
         if kind == "json" and isinstance(value, dict):
@@ -368,7 +371,7 @@ def install(path, magics, changes):
             helper.changes.seen.update(before.changes.seen)
         events.register("post_run_cell", helper.after_cell)
         if changes:
-            follow_blocks(shell.input_transformers_post)
+            follow_blocks(shell)
         shell._nb_helper = helper
         hold_output(shell.kernel.iopub_thread)
     except (KeyError, AttributeError):

@@ -107,7 +107,7 @@ impl State {
         let channel = Channel::from_name(asked.channel.as_bytes())?;
         let session: Rc<str> = asked.session.as_str().into();
         let header = Bytes::from(asked.header.clone());
-        if asked.held {
+        if asked.held && asked.elsewhere.is_none() {
             let reason = "the supervisor of this kernel died before the kernel had this request";
             let content = error_content("SupervisorDied", reason);
             self.answer(&session, channel, &asked.msg_type, &header, &content);
@@ -126,8 +126,18 @@ impl State {
             let last = self.journal.last();
             self.sessions.asked(&session, &key, &header, last);
             self.kept.taken_over(&key);
-            let text = "[nb] the supervisor of this kernel died and another one took over; what the cell said \
-                        between is lost\n";
+            let text = match &asked.elsewhere {
+                // What it said meanwhile its own supervisor has.
+                Some(runs) => {
+                    self.elsewhere.recall(&key, runs);
+                    "[nb] the supervisor of this kernel died and another one took over; what the cell said just \
+                     before may be lost\n"
+                }
+                None => {
+                    "[nb] the supervisor of this kernel died and another one took over; what the cell said between \
+                     is lost\n"
+                }
+            };
             let content = json!({"name": "stderr", "text": text});
             let note = self.composer.message("stream", header.clone(), &content);
             self.append(Channel::Iopub, note, Route::Everyone, Mark::Plain);
@@ -141,9 +151,13 @@ impl State {
             idle_seen: false,
             stop_on_error: asked.stop_on_error,
             silent: false,
-            held: false,
+            held: asked.held,
+            elsewhere: asked.elsewhere.clone(),
         };
         self.remember(RequestKey::clone(&key), pending);
+        if asked.elsewhere.is_some() {
+            return None;
+        }
         // The probe goes to the main shell, and says nothing of the others.
         (channel == Channel::Control || subshell.is_none()).then_some((channel, key))
     }

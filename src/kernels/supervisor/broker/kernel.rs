@@ -62,6 +62,7 @@ impl Broker {
         state.questions.clear();
         state.queues.clear();
         state.ours.end_all();
+        state.elsewhere.new_epoch();
         state.end_halves();
         state.probes = Probes::default();
         state.sessions.forget_cells();
@@ -206,6 +207,7 @@ impl State {
         }
         let key = request_key(&parent);
         let subshell = parent.subshell_id.as_deref().map(str::to_owned);
+        let merged = self.with_others_comms(&key, &message);
         let Some(pending) = self.pending.get(&key) else {
             if channel == Channel::Stdin {
                 self.questions.ask_nobody(&key, &message);
@@ -246,7 +248,7 @@ impl State {
             queue.finished(&key, stops)
         });
         let outcome = Outcome::of(pending, &message.content);
-        self.append(channel, message, route, mark);
+        self.append(channel, merged.unwrap_or(message), route, mark);
         if let Some(pending) = self.take_out(&key) {
             self.is_answered(&key, &pending, outcome);
         }

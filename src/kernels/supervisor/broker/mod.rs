@@ -6,7 +6,8 @@
 //! ```
 //!
 //! `requests` has the first of these lines, `kernel` the second, `clients` who they are, `state` what all of
-//! them do to the journal; `ours` are the cells that the magics run, `hints` what they complete and explain,
+//! them do to the journal; `ours` are the cells that the magics run, `elsewhere` those of them that other kernels run, `hints` what
+//! they complete and explain,
 //! `keeping` sees to it that what is needed for long is safe, `ended` knows the requests whose answer is not, `adoption`
 //! is the takeover of a kernel whose supervisor died, `probes` find the replies that were lost, `questions` what was asked on
 //! stdin.
@@ -16,6 +17,7 @@
 
 mod adoption;
 mod clients;
+mod elsewhere;
 mod ended;
 mod hints;
 mod keeping;
@@ -43,12 +45,13 @@ use super::kept::Kept;
 use super::ledger::Ledger;
 use super::sessions::{ConnectionId, Loss, Sessions};
 use crate::protocol::message::{Channel, Message};
+use elsewhere::Elsewhere;
 use ended::Ended;
 pub use hints::{Hint, Wants};
 use keeping::Fault;
 pub use line::{Closing, Line, Ticket};
 use ours::Ours;
-pub use ours::{Interrupt, OurCell, Takeover, Work};
+pub use ours::{Interrupt, OurCell, Said, Takeover, Work};
 use probes::Probes;
 use questions::Questions;
 use requests::{Pending, Queues};
@@ -104,6 +107,7 @@ struct State {
     /// After a takeover, until it is known what the kernel did meanwhile.
     probes: Probes,
     ours: Ours,
+    elsewhere: Elsewhere,
     /// Said with the next cell.
     cell_note: Option<String>,
     /// Who leaves is forgotten.
@@ -164,6 +168,7 @@ impl Broker {
             ended: Ended::default(),
             probes: Probes::default(),
             ours: Ours::default(),
+            elsewhere: Elsewhere::default(),
             cell_note: None,
             keeps_nothing: false,
             unkept: Rc::new(Notify::new()),

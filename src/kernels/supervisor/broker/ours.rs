@@ -2,7 +2,7 @@
 //!
 //! Knows nothing of magics but that a source may be claimed.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::rc::Rc;
 
@@ -17,6 +17,7 @@ use super::requests::{Request, noted};
 use super::state::field;
 use super::{Broker, State};
 use crate::kernels::supervisor::journal::{Mark, RequestKey, Route};
+use crate::kernels::supervisor::ledger::Note;
 use crate::magics::{Claim, Failure};
 use crate::protocol::message::{Channel, HeaderPeek, Message};
 
@@ -41,16 +42,35 @@ pub enum Work {
 pub struct OurCell {
     pub claim: Claim,
     pub interrupt: Rc<Interrupt>,
-    key: RequestKey,
+    pub(super) key: RequestKey,
     subshell: Option<String>,
     session: Rc<str>,
-    message: Message,
+    pub(super) message: Message,
+    /// Its count, once the kernel has given it one.
+    pub(super) count: Cell<Option<i64>>,
+    /// What another kernel has replied to it.
+    pub(super) reply: RefCell<Option<Value>>,
 }
 
 impl OurCell {
     /// The id of the request.
     pub fn msg_id(&self) -> &str {
         self.key.rsplit_once('\n').map_or("", |(_, msg_id)| msg_id)
+    }
+
+    /// The cell as it was typed.
+    pub fn code(&self) -> String {
+        let code = field(&self.message.content, "code");
+        code.as_ref()
+            .and_then(Value::as_str)
+            .unwrap_or_default()
+            .to_owned()
+    }
+
+    /// Whether history is to have it.
+    pub fn is_kept(&self) -> bool {
+        let is = |name: &str, value| field(&self.message.content, name) == Some(Value::Bool(value));
+        !is("silent", true) && !is("store_history", false)
     }
 }
 
@@ -83,8 +103,18 @@ impl Interrupt {
 struct Hidden {
     printed: String,
     reply: Option<Result<(), Failure>>,
+    /// The count of it, where it has one.
+    count: Option<i64>,
     idle: bool,
-    asker: oneshot::Sender<Result<String, Failure>>,
+    asker: oneshot::Sender<Result<Said, Failure>>,
+}
+
+/// What came of hidden code.
+#[derive(Debug, Default)]
+pub struct Said {
+    /// On stdout.
+    pub printed: String,
+    pub count: Option<i64>,
 }
 
 /// What the state keeps of our cells.
@@ -140,39 +170,23 @@ impl Broker {
     pub fn our_cell_ends(&self, cell: &OurCell, outcome: Result<(), &Failure>) {
         let mut state = self.state.borrow_mut();
         state.ours.running.retain(|(key, _)| *key != cell.key);
-        let header = &cell.message.header;
-        let Some(pending) = state.pending.get(&cell.key) else {
-            return debug!("our cell ended after its kernel");
+        let said = cell.reply.take();
+        let is_ok = |reply: &Value| reply["status"] == "ok";
+        let (reply, is_shown) = match (outcome, said) {
+            (Err(_), Some(said)) if !is_ok(&said) => (said, true),
+            (Err(failure), _) => {
+                let reply = json!({
+                    "status": "error", "ename": failure.ename, "evalue": failure.message,
+                    "traceback": failure.traceback(),
+                });
+                (reply, false)
+            }
+            (Ok(()), said) => {
+                let nothing = || json!({"status": "ok", "payload": [], "user_expressions": {}});
+                (said.unwrap_or_else(nothing), true)
+            }
         };
-        let stops = pending.stop_on_error && outcome.is_err();
-        let mut reply = json!({
-            "status": "ok", "execution_count": null, "payload": [], "user_expressions": {},
-        });
-        if let Err(failure) = outcome {
-            let error = json!({
-                "ename": failure.ename, "evalue": failure.message, "traceback": failure.traceback(),
-            });
-            state.say(header, "error", &error);
-            reply = error;
-            reply["status"] = json!("error");
-            reply["execution_count"] = json!(null);
-        }
-        let reply = state
-            .composer
-            .message("execute_reply", header.clone(), &reply);
-        let route = Route::Session(Rc::clone(&cell.session));
-        state.append(Channel::Shell, reply, route, Mark::Plain);
-        state.activity.idle(&cell.key, Timestamp::now());
-        let mark = Mark::Idle(RequestKey::clone(&cell.key));
-        state.say_idle(header, Route::Everyone, mark);
-        if let Some(pending) = state.take_out(&cell.key) {
-            let status = if outcome.is_ok() { "ok" } else { "error" };
-            state.has_answered(noted(&cell.key, &pending), status);
-        }
-        let queue = state.queues.get_mut(&cell.subshell);
-        let actions = queue.map(|queue| queue.finished(&cell.key, stops));
-        state.act(actions.unwrap_or_default());
-        state.forget_queue(&cell.subshell);
+        state.ends(&cell.key, reply, cell.count.get(), is_shown);
         drop(state);
         self.changed.notify_waiters();
     }
@@ -215,11 +229,20 @@ impl Broker {
     }
 
     /// Runs code in the kernel, unseen, and gives what it printed.
-    pub fn run_hidden(&self, code: &str) -> oneshot::Receiver<Result<String, Failure>> {
+    pub fn run_hidden(&self, code: &str) -> oneshot::Receiver<Result<Said, Failure>> {
+        self.run_unseen(code, false)
+    }
+
+    /// The same, with the code in history and counted.
+    pub fn run_kept(&self, code: &str) -> oneshot::Receiver<Result<Said, Failure>> {
+        self.run_unseen(code, true)
+    }
+
+    fn run_unseen(&self, code: &str, kept: bool) -> oneshot::Receiver<Result<Said, Failure>> {
         let (asker, answer) = oneshot::channel();
         let mut state = self.state.borrow_mut();
         let content = json!({
-            "code": code, "silent": true, "store_history": false, "allow_stdin": false,
+            "code": code, "silent": !kept, "store_history": kept, "allow_stdin": false,
             "stop_on_error": false, "user_expressions": {},
         });
         let request = state.composer.orphan("execute_request", &content);
@@ -227,6 +250,7 @@ impl Broker {
         let hidden = Hidden {
             printed: String::new(),
             reply: None,
+            count: None,
             idle: false,
             asker,
         };
@@ -269,12 +293,10 @@ impl State {
             .busy(&request.key, "execute_request", &header, now);
         self.kept.begun(&request.key, self.journal.last());
         self.say(&header, "status", &json!({"execution_state": "busy"}));
-        let code = field(&request.message.content, "code");
-        self.say(
-            &header,
-            "execute_input",
-            &json!({"code": code, "execution_count": null}),
-        );
+        if !claim.elsewhere {
+            let code = field(&request.message.content, "code");
+            self.say_input(&header, &code, None);
+        }
         let interrupt = Rc::<Interrupt>::default();
         let running = (RequestKey::clone(&request.key), Rc::clone(&interrupt));
         self.ours.running.push(running);
@@ -285,6 +307,8 @@ impl State {
             subshell: request.subshell,
             session,
             message: request.message,
+            count: Cell::new(None),
+            reply: RefCell::default(),
         };
         if let Some((_, runner)) = &self.ours.takeover
             && runner.send(Work::Cell(Box::new(cell))).is_err()
@@ -320,7 +344,10 @@ impl State {
         match msg_type.as_deref() {
             Some("stream") if text("name") == "stdout" => hidden.printed += &text("text"),
             Some("status") => hidden.idle |= text("execution_state") == "idle",
-            Some("execute_reply") if text("status") == "ok" => hidden.reply = Some(Ok(())),
+            Some("execute_reply") if text("status") == "ok" => {
+                hidden.count = field(&message.content, "execution_count").and_then(|n| n.as_i64());
+                hidden.reply = Some(Ok(()));
+            }
             Some("execute_reply") => {
                 hidden.reply = Some(Err(Failure::new(text("ename"), text("evalue"))));
             }
@@ -330,9 +357,62 @@ impl State {
             && hidden.reply.is_some()
             && let Some(hidden) = self.ours.hidden.remove(parent_id)
         {
-            let outcome = hidden.reply.unwrap_or(Ok(())).map(|()| hidden.printed);
+            let (printed, count) = (hidden.printed, hidden.count);
+            let outcome = hidden
+                .reply
+                .unwrap_or(Ok(()))
+                .map(|()| Said { printed, count });
             let _gone = hidden.asker.send(outcome);
         }
+    }
+
+    /// A cell that the kernel does not run has ended with this reply, and has this count. Whether what may be wrong was shown
+    /// tells `is_shown`.
+    pub(super) fn ends(
+        &mut self,
+        key: &RequestKey,
+        mut reply: Value,
+        count: Option<i64>,
+        is_shown: bool,
+    ) {
+        let Some(pending) = self.pending.get(key) else {
+            return debug!("our cell ended after its kernel");
+        };
+        let (header, session) = (pending.header.clone(), Rc::clone(&pending.session));
+        let is_error = reply["status"] == "error";
+        let stops = pending.stop_on_error && is_error;
+        if is_error && !is_shown {
+            let error = json!({
+                "ename": reply["ename"], "evalue": reply["evalue"], "traceback": reply["traceback"],
+            });
+            self.say(&header, "error", &error);
+        }
+        reply["execution_count"] = json!(count);
+        let reply = self
+            .composer
+            .message("execute_reply", header.clone(), &reply);
+        self.append(Channel::Shell, reply, Route::Session(session), Mark::Plain);
+        self.activity.idle(key, Timestamp::now());
+        let mark = Mark::Idle(RequestKey::clone(key));
+        self.say_idle(&header, Route::Everyone, mark);
+        if self.questions.over(key) {
+            self.ledger.write(&Note::Answered);
+        }
+        if let Some(pending) = self.take_out(key) {
+            let status = if is_error { "error" } else { "ok" };
+            self.has_answered(noted(key, &pending), status);
+        }
+        let subshell = HeaderPeek::read(&header);
+        let subshell = subshell.and_then(|peek| peek.subshell_id.as_deref().map(str::to_owned));
+        let queue = self.queues.get_mut(&subshell);
+        let actions = queue.map(|queue| queue.finished(key, stops));
+        self.act(actions.unwrap_or_default());
+        self.forget_queue(&subshell);
+    }
+
+    pub(super) fn say_input(&mut self, header: &Bytes, code: &Option<Value>, count: Option<i64>) {
+        let content = json!({"code": code, "execution_count": count});
+        self.say(header, "execute_input", &content);
     }
 
     fn say(&mut self, header: &Bytes, msg_type: &str, content: &Value) {

@@ -69,9 +69,9 @@ impl Questions {
         }
     }
 
-    /// This answer is to go to the kernel; false when it has not asked, or has its answer. Not every client says what
-    /// it answers.
-    pub(super) fn answer(&mut self, answer: &Message) -> bool {
+    /// This answer is to go to the kernel, for that request; nothing when it has not asked, or has its answer. Not every
+    /// client says what it answers.
+    pub(super) fn answer(&mut self, answer: &Message) -> Option<RequestKey> {
         let parent = HeaderPeek::read(&answer.parent_header);
         let named = parent.filter(|parent| parent.msg_type == "input_request");
         let at = match &named {
@@ -84,7 +84,7 @@ impl Questions {
                 .as_ref()
                 .is_some_and(|open| open.request == last.request)
         });
-        answered.is_some()
+        answered.map(|open| open.request)
     }
 
     /// Whether the newest question is open.

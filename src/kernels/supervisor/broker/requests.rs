@@ -10,7 +10,7 @@ use tracing::{debug, warn};
 use super::state::{error_content, field, is_silent};
 use super::{Broker, Farewell, Phase, State, now};
 use crate::kernels::supervisor::journal::{RequestKey, request_key};
-use crate::kernels::supervisor::ledger::{Asked, Note};
+use crate::kernels::supervisor::ledger::{Asked, Note, RunsElsewhere};
 use crate::kernels::supervisor::queue::{Action, CellQueue, Kind};
 use crate::magics::Claim;
 use crate::protocol::message::{Channel, HeaderPeek, Message};
@@ -35,6 +35,8 @@ pub(super) struct Pending {
     pub(super) silent: bool,
     /// The kernel does not have it.
     pub(super) held: bool,
+    /// Another kernel of the notebook has it.
+    pub(super) elsewhere: Option<RunsElsewhere>,
 }
 
 /// A request on its way through the queue.
@@ -79,13 +81,15 @@ impl Broker {
         match channel {
             Channel::Iopub => return,
             Channel::Stdin if state.answered(session, &message) => return,
-            Channel::Stdin if state.questions.answer(&message) => {
+            Channel::Stdin => {
+                let Some(asked) = state.questions.answer(&message) else {
+                    return debug!(%session, "dropped an answer to no question");
+                };
                 if !state.questions.is_asking() {
                     state.ledger.write(&Note::Answered);
                 }
-                return state.send(channel, message);
+                return state.send_answer(&asked, message);
             }
-            Channel::Stdin => return debug!(%session, "dropped an answer to no question"),
             Channel::Shell | Channel::Control => {}
         }
         if let Phase::Dead(reason) = &state.phase {
@@ -114,6 +118,7 @@ impl Broker {
             // Only the note wants to know.
             silent: state.cell_note.is_some() && is_silent(&message.content),
             held: false,
+            elsewhere: None,
         };
         if kind == Kind::Execute && channel == Channel::Shell && !is_silent(&message.content) {
             let last = state.journal.last();
@@ -124,6 +129,10 @@ impl Broker {
         if channel == Channel::Control {
             return state.send(channel, message);
         }
+        if kind == Kind::Comm && state.is_others_comm(&message) {
+            return state.send_comm(message);
+        }
+        state.expects_comms(&key, &msg_type, &message);
         if kind == Kind::Passing && state.hinted(&key, &msg_type, &message) {
             state.hold(&key);
             return;
@@ -274,6 +283,7 @@ pub(super) fn noted(key: &RequestKey, pending: &Pending) -> Asked {
         header: String::from_utf8_lossy(&pending.header).into_owned(),
         stop_on_error: pending.stop_on_error,
         held: pending.held,
+        elsewhere: pending.elsewhere.clone(),
         end: None,
     }
 }

@@ -82,6 +82,7 @@ impl State {
                 header: String::from_utf8_lossy(header).into_owned(),
                 stop_on_error: false,
                 held: false,
+                elsewhere: None,
                 end: None,
             };
             self.has_answered(asked, status);

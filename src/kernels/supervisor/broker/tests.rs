@@ -1,6 +1,7 @@
 //! The broker's rules, told from outside: what a kernel says and what each client then reads.
 
 mod adoption;
+mod elsewhere;
 mod kept;
 mod ours;
 mod probes;
@@ -18,7 +19,7 @@ use crate::kernels::contract::RequestPhase;
 use crate::kernels::supervisor::journal::memory::MemoryJournal;
 use crate::kernels::supervisor::journal::{Entry, Mark, Read, Seq};
 use crate::kernels::supervisor::sessions::{Access, Holder};
-use crate::magics::{Claim, Failure, Front, Registry};
+use crate::magics::{Claim, Failure, Front, Registry, Setting};
 use crate::protocol::message::{Channel, Message};
 
 type Requests = mpsc::UnboundedReceiver<(Channel, Message)>;
@@ -93,7 +94,13 @@ impl Takeover for Plain {
 /// What is ours in it.
 fn taken_over(broker: &Broker) -> mpsc::UnboundedReceiver<Work> {
     let (runner, ours) = mpsc::unbounded_channel();
-    broker.take_over(Box::new(Plain(Registry::standard(None))), runner);
+    broker.take_over(
+        Box::new(Plain(Registry::standard(&Setting {
+            has_others: true,
+            ..Setting::default()
+        }))),
+        runner,
+    );
     ours
 }
 

@@ -13,13 +13,13 @@ use tokio_util::task::TaskTracker;
 use super::Cells;
 use crate::env::pex::Base;
 use crate::magics::wire::{CellRequest, Line};
-use crate::magics::{Cell, Facts, Failure, Output, Place, Question};
+use crate::magics::{Cell, Facts, Failure, OtherKernel, Others, Output, Place, Question};
 
 /// Lines that the helper has not taken; a magic that goes on waits.
 const LINES_MAX: usize = 64;
 
-struct HelperCell {
-    cells: Rc<Cells>,
+pub(super) struct HelperCell {
+    pub(super) cells: Rc<Cells>,
     lines: mpsc::Sender<Bytes>,
     /// Of the request that runs the cell.
     msg_id: String,
@@ -117,5 +117,17 @@ impl Cell for HelperCell {
 
     fn place(&self) -> Place {
         self.cells.place()
+    }
+
+    fn others(&self) -> &dyn Others {
+        &*self.cells.others
+    }
+
+    fn run_in<'a>(
+        &'a self,
+        kernel: &'a OtherKernel,
+        code: String,
+    ) -> LocalBoxFuture<'a, Result<(), Failure>> {
+        async move { self.elsewhere(kernel, &code).await }.boxed_local()
     }
 }

@@ -8,11 +8,17 @@ use serde_json::{Value, json};
 use tokio::time::timeout;
 
 use super::Cells;
+use super::queue_door::printed;
 use crate::kernels::supervisor::broker::{Broker, Hint, Wants};
-use crate::magics::{Cell, Completion, Facts, Failure, Output, Place, Question};
+use crate::magics::{
+    Body, Cell, Completion, Facts, Failure, OtherKernel, Others, Output, Place, Question,
+};
 
 /// How long a magic may think of what fits: it may look into a kernel that is busy. The user types on.
 const HINT_WITHIN: Duration = Duration::from_secs(3);
+
+/// How long another kernel may take, which may be busy.
+const OTHER_WITHIN: Duration = Duration::from_secs(60);
 
 struct HintCell<'a> {
     cells: &'a Cells,
@@ -21,11 +27,38 @@ struct HintCell<'a> {
 
 /// Answers a client's question.
 pub(super) async fn answer(cells: &Cells, broker: &Broker, hint: &Hint) {
-    let content = match hint.wants {
-        Wants::Completion => complete(cells, broker, hint).await,
-        Wants::Inspection => inspect(cells, hint),
+    let content = match (cells.registry.body(&hint.source, hint.cursor), hint.wants) {
+        (Some(body), wants) => ask(cells, &body, wants).await,
+        (None, Wants::Completion) => complete(cells, broker, hint).await,
+        (None, Wants::Inspection) => inspect(cells, hint),
     };
     broker.hint(hint, &content);
+}
+
+/// Asks the kernel that the body of a cell belongs to; one that does not run has nothing to say.
+async fn ask(cells: &Cells, body: &Body, wants: Wants) -> Value {
+    let (msg_type, nothing) = match wants {
+        Wants::Completion => ("complete_request", json!({"matches": [], "metadata": {}})),
+        Wants::Inspection => (
+            "inspect_request",
+            json!({"found": false, "data": {}, "metadata": {}}),
+        ),
+    };
+    let content = json!({"code": body.source, "cursor_pos": body.cursor, "detail_level": 0});
+    let asked = cells.others.ask(&body.kernel, msg_type, content);
+    let asked = timeout(OTHER_WITHIN, asked).await;
+    let mut content = asked.ok().and_then(Result::ok).unwrap_or(nothing);
+    let before = body.before;
+    for key in ["cursor_start", "cursor_end"] {
+        let within = content[key]
+            .as_u64()
+            .and_then(|at| usize::try_from(at).ok());
+        if wants == Wants::Completion {
+            content[key] = json!(within.unwrap_or(body.cursor) + before);
+        }
+    }
+    content["status"] = json!("ok");
+    content
 }
 
 async fn complete(cells: &Cells, broker: &Broker, hint: &Hint) -> Value {
@@ -65,9 +98,8 @@ impl Cell for HintCell<'_> {
     }
 
     fn run_hidden(&self, code: String) -> LocalBoxFuture<'_, Result<String, Failure>> {
-        let printed = self.broker.run_hidden(&code);
-        let replaced = |_| Err(Failure::new("KernelDied", "The kernel was replaced."));
-        async move { printed.await.unwrap_or_else(replaced) }.boxed_local()
+        let said = self.broker.run_hidden(&code);
+        async move { printed(said.await) }.boxed_local()
     }
 
     fn interrupted(&self) -> LocalBoxFuture<'_, ()> {
@@ -82,5 +114,19 @@ impl Cell for HintCell<'_> {
 
     fn place(&self) -> Place {
         self.cells.place()
+    }
+
+    fn others(&self) -> &dyn Others {
+        &*self.cells.others
+    }
+
+    fn run_in<'a>(
+        &'a self,
+        kernel: &'a OtherKernel,
+        code: String,
+    ) -> LocalBoxFuture<'a, Result<(), Failure>> {
+        let _nothing = (kernel, code);
+        let failure = Failure::new("RuntimeError", "Nothing is run for a hint.");
+        future::ready(Err(failure)).boxed_local()
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! Owns the questions that wait for an answer. Knows nothing of HTTP.
 
+mod elsewhere;
 pub(super) mod helper_door;
 mod hints;
 pub(super) mod queue_door;
@@ -18,13 +19,14 @@ use tokio::time::{Instant, sleep};
 
 use super::broker::{Broker, Takeover};
 use super::lifecycle::Command;
+use super::others::Others;
 use super::rebase;
 use super::record::Record;
 use super::vitals::Vitals;
 use crate::env::pex::Base;
 use crate::kernels::contract::{RequestPhase, Start};
 use crate::magics::wire::Reply;
-use crate::magics::{Claim, Facts, Failure, Front, Place, Registry};
+use crate::magics::{Claim, Facts, Failure, Front, Place, Registry, Setting};
 
 /// A cell that asks for a restart and is not over by then is not waited for.
 const RESTART_WITHIN: Duration = Duration::from_secs(2);
@@ -35,6 +37,8 @@ const LOOK_AGAIN: Duration = Duration::from_millis(5);
 pub(super) struct Cells {
     pub(super) registry: Registry,
     broker: Broker,
+    vitals: Rc<Vitals>,
+    others: Rc<Others>,
     commands: mpsc::Sender<Command>,
     record: Rc<Record>,
     place: Place,
@@ -50,18 +54,26 @@ impl Cells {
         folder: &Path,
         record: Rc<Record>,
         broker: Broker,
+        vitals: Rc<Vitals>,
+        others: Rc<Others>,
         commands: mpsc::Sender<Command>,
     ) -> Self {
         Self {
+            vitals,
             broker,
             commands,
-            registry: Registry::standard(start.environment.as_ref()),
+            registry: Registry::standard(&Setting {
+                environment: start.environment.as_ref(),
+                has_others: start.around.is_some() && start.part.is_none(),
+            }),
             record,
+            others,
             place: Place {
                 argv: start.argv.clone(),
                 env: start.env.clone(),
                 cwd: start.cwd.clone(),
                 environment: start.environment.clone(),
+                data: start.around.as_ref().map(|around| around.data.clone()),
                 scratch: folder.join("scratch"),
             },
             journal_bytes_max: start.journal_bytes_max,
@@ -127,32 +139,27 @@ impl Cells {
         Ok(())
     }
 
-    fn facts(&self) -> Facts {
-        self.record.facts(self.journal_bytes_max)
-    }
-}
-
-/// What the broker takes from the kernel that runs now.
-pub(super) struct ForKernel {
-    pub(super) cells: Rc<Cells>,
-    pub(super) vitals: Rc<Vitals>,
-}
-
-impl ForKernel {
     fn front(&self) -> Front {
         match self.vitals.has_helper.get() {
             true => Front::IPython,
             false => Front::Plain,
         }
     }
+
+    fn facts(&self) -> Facts {
+        self.record.facts(self.journal_bytes_max)
+    }
 }
+
+/// What the broker takes from the kernel that runs now.
+pub(super) struct ForKernel(pub(super) Rc<Cells>);
 
 impl Takeover for ForKernel {
     fn claim(&self, source: &str) -> Option<Claim> {
-        self.cells.registry.claim(source, self.front())
+        self.0.registry.claim(source, self.0.front())
     }
 
     fn knows(&self, source: &str, cursor: usize) -> bool {
-        self.cells.registry.knows(source, cursor, self.front())
+        self.0.registry.knows(source, cursor, self.0.front())
     }
 }

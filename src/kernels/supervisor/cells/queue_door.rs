@@ -6,18 +6,20 @@ use std::rc::Rc;
 use futures_util::FutureExt;
 use futures_util::future::{self, LocalBoxFuture};
 use serde_json::json;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio_util::task::TaskTracker;
 
 use super::{Cells, hints};
 use crate::env::pex::Base;
-use crate::kernels::supervisor::broker::{Broker, OurCell, Work};
-use crate::magics::{Cell, Facts, Failure, Output, Place, Question};
+use crate::kernels::supervisor::broker::{Broker, OurCell, Said, Work};
+use crate::magics::helper::is_ours;
+use crate::magics::registry::NB;
+use crate::magics::{Cell, Facts, Failure, Front, OtherKernel, Others, Output, Place, Question};
 
-struct QueueCell<'a> {
-    cells: &'a Cells,
-    broker: &'a Broker,
-    cell: &'a OurCell,
+pub(super) struct QueueCell<'a> {
+    pub(super) cells: &'a Cells,
+    pub(super) broker: &'a Broker,
+    pub(super) cell: &'a OurCell,
 }
 
 /// Does the work that comes, for as long as it is polled.
@@ -46,6 +48,16 @@ async fn run(cells: &Cells, broker: &Broker, cell: &OurCell) {
         cell,
     };
     let mut claim = cell.claim.clone();
+    if claim.elsewhere {
+        match handle.is_ours().await {
+            Ok(true) => {}
+            // Its name is the user's.
+            Ok(false) => return broker.our_cell_goes_on(cell, &cell.code()),
+            Err(failure) => return broker.our_cell_ends(cell, Err(&failure)),
+        }
+        let count = handle.count().await;
+        broker.our_cell_begins(cell, count);
+    }
     loop {
         match cells.registry.run(&claim.call, &handle).await {
             Err(failure) => return broker.our_cell_ends(cell, Err(&failure)),
@@ -63,6 +75,55 @@ async fn run(cells: &Cells, broker: &Broker, cell: &OurCell) {
             None => return broker.our_cell_goes_on(cell, &rest),
         }
     }
+}
+
+impl QueueCell<'_> {
+    /// Whether a cell that runs elsewhere is ours still: in IPython its user may have registered the name.
+    async fn is_ours(&self) -> Result<bool, Failure> {
+        if self.cells.front() == Front::Plain || self.cell.claim.call.magic == NB {
+            return Ok(true);
+        }
+        let code = is_ours(&self.cell.claim.call.magic);
+        let printed = self.run_hidden(code).await?;
+        Ok(printed.trim() != "False")
+    }
+
+    /// The place in the kernel's history: it has the source as comments. None where the kernel, or whoever sent the cell,
+    /// keeps none.
+    async fn count(&self) -> Option<i64> {
+        if !self.cell.is_kept() {
+            return None;
+        }
+        let commented = commented(&self.cell.code(), &self.cells.facts().language)?;
+        let said = self.broker.run_kept(&commented);
+        tokio::select! {
+            said = said => said.ok()?.ok()?.count,
+            () = self.cell.interrupt.wait() => None,
+        }
+    }
+}
+
+/// What hidden code has printed.
+pub(super) fn printed(
+    said: Result<Result<Said, Failure>, oneshot::error::RecvError>,
+) -> Result<String, Failure> {
+    match said {
+        Ok(said) => said.map(|said| said.printed),
+        Err(_) => Err(Failure::new("KernelDied", "The kernel was replaced.")),
+    }
+}
+
+/// A source as comments of its language; nothing in one that we do not know.
+fn commented(source: &str, language: &str) -> Option<String> {
+    let mark = match language.to_lowercase().as_str() {
+        "python" | "r" | "julia" | "ruby" | "perl" | "bash" | "shell" | "sh" | "octave" => "#",
+        "scala" | "java" | "kotlin" | "groovy" | "javascript" | "typescript" | "go" | "rust"
+        | "c" | "c++" | "cpp" | "c#" | "f#" | "swift" => "//",
+        "sql" | "haskell" | "lua" => "--",
+        _ => return None,
+    };
+    let lines = source.lines().map(|line| format!("{mark} {line}"));
+    Some(lines.collect::<Vec<_>>().join("\n"))
 }
 
 impl Cell for QueueCell<'_> {
@@ -106,12 +167,10 @@ impl Cell for QueueCell<'_> {
     }
 
     fn run_hidden(&self, code: String) -> LocalBoxFuture<'_, Result<String, Failure>> {
-        let printed = self.broker.run_hidden(&code);
+        let said = self.broker.run_hidden(&code);
         async move {
             tokio::select! {
-                printed = printed => printed.unwrap_or_else(|_| {
-                    Err(Failure::new("KernelDied", "The kernel was replaced."))
-                }),
+                said = said => printed(said),
                 () = self.cell.interrupt.wait() => Err(Failure::interrupted()),
             }
         }
@@ -140,5 +199,17 @@ impl Cell for QueueCell<'_> {
 
     fn place(&self) -> Place {
         self.cells.place()
+    }
+
+    fn others(&self) -> &dyn Others {
+        &*self.cells.others
+    }
+
+    fn run_in<'a>(
+        &'a self,
+        kernel: &'a OtherKernel,
+        code: String,
+    ) -> LocalBoxFuture<'a, Result<(), Failure>> {
+        async move { self.elsewhere(kernel, &code).await }.boxed_local()
     }
 }

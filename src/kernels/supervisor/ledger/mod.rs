@@ -14,6 +14,7 @@ use tracing::warn;
 
 use super::sessions::Loss;
 use crate::kernels::shared_memory::Shared;
+use crate::magics::OtherKernel;
 use file::Writer;
 
 /// No more than this is read.
@@ -31,6 +32,12 @@ pub enum Note {
     Held(String),
     /// It went to the kernel after all.
     Sent(String),
+    /// It runs in another kernel of the notebook.
+    Elsewhere {
+        request: String,
+        #[serde(flatten)]
+        runs: RunsElsewhere,
+    },
     /// It is done with, and nobody waits for more.
     Done(String),
     /// It is answered, which its client has yet to acknowledge.
@@ -61,9 +68,21 @@ pub struct Asked {
     /// The kernel does not have it.
     #[serde(default)]
     pub held: bool,
+    /// Another kernel of the notebook has it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub elsewhere: Option<RunsElsewhere>,
     /// How it ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub end: Option<End>,
+}
+
+/// Where a cell runs that is not the kernel's.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RunsElsewhere {
+    pub kernel: OtherKernel,
+    /// As the notebook's history counts it.
+    #[serde(default)]
+    pub count: Option<i64>,
 }
 
 /// A request that is answered.
@@ -166,6 +185,13 @@ impl Left {
                 Note::Sent(key) => {
                     let request = numbers.get(&key).and_then(|number| asked.get_mut(number));
                     request.into_iter().for_each(|request| request.held = false);
+                }
+                Note::Elsewhere { request, runs } => {
+                    let request = numbers.get(&request);
+                    let request = request.and_then(|number| asked.get_mut(number));
+                    if let Some(request) = request {
+                        request.elsewhere = Some(runs);
+                    }
                 }
                 Note::Done(key) => {
                     if let Some(number) = numbers.remove(&key) {

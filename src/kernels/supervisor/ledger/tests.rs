@@ -15,6 +15,7 @@ fn asked(request: &str) -> Asked {
         header: "{\"x\": 1}".to_owned(),
         stop_on_error: true,
         held: false,
+        elsewhere: None,
         end: None,
     }
 }

@@ -41,8 +41,13 @@ impl Lifecycle {
         }
     }
 
+    /// Ends the kernel, and with it the others of its notebook.
+    pub(super) async fn stop_all(&self, kernel: Option<Box<Running>>, restart: bool) {
+        tokio::join!(self.stop(kernel, restart), self.others.end_all());
+    }
+
     /// Ends the kernel: asks it, then SIGTERM, then SIGKILL. Its last words are still heard.
-    pub(super) async fn stop(&self, kernel: Option<Box<Running>>, restart: bool) {
+    async fn stop(&self, kernel: Option<Box<Running>>, restart: bool) {
         let Some(mut kernel) = kernel else {
             return;
         };

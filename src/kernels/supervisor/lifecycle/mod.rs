@@ -24,6 +24,7 @@ use tracing::{info, warn};
 use super::bring_up::{self, Helper, Running};
 use super::broker::{Broker, Farewell, Phase};
 use super::environment;
+use super::others::Others;
 use super::restarts::Restarts;
 use super::vitals::Vitals;
 use crate::kernels::contract::{Announcement, Start, StartFailure};
@@ -56,6 +57,7 @@ pub(super) struct Lifecycle {
     folder: PathBuf,
     broker: Broker,
     vitals: Rc<Vitals>,
+    others: Rc<Others>,
     commands: mpsc::Receiver<Command>,
     restarts: Restarts,
     epoch: u32,
@@ -76,12 +78,17 @@ enum Exit {
 
 impl Lifecycle {
     /// A life that has not begun.
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "each is another part of the supervisor"
+    )]
     pub(super) fn new(
         start: Start,
         helper: Helper,
         folder: PathBuf,
         broker: Broker,
         vitals: Rc<Vitals>,
+        others: Rc<Others>,
         commands: mpsc::Receiver<Command>,
         found: Option<Adopted>,
     ) -> Self {
@@ -91,6 +98,7 @@ impl Lifecycle {
             folder,
             broker,
             vitals,
+            others,
             commands,
             restarts: Restarts::default(),
             epoch: 0,
@@ -145,17 +153,17 @@ impl Lifecycle {
                 }
                 Exit::Asked(Command::Cull(reason)) => {
                     self.broker.tell_all(&format!("[nb] {reason}\n"));
-                    self.stop(kernel.take(), false).await;
+                    self.stop_all(kernel.take(), false).await;
                     self.close("KernelCulled", Phase::Dead(reason));
                     continue;
                 }
                 Exit::Asked(Command::Shutdown(asker)) => {
-                    self.stop(kernel.take(), false).await;
+                    self.stop_all(kernel.take(), false).await;
                     return Some(self.shut_down(asker));
                 }
                 Exit::Asked(Command::Restart(asker)) => {
                     self.restarts.asked();
-                    self.stop(kernel.take(), true).await;
+                    self.stop_all(kernel.take(), true).await;
                     self.close("KernelRestarted", Phase::Restarting { asked: true });
                     let brought = self.bring_up().await;
                     let restarted = match &brought {
@@ -175,6 +183,7 @@ impl Lifecycle {
                 Exit::Died(_) if self.broker.farewell() == Some(Farewell::Restart) => {
                     kernel = None;
                     self.restarts.asked();
+                    self.others.end_all().await;
                     self.close("KernelRestarted", Phase::Restarting { asked: false });
                     self.bring_up().await
                 }

@@ -28,7 +28,7 @@ use crate::kernels::supervisor::ledger::Ledger;
 use crate::kernels::supervisor::restarts::Restarts;
 use crate::kernels::supervisor::sessions::ClientSession;
 use crate::kernels::supervisor::storage;
-use crate::magics::Registry;
+use crate::magics::{Registry, Setting};
 use crate::protocol::websocket::Decoder;
 
 /// Who moves the cursor.
@@ -122,7 +122,10 @@ impl World {
             broker.recall(&left);
         }
         let (runner, ours) = mpsc::unbounded_channel();
-        broker.take_over(Box::new(Plain(Registry::standard(None))), runner);
+        broker.take_over(
+            Box::new(Plain(Registry::standard(&Setting::default()))),
+            runner,
+        );
         let (commands, asked) = mpsc::unbounded_channel();
         let life = Life {
             machine: Rc::clone(&self.machine),

@@ -35,6 +35,7 @@ fn asked(channel: Channel, request: &Message, id: &str, msg_type: &str, held: bo
         header: String::from_utf8(request.header.to_vec()).unwrap(),
         stop_on_error: true,
         held,
+        elsewhere: None,
         end: None,
     }
 }

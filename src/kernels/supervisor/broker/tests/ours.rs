@@ -142,7 +142,7 @@ fn hidden_code_gives_what_it_printed_once_it_is_answered_and_idle() {
     broker.kernel_said(Channel::Iopub, from_kernel("stream", &hidden, &text));
     assert!(printed.try_recv().is_err());
     broker.kernel_said(Channel::Iopub, status(&hidden, "idle"));
-    assert_eq!(printed.try_recv().unwrap().unwrap(), "out");
+    assert_eq!(printed.try_recv().unwrap().unwrap().printed, "out");
 }
 
 /// Whoever fills the room waits for it, and a cell of ours that ends makes some.

@@ -3,6 +3,9 @@
 //! Knows frames and the framing of messages, and nothing of how the stream came to be or of who is to get
 //! what.
 
+mod reach;
+mod window;
+
 use std::io;
 use std::time::Duration;
 
@@ -16,7 +19,10 @@ use crate::protocol::message::{Channel, Message};
 use crate::protocol::v1;
 use crate::protocol::websocket::{Decoder, Event, Opcode, encode_masked};
 
-/// A larger message of a kernel ends the front.
+pub use reach::Reach;
+pub use window::Window;
+
+/// A larger message of a kernel ends the line.
 const MESSAGE_BYTES_MAX: usize = 1024 * 1024 * 1024;
 
 /// Room for what is read at once.
@@ -57,7 +63,7 @@ pub enum Over {
 pub type Line = (FromKernel, ToKernel);
 
 /// A line on a stream that is past its handshake; `early` came with that.
-pub(super) fn line(
+pub fn line(
     reader: impl AsyncRead + Unpin + 'static,
     writer: impl AsyncWrite + Unpin + 'static,
     early: &[u8],

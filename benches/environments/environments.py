@@ -1,0 +1,242 @@
+"""What an environment of numpy, pandas and ipykernel takes with nb beside plain uv, from uv's warm cache.
+
+In each round, one after the other: one by `uv venv` and `uv pip install --offline` of what a notebook's lock says, the same
+compiled, the same as copies, one by `nb env sync` of a notebook (until a kernel can start in it, and until all of its
+files are its own), and one of another notebook with that lock when nb has a
+spare. Then the first import of numpy and pandas in each. Prints medians, ratios to plain uv of the same round, and their
+spread; asserts nothing. Run by `cargo xtask bench environments`.
+"""
+
+import argparse
+import json
+import os
+import secrets
+import shutil
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+ROUNDS = 5
+
+# For what happens once, as fetching what is not in the cache, and for what happens at the lowest priority.
+DEADLINE = 600
+
+TOKEN = secrets.token_hex(16)
+
+NOTEBOOK = {
+    "cells": [{
+        "cell_type": "code", "id": "a", "execution_count": None, "metadata": {}, "outputs": [],
+        "source": '# /// script\n# dependencies = ["numpy", "pandas"]\n# ///\nimport numpy, pandas',
+    }],
+    "metadata": {}, "nbformat": 4, "nbformat_minor": 5,
+}
+
+PLAIN = "uv"
+WAYS = {
+    PLAIN: [],
+    "uv, compiled": ["--compile-bytecode"],
+    "uv, copies": ["--link-mode", "copy"],
+}
+# A kernel can start, and no file is shared with uv's cache any more.
+NEW, WHOLE, SECOND = "nb, new", "nb, new, all copied", "nb, second"
+COLUMNS = [*WAYS, NEW, WHOLE, SECOND]
+
+# What is to be at most so many times what plain uv takes, or so many milliseconds.
+GOALS = {NEW: "1.3x", SECOND: "100 ms"}
+
+
+def run(arguments, environment):
+    begun = time.monotonic()
+    done = subprocess.run(
+        arguments, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=DEADLINE
+    )
+    if done.returncode != 0:
+        sys.exit(f"{arguments}: {done.stderr}")
+    return done.stdout, time.monotonic() - begun
+
+
+def remove(environment):
+    """Out of the way; the time that it takes is nobody's."""
+    shutil.rmtree(environment, ignore_errors=True)
+
+
+class Nb:
+    """nb with data of its own."""
+
+    def __init__(self, program, folder, tools):
+        self.program, self.folder = program, folder
+        self.data = folder / "data"
+        self.data.mkdir(parents=True, mode=0o700)
+        if tools.exists():
+            (self.data / "tools").symlink_to(tools)
+        self.environment = {
+            **os.environ, "NB_DATA_DIR": str(self.data), "NB_STATE_DIR": str(folder / "state"), "NB_TOKEN": TOKEN,
+        }
+
+    def env(self, *arguments):
+        return run([self.program, "env", *arguments], self.environment)
+
+    def sync(self, notebook):
+        """The environment's Python, how long it took until a kernel can start in it, and until nb was done."""
+        records = lambda: set((self.data / "venvs").glob("*/nb-venv.json"))
+        before, begun, usable = records(), time.monotonic(), None
+        process = subprocess.Popen(
+            [self.program, "env", "sync", str(notebook), "--json"], env=self.environment, stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        )
+        while process.poll() is None:
+            if usable is None and records() - before:
+                usable = time.monotonic() - begun
+            time.sleep(0.002)
+        done = time.monotonic() - begun
+        said, why = process.communicate()
+        if process.returncode != 0:
+            sys.exit(f"nb env sync: {why}")
+        return json.loads(said)["python"], usable or done, done
+
+
+class Gateway:
+    """Kernels of notebooks, whose supervisors make spares."""
+
+    def __init__(self, nb):
+        self.nb = nb
+        with socket.socket() as held:
+            held.bind(("127.0.0.1", 0))
+            self.port = held.getsockname()[1]
+        arguments = ["serve", "--port", str(self.port), "--root", nb.folder]
+        # Short enough for sockets.
+        self.runtime = tempfile.TemporaryDirectory()
+        self.log = open(nb.folder / "log", "wb")
+        self.process = subprocess.Popen(
+            [nb.program, *map(str, arguments), "--runtime-dir", self.runtime.name], env=nb.environment, stdout=self.log, stderr=self.log
+        )
+        self.kernels = []
+        self.wait(lambda: self.rest("GET", "/api/kernels") is not None, "a gateway")
+
+    def rest(self, method, path, body=None):
+        request = urllib.request.Request(
+            f"http://127.0.0.1:{self.port}{path}", method=method, headers={"Authorization": f"token {TOKEN}"},
+            data=None if body is None else json.dumps(body).encode(),
+        )
+        try:
+            with urllib.request.urlopen(request, timeout=DEADLINE) as answer:
+                return json.loads(answer.read() or b"{}")
+        except urllib.error.HTTPError as refused:
+            sys.exit(f"{method} {path}: {refused.read().decode()}")
+        except OSError:
+            return None
+
+    def wait(self, is_there, what):
+        begun = time.monotonic()
+        while not is_there():
+            if time.monotonic() - begun > DEADLINE or self.process.poll() is not None:
+                sys.exit(f"{what} does not come: {Path(self.log.name).read_text()[-2000:]}")
+            time.sleep(0.05)
+
+    def start(self, notebook):
+        body = {"path": notebook.name, "name": notebook.name, "type": "notebook", "kernel": {"name": "pip"}}
+        self.kernels.append(self.rest("POST", "/api/sessions", body)["kernel"]["id"])
+
+    def spares(self):
+        """Waits until there is one of the lock and one of what is new, and nobody works on another."""
+        whole = lambda: len(list((self.nb.data / "spares").glob("*/nb-spare"))) == 2
+        self.wait(whole, "a spare environment")
+
+    def end(self):
+        for kernel in self.kernels:
+            self.rest("DELETE", f"/api/kernels/{kernel}")
+        self.process.terminate()
+        self.process.wait(DEADLINE)
+        self.runtime.cleanup()
+
+
+def first_import(python):
+    return run([python, "-c", "import numpy, pandas"], os.environ)[1]
+
+
+def measure(uv, first, second, gateway, requirements, locked, folder, number):
+    """Seconds until each is there, and of its first import."""
+    made, imported = {}, {}
+    for way, more in WAYS.items():
+        environment = folder / "plain"
+        remove(environment)
+        python = str(environment / "bin/python")
+        venv = run([uv, "venv", "--quiet", "--no-project", "--python", ">=3.10,<3.15", str(environment)], os.environ)
+        install = ["--quiet", "--offline", "--no-deps", *more, "--python", python, "-r", str(requirements)]
+        made[way] = venv[1] + run([uv, "pip", "install", *install], os.environ)[1]
+        imported[way] = first_import(python)
+        remove(environment)
+    notebook = folder / "new" / f"{number}.ipynb"
+    notebook.write_text(locked)
+    python, made[NEW], made[WHOLE] = first.sync(notebook)
+    imported[NEW] = first_import(python)
+    first.env("remove", str(notebook))
+    notebook = folder / "second" / f"{number}.ipynb"
+    notebook.write_text(locked)
+    python, _, made[SECOND] = second.sync(notebook)
+    imported[SECOND] = first_import(python)
+    gateway.start(notebook)
+    gateway.spares()
+    return made, imported
+
+
+def table(title, rounds, goals):
+    print(f"{title:<34}{'median, ms':>12}{'ratio':>8}   spread of the ratio")
+    for column in COLUMNS:
+        if column not in rounds[0]:
+            continue
+        ratios = sorted(one[column] / one[PLAIN] for one in rounds)
+        milliseconds = statistics.median(one[column] for one in rounds) * 1000
+        line = f"{column:<34}{milliseconds:>12.0f}{statistics.median(ratios):>7.2f}x"
+        line += f"   {ratios[0]:.2f} to {ratios[-1]:.2f}"
+        print(line + (f"   goal {goals[column]}" if column in goals else ""))
+    print()
+
+
+def main():
+    arguments = argparse.ArgumentParser()
+    arguments.add_argument("--nb", required=True)
+    arguments.add_argument("--folder", required=True, help="where environments are made: on the disk of uv's cache")
+    arguments.add_argument("--tools", default="", help="where nb's own uv is, if it is not to be fetched")
+    asked = arguments.parse_args()
+    Path(asked.folder).mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=asked.folder) as folder:
+        folder = Path(folder).resolve()
+        program = str(Path(asked.nb).resolve())
+        tools = Path(asked.tools).resolve() if asked.tools else folder / "none"
+        first, second = Nb(program, folder / "new", tools), Nb(program, folder / "second", tools)
+        notebook = folder / "new" / "lock.ipynb"
+        notebook.write_text(json.dumps(NOTEBOOK))
+        first.env("lock", str(notebook))
+        locked = notebook.read_text()
+        exported, _ = first.env("export", str(notebook), "--format", "requirements", "--kernel")
+        requirements = folder / "requirements.txt"
+        requirements.write_text(exported)
+        own = first.data / "tools/uv/bin/uv"
+        uv = shutil.which("uv") or str(own)
+        # What the cache does not have is fetched now.
+        first.sync(notebook)
+        first.env("remove", str(notebook))
+        gateway = Gateway(second)
+        try:
+            notebook = folder / "second" / "lock.ipynb"
+            notebook.write_text(locked)
+            gateway.start(notebook)
+            gateway.spares()
+            rounds = [
+                measure(uv, first, second, gateway, requirements, locked, folder, number) for number in range(ROUNDS)
+            ]
+        finally:
+            gateway.end()
+    print(f"numpy, pandas and ipykernel: {ROUNDS} rounds, ratios to plain uv in the same round.\n")
+    table("an environment", [made for made, _ in rounds], GOALS)
+    table("the first import", [imported for _, imported in rounds], {})
+
+
+main()

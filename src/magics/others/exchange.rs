@@ -1,0 +1,76 @@
+//! Values between the kernels of a notebook: one gives, the other one takes, by `exchange.py` in both.
+//!
+//! Knows of values their names and nothing else: they do not come by here.
+
+use crate::magics::cell::{Cell, Failure};
+use crate::magics::helper::literal;
+use crate::magics::other::OtherKernel;
+
+const SOURCE: &str = include_str!("exchange.py");
+
+/// What the code in a kernel says when it needs a package that is not there: the message is its name.
+const MISSING: &str = "MissingPackage";
+
+/// One of two kernels.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Side<'a> {
+    /// The one of the cell.
+    Main,
+    Other(&'a OtherKernel),
+}
+
+/// Why nothing went across.
+#[derive(Debug)]
+pub(super) enum Stuck<'a> {
+    /// It has not got this package, which is needed there.
+    Lacks(Side<'a>, String),
+    Failed(Failure),
+}
+
+/// Takes what has these names in one kernel into another one, which all have Python.
+pub(super) async fn hand_over<'a>(
+    names: &[String],
+    from: Side<'a>,
+    to: Side<'a>,
+    cell: &dyn Cell,
+) -> Result<(), Stuck<'a>> {
+    let listed: Vec<String> = names.iter().map(|name| literal(name)).collect();
+    let give = format!(
+        "print('\\n' + g['give'](globals(), [{}]))",
+        listed.join(", ")
+    );
+    let given = run(&give, from, cell).await?;
+    // Before it stands what somebody's import has printed.
+    let given = given.trim_end().rsplit('\n').next().unwrap_or_default();
+    let take = format!("g['take'](globals(), {})", literal(given));
+    let taken = run(&take, to, cell).await;
+    // What goes wrong here is put right by the next one that gives.
+    let _later = run("g['let_go']()", from, cell).await;
+    taken.map(drop)
+}
+
+async fn run<'a>(code: &str, side: Side<'a>, cell: &dyn Cell) -> Result<String, Stuck<'a>> {
+    let source = literal(SOURCE);
+    let code = format!(
+        "(lambda g: (exec(compile({source}, '<nb exchange>', 'exec'), g), {code}))({{'__name__': 'nb_exchange'}})"
+    );
+    let printed = match side {
+        Side::Main => cell.run_hidden(code).await,
+        Side::Other(kernel) => cell.others().run_hidden(kernel, code).await,
+    };
+    printed.map_err(|failure| match failure.ename == MISSING {
+        true => Stuck::Lacks(side, failure.message),
+        false => Stuck::Failed(told(failure, side)),
+    })
+}
+
+/// Says in which kernel it was.
+fn told(failure: Failure, side: Side<'_>) -> Failure {
+    match side {
+        Side::Main => failure,
+        Side::Other(kernel) => Failure {
+            message: format!("In {kernel}: {}", failure.message),
+            ..failure
+        },
+    }
+}

@@ -1,0 +1,127 @@
+//! Cells that run in another kernel of the notebook, and what goes between the two.
+//!
+//! ```text
+//! %%venv NAME, %%kernel NAME -> arguments -> (venv: its environment) -> the kernel, started -> get -> the cell -> put
+//! %get, %put                 -> exchange
+//! ```
+//!
+//! Knows of those kernels what [`crate::magics::Others`] says.
+
+mod arguments;
+mod exchange;
+mod kernel;
+mod moves;
+mod venv;
+
+use self::exchange::{Side, Stuck, hand_over};
+use super::call::Call;
+use super::cell::{Cell, Failure};
+use super::magic::Magic;
+use super::other::OtherKernel;
+
+/// All of them.
+pub(super) fn others() -> [Box<dyn Magic>; 4] {
+    [
+        Box::new(venv::Venv),
+        Box::new(kernel::Kernel),
+        Box::new(moves::Get),
+        Box::new(moves::Put),
+    ]
+}
+
+/// Runs the body of a cell in a kernel that runs, with what it gets before and gives after.
+async fn run_cell(
+    call: &Call,
+    asked: &arguments::Asked,
+    kernel: &OtherKernel,
+    cell: &dyn Cell,
+) -> Result<(), Failure> {
+    let body = call.cell.as_deref().unwrap_or_default();
+    if !asked.get.is_empty() {
+        move_values(&asked.get, Side::Main, Side::Other(kernel), cell).await?;
+    }
+    if !body.trim().is_empty() {
+        cell.run_in(kernel, as_typed(call, body)).await?;
+    }
+    if !asked.put.is_empty() {
+        move_values(&asked.put, Side::Other(kernel), Side::Main, cell).await?;
+    }
+    Ok(())
+}
+
+/// The body below a line that is nothing to its kernel, so that lines are counted as they were typed. A magic has to be the first.
+fn as_typed(call: &Call, body: &str) -> String {
+    match body.trim_start().starts_with('%') {
+        true => body.to_owned(),
+        false => format!("# %%{} {}\n{body}", call.magic, call.line),
+    }
+}
+
+/// Takes variables from one kernel into another one. What a frame needs is installed in an environment of nb's that has not got it.
+async fn move_values<'a>(
+    names: &[String],
+    from: Side<'a>,
+    to: Side<'a>,
+    cell: &dyn Cell,
+) -> Result<(), Failure> {
+    for side in [from, to] {
+        check_language(side, cell).await?;
+    }
+    let stuck = match hand_over(names, from, to, cell).await {
+        Ok(()) => return Ok(()),
+        Err(stuck) => stuck,
+    };
+    let stuck = match stuck {
+        Stuck::Lacks(Side::Other(OtherKernel::Venv(name)), package) => {
+            venv::add(name, &package, cell).await?;
+            match hand_over(names, from, to, cell).await {
+                Ok(()) => return Ok(()),
+                Err(stuck) => stuck,
+            }
+        }
+        stuck => stuck,
+    };
+    Err(match stuck {
+        Stuck::Failed(failure) => failure,
+        Stuck::Lacks(side, package) => Failure::new(
+            "ImportError",
+            match side {
+                Side::Main => format!(
+                    "A frame goes across as Arrow, for which this kernel needs {package}: `%pip install {package}`."
+                ),
+                Side::Other(kernel) => format!(
+                    "A frame goes across as Arrow, for which the kernel {kernel} needs {package}: install it in its environment."
+                ),
+            },
+        ),
+    })
+}
+
+async fn check_language(side: Side<'_>, cell: &dyn Cell) -> Result<(), Failure> {
+    let language = match side {
+        Side::Main => cell.facts().language,
+        Side::Other(OtherKernel::Venv(_)) => return Ok(()),
+        Side::Other(kernel) => {
+            let running = cell.others().running().await;
+            let one = running.into_iter().find(|one| one.kernel == *kernel);
+            one.map(|one| one.language).unwrap_or_default()
+        }
+    };
+    match language.as_str() {
+        "python" => Ok(()),
+        language => Err(Failure::usage(format!(
+            "Values go between kernels of Python; this one speaks {language}."
+        ))),
+    }
+}
+
+/// The one that is meant by a name where both kinds may be.
+async fn meant(name: &str, cell: &dyn Cell) -> Result<OtherKernel, Failure> {
+    let running = cell.others().running().await;
+    let mut named = running.into_iter().filter(|one| one.kernel.name() == name);
+    named.next().map(|one| one.kernel).ok_or_else(|| {
+        Failure::usage(format!(
+            "No kernel {name} runs in this notebook; a `%%venv {name}` or `%%kernel {name}` cell starts one."
+        ))
+    })
+}
