@@ -3,6 +3,7 @@
 //! A leaf. Knows nothing of HTTP: the gateway decides on the status.
 
 use std::fmt;
+use std::io;
 
 /// Who can do something about an error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,3 +68,12 @@ impl fmt::Display for Error {
 }
 
 impl std::error::Error for Error {}
+
+/// What the system says, as people know it.
+pub fn reason(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::StorageFull => "the disk is full".to_owned(),
+        io::ErrorKind::QuotaExceeded => "your quota of the disk is used up".to_owned(),
+        _ => error.to_string(),
+    }
+}

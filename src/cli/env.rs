@@ -9,13 +9,14 @@ use std::path::PathBuf;
 use jiff::Timestamp;
 use serde_json::json;
 
+use super::pip::failed;
 use super::progress::Progress;
 use super::stop::Stop;
 use super::table::table;
 use super::{output, runtime};
 use crate::config::Places;
 use crate::env::release::{Recipe, Release, Releases};
-use crate::env::{Say, Uv};
+use crate::env::{Say, Uv, collect_layers};
 use crate::error::Error;
 
 /// Makes, lists and removes what Python kernels run in: releases of PyCX, environments of notebooks, your own.
@@ -87,6 +88,9 @@ enum Command {
         /// Removes environments of notebooks without a question
         #[arg(long)]
         yes: bool,
+        /// Tells what would be removed, and removes nothing
+        #[arg(long)]
+        dry_run: bool,
     },
 }
 
@@ -148,20 +152,30 @@ impl Env {
             Command::Gc {
                 what: What::Notebooks,
                 yes,
+                dry_run,
                 ..
-            } => venvs::collect(*yes, self.json, &places),
+            } => venvs::collect(*yes, *dry_run, self.json, &places),
             Command::Gc {
                 what: What::Pycx,
                 keep,
+                dry_run,
                 ..
             } => {
                 let releases = Name::Pycx.releases(&places);
-                let removed = working("removing releases", &releases, async |say| {
-                    releases.collect(*keep, say).await
+                let (gone, layers) = working("removing releases", &releases, async |say| {
+                    let gone = releases.collect(*keep, !dry_run, say).await?;
+                    let layers = collect_layers(&places.data, &gone, !dry_run, say).await;
+                    Ok((gone, layers.map_err(failed)?))
                 })?;
-                match self.json {
-                    true => output::json(&json!(removed)),
-                    false => output::line(&format!("removed {} releases", removed.len())),
+                let all: Vec<&String> = gone.iter().chain(&layers).collect();
+                match (self.json, dry_run) {
+                    (true, _) => output::json(&json!(all)),
+                    (false, true) => all.iter().try_for_each(|one| output::line(one)),
+                    (false, false) => output::line(&format!(
+                        "removed {} releases, and {} of what was added to such",
+                        gone.len(),
+                        layers.len()
+                    )),
                 }
             }
         }

@@ -5,10 +5,11 @@ use std::env;
 use std::ffi::OsString;
 use std::path::PathBuf;
 
+use super::stop::GivenUp;
 use super::{output, runtime};
 use crate::config::Places;
-use crate::env::pip::{Command, Failure, Never, Typed};
-use crate::env::{ENVIRONMENT, KernelEnvironment};
+use crate::env::pip::{Command, Failure, Typed};
+use crate::env::{BASE, ENVIRONMENT, KernelEnvironment};
 use crate::error::Error;
 
 /// pip's commands for an environment that nb keeps.
@@ -60,15 +61,15 @@ impl Pip {
         let variables: BTreeMap<String, String> = env::vars_os()
             .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
             .collect();
-        let typed = Typed {
-            folder: &folder,
-            env: &variables,
-            stop: &Never,
-        };
         let print = |text: &str| {
             let _gone = output::text(text);
         };
         let done = runtime()?.block_on(async {
+            let typed = Typed {
+                folder: &folder,
+                env: &variables,
+                stop: &GivenUp::new().map_err(Failure::from)?,
+            };
             let done = environment.pip(&command, &typed, &print).await;
             environment.settle_files().await;
             done
@@ -84,6 +85,11 @@ impl Pip {
                 let python = python.display();
                 Error::user(format!("{python} is in no environment that nb keeps"))
             });
+        }
+        if let Ok(title) = env::var(BASE) {
+            return Err(Error::user(format!(
+                "this kernel has {title} as its environment, which stays as it is; `%clean_path` restarts it in its own"
+            )));
         }
         let told = env::var(ENVIRONMENT).ok();
         let environment = told.and_then(|told| serde_json::from_str(&told).ok());

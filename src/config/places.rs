@@ -9,7 +9,7 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use super::settings::Journal;
-use crate::error::Error;
+use crate::error::{Error, reason};
 
 /// The folders of one user.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -88,8 +88,9 @@ pub fn user_name() -> String {
 pub fn private_folder(folder: &Path) -> Result<(), Error> {
     let failed = |error: io::Error| {
         Error::user(format!(
-            "the folder {} cannot be used: {error}",
-            folder.display()
+            "the folder {} cannot be used: {}",
+            folder.display(),
+            reason(&error)
         ))
     };
     let mut builder = DirBuilder::new();

@@ -30,10 +30,10 @@ pub fn is_within_a_tool() -> bool {
 /// Whether a process was started by a tool that changes a folder, and by which is all the same.
 pub(super) fn is_marked(pid: u32) -> bool {
     let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
-    let names = environment
+    let mut names = environment
         .split(|byte| *byte == 0)
         .filter_map(|one| one.strip_prefix(MARK.as_bytes()));
-    names.map(|rest| rest.starts_with(b"=")).any(|is| is)
+    names.any(|rest| rest.starts_with(b"="))
 }
 
 /// Marks what is going to change the folder.

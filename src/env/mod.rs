@@ -3,6 +3,7 @@
 //! Must not know of kernels, of HTTP, nor of where progress is shown: callers pass a [`Say`].
 
 pub mod build;
+mod changes;
 mod companion;
 mod environment;
 mod held;
@@ -34,11 +35,13 @@ mod whole;
 
 pub use companion::{COMPANION, COMPANION_CLASS, CompanionState, companion_in, install_companion};
 pub use environment::Environment;
+pub use in_use::RETURNS_TO;
 pub use installed::{Distribution, normal};
-pub use kernel::{Added, ENVIRONMENT, KernelEnvironment, Kind, PIP, Prepared};
+pub use kernel::{Added, BASE, ENVIRONMENT, KernelEnvironment, Kind, PIP, Prepared};
 pub use kernelspec::install_kernelspecs;
 pub use kernelspec::own_kernelspecs;
 pub use leftovers::is_within_a_tool;
+pub use overlay::collect_layers;
 pub use script::Script;
 pub use tool::is_waited_for;
 pub use uv::Uv;

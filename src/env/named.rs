@@ -26,9 +26,10 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use super::held::Held;
 use super::installed::{installed, python_version, site_packages};
 use super::notebook::REQUIREMENTS;
-use super::pip::{Failure, From, Install, Packages, Tool, Typed};
+use super::pip::{Failure, From, Install, Packages, Stop, Tool, Typed};
 use super::spares::{Content, Spares, compile};
 use super::undo::Undo;
 use super::version::Version;
@@ -39,7 +40,7 @@ use super::{Say, Uv, held, hex, unshare};
 pub(super) const KERNEL_LOCK: &str = include_str!("locks/pip.txt");
 
 /// The Pythons that the lock is for.
-const LOCKED_PYTHONS: &str = ">=3.10,<3.15";
+pub(super) const LOCKED_PYTHONS: &str = ">=3.10,<3.15";
 
 const RECORD: &str = "nb-venv.json";
 
@@ -148,7 +149,7 @@ impl Named {
         if self.is_there() && !Undo::is_open(&self.environment()) {
             return Ok(false);
         }
-        let _held = self.hold(say).await?;
+        let held = self.hold(typed.stop, say).await?;
         if self.is_there() {
             return Ok(false);
         }
@@ -160,7 +161,8 @@ impl Named {
         }
         let broken = |error: io::Error| self.unusable(&error);
         let environment = self.folder.join("env");
-        match fs::remove_dir_all(&environment) {
+        let old = environment.clone();
+        match held.aside(move || fs::remove_dir_all(old)).await {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(broken(error)),
             _ => {}
         }
@@ -172,8 +174,13 @@ impl Named {
                 .build(&environment, &self.tool(&uv, typed, &from, say))
                 .await?;
         }
-        put_pip(&environment).map_err(broken)?;
-        unshare::at_once(&environment);
+        let new = environment.clone();
+        let finished = held.aside(move || {
+            put_pip(&new)?;
+            unshare::at_once(&new);
+            Ok(())
+        });
+        finished.await.map_err(broken)?;
         self.keep(record).map_err(broken)?;
         Ok(true)
     }
@@ -240,8 +247,8 @@ impl Named {
         }
     }
 
-    async fn hold(&self, say: Say<'_>) -> Result<fs::File, Failure> {
-        held::hold(&self.folder, &self.environment(), say).await
+    async fn hold(&self, stop: &dyn Stop, say: Say<'_>) -> Result<Held, Failure> {
+        held::hold(&self.folder, &self.environment(), stop, say).await
     }
 
     fn tool<'a>(

@@ -21,10 +21,16 @@ pub struct Script {
 impl Script {
     /// Reads the TOML of a block; an error is a sentence.
     pub fn read(toml: &str) -> Result<Self, String> {
-        toml::from_str(toml).map_err(|error| {
+        let script: Self = toml::from_str(toml).map_err(|error| {
             let why = error.message();
             format!("The `{BEGIN}` block is not understood: {why}.")
-        })
+        })?;
+        match script.dependencies.iter().find(|one| !is_requirement(one)) {
+            None => Ok(script),
+            Some(one) => Err(format!(
+                "The `{BEGIN}` block has {one:?} among its dependencies, which is no requirement."
+            )),
+        }
     }
 
     /// The block in the head of a cell, before which there are only comments and empty lines; nothing without one.
@@ -63,8 +69,30 @@ impl Script {
     }
 }
 
+/// Whether it is one line and no option: a notebook that somebody sent must not say where packages come from.
+fn is_requirement(text: &str) -> bool {
+    let text = text.trim();
+    !text.is_empty() && !text.starts_with(['-', '#']) && !text.contains(['\n', '\r', '\\'])
+}
+
 #[cfg(test)]
 mod tests {
+    #[test]
+    fn a_dependency_is_no_option() {
+        for (dependency, is_fine) in [
+            ("six>=1", true),
+            ("a @ https://h/a.whl", true),
+            ("--index-url=https://h", false),
+            (" -e .", false),
+            ("-r other.txt", false),
+            ("six\\n-i https://h", false),
+            ("", false),
+        ] {
+            let read = Script::read(&format!("dependencies = [\"{dependency}\"]"));
+            assert_eq!(read.is_ok(), is_fine, "{dependency}");
+        }
+    }
+
     use super::*;
     use proptest::prelude::*;
 

@@ -108,7 +108,7 @@ impl Spares {
 
     /// Whether there is one of this content.
     pub(super) fn has(&self, content: &Content) -> bool {
-        self.folder.join(content.key()).join(WHOLE).exists()
+        is_whole(&self.folder.join(content.key()))
     }
 
     /// Moves the spare of this content to a place where nothing is; false when there is none.
@@ -118,7 +118,7 @@ impl Spares {
             return false;
         };
         let environment = folder.join("env");
-        if !folder.join(WHOLE).exists() || !environment.join("bin/python").exists() {
+        if !is_whole(&folder) {
             return false;
         }
         let taken = fs::remove_file(folder.join(WHOLE)).and_then(|()| fs::rename(environment, to));
@@ -135,7 +135,7 @@ impl Spares {
         let Some(_held) = lock::try_exclusive(&folder.with_extension("lock"))? else {
             return Ok(());
         };
-        if folder.join(WHOLE).exists() {
+        if is_whole(&folder) {
             return Ok(());
         }
         let broken = |error: io::Error| held::unusable(&folder, &error);
@@ -183,6 +183,15 @@ impl Spares {
     }
 }
 
+/// Whether it was made to the end, and the interpreter that it is of is still there.
+fn is_whole(folder: &Path) -> bool {
+    folder.join(WHOLE).exists() && folder.join("env/bin/python").exists()
+}
+
+/// Compiles all below a folder; packages have files that are no Python of this version, which is no failure.
+const COMPILE: &str =
+    "import compileall, sys; compileall.compile_dir(sys.argv[1], quiet=2, workers=1)";
+
 /// Whether the files in a folder are more than that.
 fn is_larger(folder: &Path, bytes: u64) -> io::Result<bool> {
     let (mut folders, mut sum) = (vec![folder.to_owned()], 0);
@@ -217,18 +226,69 @@ pub(super) async fn compile(environment: &Path, folder: &Path) {
     command
         .args(["-n", "19"])
         .arg(environment.join("bin/python"))
-        .args(["-m", "compileall", "-q", "-j", "1"])
+        .args(["-c", COMPILE])
         .arg(&packages);
     leftovers::mark(&mut command, folder);
     match timeout(COMPILES, tool::run(&mut command, &|_| ())).await {
         Ok(Ok(_)) => {
             let _again = fs::write(compiled, "");
         }
-        // Packages have files that are no Python of this version.
-        Ok(Err(said)) => {
-            tracing::debug!(%said, "not all was compiled");
-            let _again = fs::write(compiled, "");
-        }
+        // Mostly since somebody changes it, which ends this.
+        Ok(Err(said)) => tracing::debug!(%said, "not all was compiled"),
         Err(_) => tracing::warn!("compiling an environment took too long"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::{PermissionsExt, symlink};
+
+    #[test]
+    fn a_spare_without_its_interpreter_is_none() {
+        let data = tempfile::tempdir().unwrap();
+        let spares = Spares::new(data.path());
+        let content = Content {
+            python: "3".to_owned(),
+            lock: Vec::new(),
+            is_wheels: false,
+        };
+        let folder = data.path().join("spares").join(content.key());
+        fs::create_dir_all(folder.join("env/bin")).unwrap();
+        fs::write(folder.join(WHOLE), "").unwrap();
+        let interpreter = data.path().join("python3");
+        fs::write(&interpreter, "").unwrap();
+        symlink(&interpreter, folder.join("env/bin/python")).unwrap();
+        assert!(spares.has(&content));
+        fs::remove_file(interpreter).unwrap();
+        assert!(!spares.has(&content) && !spares.take(&content, &data.path().join("env")));
+    }
+
+    #[tokio::test]
+    async fn what_was_killed_while_it_compiled_is_compiled_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let environment = folder.path().join("env");
+        let (packages, program) = (
+            environment.join("lib/python3/site-packages"),
+            environment.join("bin/python"),
+        );
+        fs::create_dir_all(&packages).unwrap();
+        fs::create_dir_all(environment.join("bin")).unwrap();
+        fs::write(packages.join("fine.py"), "x = 1\n").unwrap();
+        fs::write(packages.join("broken.py"), "x = = 1\n").unwrap();
+        let put = |text: &str| {
+            fs::write(&program, text).unwrap();
+            fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+        };
+        put("#!/bin/sh\nkill -9 $$\n");
+        compile(&environment, folder.path()).await;
+        assert!(!environment.join(COMPILED).exists());
+        put("#!/bin/sh\nexec python3 \"$@\"\n");
+        compile(&environment, folder.path()).await;
+        assert!(environment.join(COMPILED).exists());
+        assert_eq!(
+            fs::read_dir(packages.join("__pycache__")).unwrap().count(),
+            1
+        );
     }
 }

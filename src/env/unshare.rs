@@ -118,9 +118,10 @@ async fn settle_once(environment: &Path, lock: &Path) -> io::Result<bool> {
     })
     .await?;
     while !shared.is_empty() {
-        let lock = lock.to_owned();
+        let held = lock::exclusive(lock, &|_| ()).await;
+        let held = held.map_err(io::Error::other)?;
         shared = blocking(move || {
-            let _held = lock::blocking(&lock)?;
+            let _held = held;
             copy_some(shared)
         })
         .await?;
@@ -128,9 +129,11 @@ async fn settle_once(environment: &Path, lock: &Path) -> io::Result<bool> {
             sleep(IN_BETWEEN).await;
         }
     }
-    let (of, lock) = (environment.to_owned(), lock.to_owned());
+    let of = environment.to_owned();
+    let held = lock::exclusive(lock, &|_| ()).await;
+    let held = held.map_err(io::Error::other)?;
     blocking(move || {
-        let _held = lock::blocking(&lock)?;
+        let _held = held;
         unshare(&of, Duration::ZERO)
     })
     .await

@@ -38,6 +38,8 @@ pub mod file {
     pub const REQUESTS: &str = "requests";
     /// What the supervisor logs.
     pub const LOG: &str = "log";
+    /// The environment that the kernel was rebased onto, 0600; there is none where it was not.
+    pub const BASE: &str = "base.json";
 }
 
 /// How a kernel is to be started; kept for its restarts, never listed or logged.

@@ -14,6 +14,7 @@ use serde_json::{Map, Value};
 
 use super::other::{OtherKernel, Others};
 use crate::env::KernelEnvironment;
+use crate::env::pex::Base;
 
 /// One thing to show, by media type.
 pub type Bundle = Map<String, Value>;
@@ -42,6 +43,20 @@ pub trait Cell {
 
     /// Restarts the kernel once this cell is over. What waits behind it fails.
     fn restart(&self);
+
+    /// What the kernel was rebased onto, if it was.
+    fn base(&self) -> Option<Base> {
+        None
+    }
+
+    /// Restarts the kernel once this cell is over, in this environment, or in the one that it was started with first. Where
+    /// it does not come up in it, it comes back in the one that it is in now.
+    fn rebase(&self, _onto: Option<Base>) -> Result<(), Failure> {
+        Err(Failure::new(
+            "PexError",
+            "This kernel cannot be rebased from here.",
+        ))
+    }
 
     /// What the supervisor knows of its kernel now.
     fn facts(&self) -> Facts;

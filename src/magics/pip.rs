@@ -19,7 +19,7 @@ use tokio::sync::mpsc;
 pub(super) struct Pip;
 
 /// An interrupt of the cell is one of what it does.
-struct Interrupt<'a>(&'a dyn Cell);
+pub(super) struct Interrupt<'a>(pub(super) &'a dyn Cell);
 
 impl Stop for Interrupt<'_> {
     fn stopped(&self) -> LocalBoxFuture<'_, ()> {
@@ -99,6 +99,9 @@ pub(super) async fn install_into(
 }
 
 async fn run(command: &Command, cell: &dyn Cell) -> Result<(), Failure> {
+    if let Some(base) = cell.base() {
+        return Err(Failure::usage(base.is_closed()));
+    }
     let Some(environment) = cell.place().environment else {
         return Err(Failure::usage(
             "This kernel does not run in an environment of nb's; its own pip is `!python -m pip`.",

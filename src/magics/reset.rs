@@ -8,7 +8,8 @@ use futures_util::future::{self, LocalBoxFuture};
 use super::call::{At, Call};
 use super::cell::{Answer, Cell, Failure, Output};
 use super::magic::Magic;
-use crate::env::pip::{Never, Typed};
+use super::pip::Interrupt;
+use crate::env::pip::Typed;
 
 /// The magic.
 #[derive(Debug)]
@@ -38,15 +39,21 @@ impl Magic for Reset {
                 }
             };
             let place = cell.place();
+            if let Some(base) = cell.base() {
+                return Err(Failure::usage(base.is_closed()));
+            }
             let Some(environment) = &place.environment else {
                 let message = "This kernel does not run in an environment of nb's.";
                 return Err(Failure::usage(message));
             };
-            let failed = |failure: crate::env::pip::Failure| Failure::new("ResetError", failure.message);
+            let failed = |failure: crate::env::pip::Failure| match failure.is_interrupt {
+                true => Failure::interrupted(),
+                false => Failure::new("ResetError", failure.message),
+            };
             let typed = Typed {
                 folder: &place.cwd,
                 env: &place.env,
-                stop: &Never,
+                stop: &Interrupt(cell),
             };
             let removed = environment.reset(user, &typed, &|_| ()).await;
             let removed = removed.map_err(failed)?;

@@ -3,6 +3,7 @@
 //! The helper finds the block and calls this before the cell runs. Knows nothing of how packages are installed.
 
 use std::cell::RefCell;
+use std::collections::BTreeSet;
 
 use super::call::Call;
 use super::cell::{Answer, Cell, Failure};
@@ -13,12 +14,40 @@ use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use futures_util::FutureExt;
 use futures_util::future::LocalBoxFuture;
+use tokio::task::spawn_blocking;
 
 /// The magic.
 #[derive(Debug, Default)]
 pub(super) struct Script {
-    /// What was installed for this process of the kernel, by its number: a cell that runs again is not held up.
-    done: RefCell<Vec<(u64, String)>>,
+    /// What was installed for this process of the kernel: a cell that runs again is not held up.
+    done: RefCell<Vec<Done>>,
+}
+
+/// A block that was followed.
+#[derive(Debug)]
+struct Done {
+    /// The number of the kernel's process.
+    process: u64,
+    line: String,
+    /// The packages that were there then: one that is gone may be one that it asks for.
+    had: BTreeSet<String>,
+}
+
+impl Script {
+    fn is_done(&self, process: u64, line: &str, now: &BTreeSet<String>) -> bool {
+        let done = self.done.borrow();
+        let mut same = done.iter();
+        same.any(|done| done.process == process && done.line == line && done.had.is_subset(now))
+    }
+}
+
+/// The names of what is installed.
+async fn installed(cell: &dyn Cell) -> BTreeSet<String> {
+    let Some(environment) = cell.place().environment else {
+        return BTreeSet::new();
+    };
+    let packages = spawn_blocking(move || environment.packages().into_keys().collect());
+    packages.await.unwrap_or_default()
 }
 
 impl Magic for Script {
@@ -36,8 +65,8 @@ impl Magic for Script {
         cell: &'a dyn Cell,
     ) -> LocalBoxFuture<'a, Result<Answer, Failure>> {
         async move {
-            let done = (cell.facts().restarts, call.line.clone());
-            if self.done.borrow().contains(&done) {
+            let (process, line) = (cell.facts().restarts, &call.line);
+            if self.is_done(process, line, &installed(cell).await) {
                 return Ok(Answer::nothing());
             }
             let metadata = read(&call.line)?;
@@ -50,9 +79,14 @@ impl Magic for Script {
             if !metadata.dependencies.is_empty() {
                 install(metadata.dependencies, cell).await?;
             }
+            let had = installed(cell).await;
             let mut known = self.done.borrow_mut();
-            known.retain(|(restarts, _)| *restarts == done.0);
-            known.push(done);
+            known.retain(|done| done.process == process && done.line != *line);
+            known.push(Done {
+                process,
+                line: line.clone(),
+                had,
+            });
             Ok(Answer::nothing())
         }
         .boxed_local()

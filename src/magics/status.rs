@@ -15,6 +15,7 @@ use super::machine::{self, Machine, Memory, Sources};
 use super::magic::Magic;
 use super::other::Running;
 use crate::env::KernelEnvironment;
+use crate::env::pex::Base;
 
 /// The magic.
 #[derive(Debug, Default)]
@@ -144,7 +145,8 @@ impl Magic for Status {
                     "`%%nb status` takes no lines below it; write `%nb status` for a line of its own.",
                 ));
             }
-            let mut report = self.gather(cell.facts(), cell.place()).await?;
+            let report = self.gather(cell.facts(), cell.place(), cell.base());
+            let mut report = report.await?;
             let others = cell.others().running().await;
             report.others = others.into_iter().map(OtherKernel::from).collect();
             let value = serde_json::to_value(&report)
@@ -171,11 +173,16 @@ impl Magic for Status {
 }
 
 impl Status {
-    async fn gather(&self, facts: Facts, place: Place) -> Result<Report, Failure> {
+    async fn gather(
+        &self,
+        facts: Facts,
+        place: Place,
+        base: Option<Base>,
+    ) -> Result<Report, Failure> {
         let sources = self.sources.clone();
         let asked = tokio::task::spawn_blocking(move || {
             let memory = machine::memory(&sources, facts.pid);
-            (machine::machine(&sources), memory, environment(place))
+            (machine::machine(&sources), memory, environment(place, base))
         });
         let (machine, memory, environment) = asked.await.map_err(|_| {
             Failure::new(
@@ -222,11 +229,14 @@ impl Status {
     }
 }
 
-fn environment(place: Place) -> Environment {
-    let of_nb = place
-        .environment
-        .as_ref()
-        .and_then(KernelEnvironment::python);
+fn environment(place: Place, base: Option<Base>) -> Environment {
+    let of_nb = match &base {
+        Some(base) => Some(base.python.clone()),
+        None => place
+            .environment
+            .as_ref()
+            .and_then(KernelEnvironment::python),
+    };
     let program = place.argv.first().map(|program| {
         if let Some(python) = of_nb {
             return python;
@@ -249,7 +259,10 @@ fn environment(place: Place) -> Environment {
         prefix,
         python_version,
         folder: place.cwd,
-        title: place.environment.as_ref().map(KernelEnvironment::title),
+        title: match base {
+            Some(base) => Some(base.title),
+            None => place.environment.as_ref().map(KernelEnvironment::title),
+        },
         added: place
             .environment
             .map(|environment| environment.added())
@@ -561,7 +574,7 @@ mod tests {
         place
             .env
             .insert("PATH".to_owned(), format!("/no:{}", bin.display()));
-        let found = environment(place);
+        let found = environment(place, None);
         assert_eq!(found.program, Some(bin.join("python3")));
         assert_eq!(found.prefix.as_deref(), Some(folder.path()));
         assert_eq!(found.python_version.as_deref(), Some("3.11.7"));

@@ -1,7 +1,7 @@
 //! What is kept for clients that are away: in files, beside the death of a supervisor, within bounds, and what
 //! happens when the disk is full or does not answer.
 
-mod disk;
+pub(crate) mod disk;
 mod spoiled;
 
 use std::fs;

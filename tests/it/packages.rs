@@ -1,6 +1,8 @@
 //! Packages of a notebook: `%pip` and its other spellings in kernels of PyCX and of pip, with the real uv.
 
+mod adversity;
 mod pitfalls;
+mod waits;
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, symlink};

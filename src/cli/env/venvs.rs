@@ -167,12 +167,24 @@ impl Remove {
     }
 }
 
-/// Removes those of notebooks that are gone and in which nothing runs, after somebody has said yes.
-pub(super) fn collect(is_agreed: bool, is_json: bool, places: &Places) -> Result<(), Error> {
+/// Removes those of notebooks and kernels that are gone and in which nothing runs, after somebody has said yes.
+pub(super) fn collect(
+    is_agreed: bool,
+    only_look: bool,
+    is_json: bool,
+    places: &Places,
+) -> Result<(), Error> {
     let gone: Vec<Venv> = venvs::list(&places.data)
         .into_iter()
         .filter(|venv| venv.orphaned && !venv.is_in_use())
         .collect();
+    if only_look {
+        let names: Vec<&String> = gone.iter().map(|venv| &venv.name).collect();
+        return match is_json {
+            true => output::json(&json!(names)),
+            false => names.iter().try_for_each(|name| output::line(name)),
+        };
+    }
     if !gone.is_empty() && !is_agreed {
         for venv in &gone {
             let notebook = venv.notebook.as_deref().unwrap_or_default();

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::{Home, KernelEnvironment, Kind, told};
+use super::{Home, KernelEnvironment, Kind};
 use crate::env::named::{Named, Trust};
 use crate::env::notebook::{Asks, Lock};
 use crate::env::pip::{Changes, Failure, Typed};
@@ -55,7 +55,6 @@ impl KernelEnvironment {
             true => named.locked_packages(lock),
             false => named.sync(lock, Trust::Asked, typed, &uv, say).await?,
         };
-        told(&named.folder, &changes, None);
         named.settle_files().await;
         Ok((is_new, changes))
     }

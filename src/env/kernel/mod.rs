@@ -4,7 +4,6 @@
 //! kernel is started or talked to.
 
 mod beside;
-mod changes;
 mod command;
 mod locked;
 mod prepare;
@@ -14,6 +13,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use super::changes::CHANGES;
 use super::installed::{python_version, site_packages};
 use super::named::Named;
 use super::overlay::Overlay;
@@ -25,14 +25,14 @@ use super::{Say, Uv, hex};
 /// The variable by which what a kernel starts knows its environment, as JSON.
 pub const ENVIRONMENT: &str = "NB_ENVIRONMENT";
 
+/// The variable by which it knows that its kernel was rebased, with what that is called.
+pub const BASE: &str = "NB_BASE";
+
 /// The variable with the program that is pip there.
 pub const PIP: &str = "NB_PIP";
 
 /// Whose overlay is the user's own.
 const USER: &str = "user";
-
-/// In the folder of what is changed.
-pub(super) const CHANGES: &str = "nb-changes.json";
 
 /// Where packages go.
 enum Home {
@@ -163,7 +163,7 @@ impl KernelEnvironment {
     pub fn python(&self) -> Option<PathBuf> {
         Some(match self.home().ok()? {
             Home::Overlays(overlays) => {
-                let layer = overlays.iter().find_map(added_at);
+                let layer = overlays.iter().find_map(Overlay::added);
                 layer.map_or_else(|| overlays[0].python.clone(), |layer| layer.python)
             }
             Home::Named(named) => named.python(),
@@ -205,15 +205,9 @@ impl KernelEnvironment {
         match self.home()? {
             Home::Overlays([notebook, user]) => {
                 let overlay = if install.user { user } else { notebook };
-                let changes = overlay.install(install, typed, &uv, say).await?;
-                told(&overlay.folder, &changes, added_at(&overlay));
-                Ok(changes)
+                overlay.install(install, typed, &uv, say).await
             }
-            Home::Named(named) => {
-                let changes = named.install(install, typed, &uv, say).await?;
-                told(&named.folder, &changes, None);
-                Ok(changes)
-            }
+            Home::Named(named) => named.install(install, typed, &uv, say).await,
         }
     }
 
@@ -231,15 +225,9 @@ impl KernelEnvironment {
             Home::Overlays([notebook, user]) => {
                 let of_user = names.iter().all(|name| user.asks_for(name));
                 let overlay = if of_user { user } else { notebook };
-                let changes = overlay.uninstall(&names, typed, &uv, say).await?;
-                told(&overlay.folder, &changes, None);
-                Ok(changes)
+                overlay.uninstall(&names, typed, &uv, say).await
             }
-            Home::Named(named) => {
-                let changes = named.uninstall(&names, typed, &uv, say).await?;
-                told(&named.folder, &changes, None);
-                Ok(changes)
-            }
+            Home::Named(named) => named.uninstall(&names, typed, &uv, say).await,
         }
     }
 
@@ -277,12 +265,11 @@ impl KernelEnvironment {
         match self.home()? {
             Home::Overlays([notebook, of_user]) => {
                 let overlay = if user { of_user } else { notebook };
-                overlay.reset(say).await
+                overlay.reset(typed, say).await
             }
             Home::Named(named) => {
                 let uv = Uv::find(&self.data, say).await?;
                 let changes = named.reset(typed, &uv, say).await?;
-                told(&named.folder, &changes, None);
                 let gone = changes.replaced.values();
                 Ok(gone
                     .map(|one| format!("{} {}", one.name, one.version))
@@ -331,19 +318,4 @@ impl KernelEnvironment {
 /// The name of what belongs to a notebook.
 fn of_notebook(whose: &str) -> String {
     hex(&Sha256::digest(whose.as_bytes())[..8])
-}
-
-/// Where a kernel that runs finds what is in a layer.
-fn added_at(overlay: &Overlay) -> Option<Added> {
-    Some(Added {
-        packages: overlay.layer_packages()?,
-        python: overlay.layer_python(),
-    })
-}
-
-/// Tells kernels that run of a change.
-fn told(folder: &Path, changes: &Changes, added: Option<Added>) {
-    if let Err(error) = changes::write(&folder.join(CHANGES), changes, added) {
-        tracing::warn!(%error, "kernels that run are not told of a change");
-    }
 }

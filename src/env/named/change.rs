@@ -2,9 +2,11 @@
 
 use std::io;
 
+use super::super::changes;
+use super::super::held::Held;
 use super::super::installed::normal;
 use super::super::pip::{
-    Asked, Changes, Failure, From, Install, Requirements, State, Tool, Typed, argument,
+    Asked, Changes, Failure, From, Install, Packages, Requirements, State, Tool, Typed, argument,
 };
 use super::super::undo::Undo;
 use super::super::{Say, Uv, index, unshare};
@@ -23,7 +25,7 @@ impl Named {
         let mut from = install.from.clone();
         from.add(asked.take_logins(typed)?);
         let broken = |error: io::Error| self.unusable(&error);
-        let _held = self.hold(say).await?;
+        let held = self.hold(typed.stop, say).await?;
         let bare = |line: &String| index::without_logins(line, typed.env);
         let lines: Vec<String> = asked.lines.iter().map(bare).collect();
         let lines = Requirements::write(&self.folder, &lines).map_err(broken)?;
@@ -54,8 +56,10 @@ impl Named {
         let options = asked.resolving.iter().chain(&asked.building);
         arguments.extend(options.map(String::as_str));
         let tool = self.tool(uv, typed, &from, say);
-        let mut changes = self.change(&arguments, asked.is_pinned, &tool).await?;
-        let after = self.packages();
+        let mut changes = self
+            .change(&arguments, asked.is_pinned, &tool, &held)
+            .await?;
+        let after = self.packages_aside(&held).await?;
         for name in asked.names() {
             if !changes.added.contains_key(&name)
                 && let Some(one) = after.get(&name)
@@ -74,8 +78,8 @@ impl Named {
         uv: &Uv,
         say: Say<'_>,
     ) -> Result<Changes, Failure> {
-        let _held = self.hold(say).await?;
-        let packages = self.packages();
+        let held = self.hold(typed.stop, say).await?;
+        let packages = self.packages_aside(&held).await?;
         let mut arguments = vec!["pip", "uninstall", "--python"];
         let python = argument(&self.python());
         arguments.push(&python);
@@ -94,7 +98,7 @@ impl Named {
         let from = From::default();
         let silent = |_: &str| ();
         let tool = self.tool(uv, typed, &from, &silent);
-        self.change(&arguments, true, &tool).await
+        self.change(&arguments, true, &tool, &held).await
     }
 
     /// Takes away all that a kernel does not need; the names of what that was.
@@ -109,7 +113,7 @@ impl Named {
                 "This environment is your own, and nb does not know what in it was added here; `%pip uninstall` removes packages.",
             ));
         }
-        let _held = self.hold(say).await?;
+        let held = self.hold(typed.stop, say).await?;
         let broken = |error: io::Error| self.unusable(&error);
         let lock = Requirements::write(&self.folder, &kernel_lock()).map_err(broken)?;
         let (python, lock) = (argument(&self.python()), argument(lock.path()));
@@ -124,7 +128,7 @@ impl Named {
             &python,
             &lock,
         ];
-        let changes = self.change(&sync, true, &tool).await?;
+        let changes = self.change(&sync, true, &tool, &held).await?;
         let mut record = self.record().unwrap_or_default();
         record.requirements = None;
         record.locked = None;
@@ -137,29 +141,52 @@ impl Named {
         arguments: &[&str],
         prefer_cache: bool,
         tool: &Tool<'_>,
+        held: &Held,
     ) -> Result<Changes, Failure> {
         let broken = |error: io::Error| self.unusable(&error);
-        let environment = self.environment();
-        let before = State::of(self.packages(), |_| true);
         // What somebody shares in an environment of their own stays shared; what comes is a copy from the start.
         let is_foreign = self.is_foreign();
         let mut arguments = arguments.to_vec();
         if is_foreign && arguments.get(1) == Some(&"install") {
             arguments.extend(["--link-mode", "copy"]);
         }
+        let this = self.clone();
+        let begun = held.aside(move || this.begin(is_foreign)).await;
+        let (before, undo) = begun.map_err(broken)?;
+        if let Err(failure) = tool.run(&arguments, prefer_cache).await {
+            let back = held.aside(move || undo.roll_back()).await;
+            back.map_err(broken)?;
+            return Err(failure);
+        }
+        let this = self.clone();
+        let done = held.aside(move || this.finish(&before, undo, is_foreign));
+        let changes = done.await.map_err(broken)?;
+        changes::tell(held, &self.folder, &changes, None).await;
+        Ok(changes)
+    }
+
+    async fn packages_aside(&self, held: &Held) -> Result<Packages, Failure> {
+        let this = self.clone();
+        let packages = held.aside(move || Ok(this.packages())).await;
+        packages.map_err(|error| self.unusable(&error))
+    }
+
+    /// What there is, kept. Blocks.
+    fn begin(&self, is_foreign: bool) -> io::Result<(State, Undo)> {
+        let environment = self.environment();
+        let before = State::of(self.packages(), |_| true);
         if !is_foreign {
-            unshare::expect(&environment).map_err(broken)?;
+            unshare::expect(&environment)?;
         }
-        let undo = Undo::begin(&environment).map_err(broken)?;
-        match tool.run(&arguments, prefer_cache).await {
-            Ok(()) => undo.commit().map_err(broken)?,
-            Err(failure) => {
-                undo.roll_back().map_err(broken)?;
-                return Err(failure);
-            }
-        }
+        Ok((before, Undo::begin(&environment)?))
+    }
+
+    /// What was done stays. Blocks.
+    fn finish(&self, before: &State, undo: Undo, is_foreign: bool) -> io::Result<Changes> {
+        undo.commit()?;
         let changes = before.changes(&self.packages());
         if !is_foreign {
+            let environment = self.environment();
             // What has just come is what somebody edits next.
             let new = changes.added.values().flat_map(|one| {
                 let modules = one.modules().into_iter();
@@ -168,7 +195,7 @@ impl Named {
             unshare::first(new);
             unshare::at_once(&environment);
             // Another pip than ours may have come.
-            put_pip(&environment).map_err(broken)?;
+            put_pip(&environment)?;
         }
         Ok(changes)
     }

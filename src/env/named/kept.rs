@@ -4,7 +4,7 @@ use std::fs;
 
 use jiff::Timestamp;
 
-use super::super::pip::Failure;
+use super::super::pip::{Failure, Never};
 use super::super::{Say, held};
 use super::{Named, RECORD, Record};
 
@@ -14,7 +14,7 @@ const USED: &str = "nb-used";
 impl Named {
     /// Removes all that is nb's of it.
     pub(in crate::env) async fn remove(&self, say: Say<'_>) -> Result<(), Failure> {
-        let _held = self.hold(say).await?;
+        let _held = self.hold(&Never, say).await?;
         // Without its record it is none any more, however this ends.
         let record = fs::remove_file(self.folder.join(RECORD));
         record
@@ -24,7 +24,7 @@ impl Named {
 
     /// Writes down what is there already.
     pub(in crate::env) async fn found(&self, record: &Record, say: Say<'_>) -> Result<(), Failure> {
-        let _held = self.hold(say).await?;
+        let _held = self.hold(&Never, say).await?;
         self.keep(record).map_err(|error| self.unusable(&error))
     }
 

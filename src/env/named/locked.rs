@@ -49,7 +49,7 @@ impl Named {
                 "{name} has an address of its own, from which nothing is installed by opening a notebook; `nb env sync` does."
             )));
         }
-        let _held = self.hold(say).await?;
+        let held = self.hold(typed.stop, say).await?;
         let broken = |error| self.unusable(&error);
         let lines = lock.with_rest_of(KERNEL_LOCK);
         let file = Requirements::write(&self.folder, &lines).map_err(broken)?;
@@ -59,7 +59,7 @@ impl Named {
         arguments.push(&file);
         let from = From::default();
         let tool = self.tool(uv, typed, &from, say);
-        let changes = self.change(&arguments, true, &tool).await?;
+        let changes = self.change(&arguments, true, &tool, &held).await?;
         let mut record = self.record().unwrap_or_default();
         record.requirements = None;
         record.locked = Some(hash(lock));
@@ -155,7 +155,7 @@ impl Named {
         uv: &Uv,
         say: Say<'_>,
     ) -> Result<Lock, Failure> {
-        let _held = self.hold(say).await?;
+        let _held = self.hold(typed.stop, say).await?;
         let (lines, asked) = self.asked(asks)?;
         let (python, version) = self.python_for(asks, uv).await?;
         let version = format!("{}.{}", version.number(0), version.number(1));
@@ -226,7 +226,7 @@ impl Named {
         uv: &Uv,
         say: Say<'_>,
     ) -> Result<String, Failure> {
-        let _held = self.hold(say).await?;
+        let _held = self.hold(typed.stop, say).await?;
         let broken = |error| self.unusable(&error);
         let lines = self.put(lock.lines())?;
         let output = self.folder.join(PYLOCK);

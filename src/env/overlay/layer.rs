@@ -8,6 +8,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::{Overlay, RECORD, Record};
+use crate::env::held::Held;
 use crate::env::installed::installed;
 use crate::env::pip::{Asked, Failure, Requirements, Tool, argument};
 use crate::env::undo::Undo;
@@ -35,6 +36,7 @@ impl Overlay {
         asked: &Asked,
         reinstall: bool,
         tool: &Tool<'_>,
+        held: &Held,
     ) -> Result<(), Failure> {
         let pins = match record.requirements.is_empty() {
             true => Vec::new(),
@@ -47,17 +49,23 @@ impl Overlay {
             self.make_layer(tool).await?;
         }
         unshare::expect(&layer).map_err(broken)?;
-        let undo = Undo::begin(&layer).map_err(broken)?;
+        let of = layer.clone();
+        let undo = held.aside(move || Undo::begin(&of)).await.map_err(broken)?;
         let done = self.fill_layer(&pins, record, asked, reinstall, tool).await;
         match done {
             Ok(()) => {
-                undo.commit().map_err(broken)?;
-                let _tried = fs::remove_file(self.failed());
-                unshare::at_once(&layer);
-                Ok(())
+                let failed = self.failed();
+                let done = held.aside(move || {
+                    undo.commit()?;
+                    let _tried = fs::remove_file(failed);
+                    unshare::at_once(&layer);
+                    Ok(())
+                });
+                done.await.map_err(broken)
             }
             Err(failure) => {
-                undo.roll_back().map_err(broken)?;
+                let back = held.aside(move || undo.roll_back());
+                back.await.map_err(broken)?;
                 Err(failure)
             }
         }

@@ -9,22 +9,32 @@
 //!
 //! What is asked for counts, and a layer is made of it (`layer`), for each release anew (`resolve`). Knows nothing of kernels.
 
+mod brought;
 mod layer;
+mod remains;
 mod resolve;
+
+pub use remains::collect_layers;
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::installed::{installed, name_of, normal, site_packages};
-use super::kernel::CHANGES;
-use super::pip::{self, Asked, Changes, Failure, From, Packages, State, Tool, Typed, read_file};
+use super::changes::{self, CHANGES};
+use super::held::Held;
+use super::installed::{Distribution, installed, name_of, normal, site_packages};
+use super::kernel::Added;
+use super::pip::{
+    self, Asked, Changes, Failure, From, Packages, State, Stop, Tool, Typed, read_file,
+};
 use super::undo::Undo;
 use super::{Say, Uv, held, index, unshare};
 use crate::redact::without_logins;
+
+use brought::is_from;
 
 /// What was asked for; a layer has that which it was made of.
 const RECORD: &str = "nb-overlay.json";
@@ -48,6 +58,19 @@ struct Record {
     requirements: BTreeMap<String, String>,
     /// Without what they need.
     no_deps: Vec<String>,
+}
+
+impl Record {
+    /// By what the distribution of this normal name was asked for.
+    fn brought(&self, name: &str, packages: &Packages) -> Option<String> {
+        if self.requirements.contains_key(name) {
+            return Some(name.to_owned());
+        }
+        let origin = packages.get(name)?.origin.as_ref()?;
+        let mut lines = self.requirements.iter();
+        let found = lines.find(|(_, line)| is_from(line, origin));
+        found.map(|(key, _)| key.clone())
+    }
 }
 
 impl Overlay {
@@ -74,9 +97,11 @@ impl Overlay {
             .collect()
     }
 
-    /// Whether this was asked for by its name.
+    /// Whether this was asked for, by its name or by where it is.
     pub(super) fn asks_for(&self, name: &str) -> bool {
-        self.record().requirements.contains_key(&normal(name))
+        self.record()
+            .brought(&normal(name), &self.packages())
+            .is_some()
     }
 
     /// What is installed in the layer and below it.
@@ -89,10 +114,37 @@ impl Overlay {
         installed(&folders)
     }
 
+    /// Where a kernel that runs finds what is in the layer.
+    pub(super) fn added(&self) -> Option<Added> {
+        Some(Added {
+            packages: self.layer_packages()?,
+            python: self.layer_python(),
+        })
+    }
+
     /// What there is before a change.
-    fn state(&self) -> State {
-        let layer = self.layer_packages();
-        State::of(self.packages(), |one| Some(&one.packages) == layer.as_ref())
+    async fn state(&self, held: &Held) -> Result<State, Failure> {
+        let this = self.clone();
+        let state = held.aside(move || {
+            let layer = this.layer_packages();
+            let may_go = |one: &Distribution| Some(&one.packages) == layer.as_ref();
+            Ok(State::of(this.packages(), may_go))
+        });
+        state.await.map_err(|error| self.unusable(&error))
+    }
+
+    /// What has become of it.
+    async fn changes(
+        &self,
+        before: &State,
+        added: Option<Added>,
+        held: &Held,
+    ) -> Result<Changes, Failure> {
+        let this = self.clone();
+        let after = held.aside(move || Ok(this.packages())).await;
+        let changes = before.changes(&after.map_err(|error| self.unusable(&error))?);
+        changes::tell(held, &self.folder, &changes, added).await;
+        Ok(changes)
     }
 
     /// Adds to it. When that fails, nothing has changed.
@@ -109,7 +161,7 @@ impl Overlay {
                  the kernel pip can.",
             ));
         }
-        let _held = self.hold(say).await?;
+        let held = self.hold(typed.stop, say).await?;
         let mut asked = Asked::new(install, typed);
         let mut from = install.from.clone();
         for file in &asked.files {
@@ -117,9 +169,14 @@ impl Overlay {
             asked.lines.extend(lines);
             from.add(said);
         }
+        let before = self.state(&held).await?;
         let mut record = self.record();
         for line in &asked.lines {
             let name = name_of(line).unwrap_or_else(|| line.clone());
+            // What it was from before is not what is wanted now.
+            if let Some(key) = record.brought(&name, &before.packages) {
+                record.requirements.remove(&key);
+            }
             if install.no_deps {
                 record.no_deps.push(name.clone());
             } else {
@@ -129,17 +186,15 @@ impl Overlay {
                 .requirements
                 .insert(name, index::kept(line, typed.env));
         }
-        let before = self.state();
         let tool = self.tool(uv, typed, &from, say);
         if install.dry_run {
             let pins = self.resolve(&record, &asked, &tool).await?;
             say(&format!("Would install {}", pins.join(" ")));
             return Ok(Changes::default());
         }
-        self.change(&record, &asked, install.reinstall, &tool)
+        self.change(&record, &asked, install.reinstall, &tool, &held)
             .await?;
-        let after = self.packages();
-        let mut changes = before.changes(&after);
+        let mut changes = self.changes(&before, self.added(), &held).await?;
         let named = asked.names();
         let kept = named
             .iter()
@@ -159,13 +214,14 @@ impl Overlay {
         uv: &Uv,
         say: Say<'_>,
     ) -> Result<Changes, Failure> {
-        let _held = self.hold(say).await?;
-        let before = self.state();
+        let held = self.hold(typed.stop, say).await?;
+        let before = self.state(&held).await?;
         let mut record = self.record();
         for name in names {
             let name = normal(name);
-            if record.requirements.remove(&name).is_some() {
-                record.no_deps.retain(|known| *known != name);
+            if let Some(key) = record.brought(&name, &before.packages) {
+                record.requirements.remove(&key);
+                record.no_deps.retain(|known| *known != key);
                 continue;
             }
             return Err(match before.packages.get(&name) {
@@ -190,32 +246,23 @@ impl Overlay {
             is_pinned: true,
             ..Asked::default()
         };
-        self.change(&record, &asked, false, &tool).await?;
-        Ok(before.changes(&self.packages()))
+        self.change(&record, &asked, false, &tool, &held).await?;
+        self.changes(&before, None, &held).await
     }
 
     /// Forgets all that was added; the names of what that was.
-    pub(super) async fn reset(&self, say: Say<'_>) -> Result<Vec<String>, Failure> {
+    pub(super) async fn reset(
+        &self,
+        typed: &Typed<'_>,
+        say: Say<'_>,
+    ) -> Result<Vec<String>, Failure> {
         if !self.folder.exists() {
             return Ok(Vec::new());
         }
-        let _held = self.hold(say).await?;
+        let held = self.hold(typed.stop, say).await?;
         let asked = self.asked();
-        let away = || -> io::Result<()> {
-            for entry in fs::read_dir(&self.folder)? {
-                let entry = entry?;
-                match entry.file_type()?.is_dir() {
-                    true => fs::remove_dir_all(entry.path())?,
-                    false
-                        if [held::LOCK, CHANGES]
-                            .iter()
-                            .any(|name| entry.file_name() == *name) => {}
-                    false => fs::remove_file(entry.path())?,
-                }
-            }
-            Ok(())
-        };
-        match away() {
+        let folder = self.folder.clone();
+        match held.aside(move || empty(&folder)).await {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(self.unusable(&error)),
             _ => Ok(asked),
         }
@@ -235,7 +282,7 @@ impl Overlay {
         if self.is_current() && !Undo::is_open(&self.layer()) {
             return Ok(true);
         }
-        let _held = self.hold(say).await?;
+        let held = self.hold(typed.stop, say).await?;
         if self.is_current() {
             return Ok(true);
         }
@@ -246,7 +293,9 @@ impl Overlay {
         let from = From::default();
         let tool = self.tool(&uv, typed, &from, say);
         let asked = Asked::default();
-        let made = match self.change(&self.record(), &asked, false, &tool).await {
+        let record = self.record();
+        let change = self.change(&record, &asked, false, &tool, &held);
+        let made = match change.await {
             Ok(()) => self.try_out().await,
             Err(failure) => Err(failure),
         };
@@ -270,8 +319,8 @@ impl Overlay {
         held::tidy(&self.folder, &self.layer()).await
     }
 
-    async fn hold(&self, say: Say<'_>) -> Result<fs::File, Failure> {
-        held::hold(&self.folder, &self.layer(), say).await
+    async fn hold(&self, stop: &dyn Stop, say: Say<'_>) -> Result<Held, Failure> {
+        held::hold(&self.folder, &self.layer(), stop, say).await
     }
 
     fn tool<'a>(
@@ -304,4 +353,20 @@ impl Overlay {
     fn unusable(&self, error: &io::Error) -> Failure {
         held::unusable(&self.folder, error)
     }
+}
+
+/// Removes all but what others find there.
+fn empty(folder: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        match entry.file_type()?.is_dir() {
+            true => fs::remove_dir_all(entry.path())?,
+            false
+                if [held::LOCK, CHANGES]
+                    .iter()
+                    .any(|name| entry.file_name() == *name) => {}
+            false => fs::remove_file(entry.path())?,
+        }
+    }
+    Ok(())
 }

@@ -4,6 +4,7 @@
 //! Pex::open  what it says of itself, what is in it       (layout, zip, info)
 //! Pex::fit   whether it is for an interpreter            (fit)
 //! Pex::mount a folder that Python can import from        (store)
+//! Base       an environment that a kernel is started in  (base)
 //! ```
 //!
 //! [`Requirements`] become such a folder too.
@@ -11,6 +12,7 @@
 //! Whatever a pex says is checked: a hostile or damaged one is an error, never a panic, a file elsewhere, or a full
 //! disk. Knows nothing of kernels.
 
+mod base;
 mod bytes;
 mod fit;
 mod info;
@@ -35,6 +37,7 @@ use super::{Say, lock};
 use crate::config::private_folder;
 use crate::error::Error;
 
+pub use base::Base;
 pub use fit::Misfit;
 pub use info::PexInfo;
 pub use requirements::Requirements;

@@ -97,7 +97,7 @@ impl Failure {
         }
     }
 
-    fn interrupt() -> Self {
+    pub(super) fn interrupt() -> Self {
         Self {
             is_interrupt: true,
             ..Self::new("It was given up, since it was interrupted or took too long.")
@@ -248,6 +248,7 @@ impl Tool<'_> {
         command
             .env_clear()
             .envs(OF_THE_SYSTEM)
+            .envs(PATIENCE)
             .envs(self.typed.env)
             .envs(access.of_uv())
             .current_dir(folder)
@@ -319,6 +320,10 @@ pub(super) async fn by_pip(
     done.map_err(|said| failure(&said))
 }
 
+/// How long uv waits for an index that is silent, and how often again: as long as pip does, and not for minutes. Who has set
+/// these variables is followed.
+const PATIENCE: [(&str, &str); 2] = [("UV_HTTP_TIMEOUT", "15"), ("UV_HTTP_RETRIES", "2")];
+
 /// How a line of uv's begins that says what everybody knows.
 const USING: &str = "Using Python";
 
@@ -367,6 +372,12 @@ fn failure(said: &str) -> Failure {
             ..Failure::new(message)
         };
     }
+    if let Some(what) = no_room(said) {
+        return Failure {
+            log: said.to_owned(),
+            ..Failure::new(format!("{what}; nothing was changed."))
+        };
+    }
     let is_head = |line: &String| line.starts_with("No solution found");
     // "No solution found when resolving dependencies:" says nothing; why follows in one sentence over several lines.
     let (message, log) = match lines.iter().position(is_head) {
@@ -400,6 +411,17 @@ fn failure(said: &str) -> Failure {
         is_final: message.starts_with(NO_VERSIONS),
         ..Failure::new(message + end)
     }
+}
+
+/// Whether a tool failed for want of a disk's room, as the system says it.
+fn no_room(said: &str) -> Option<&'static str> {
+    let all = [
+        ("os error 28", "The disk is full"),
+        ("No space left on device", "The disk is full"),
+        ("os error 122", "Your quota of the disk is used up"),
+    ];
+    let mut found = all.iter().filter(|(sign, _)| said.contains(sign));
+    found.next().map(|(_, what)| *what)
 }
 
 /// A path as an argument of a tool.

@@ -13,14 +13,22 @@ use crate::env::{Say, leftovers, lock};
 use crate::error::Error;
 
 impl Releases {
-    /// Removes all but the current one, the newest `keep`, and those that a process runs in; their names.
-    pub async fn collect(&self, keep: usize, say: Say<'_>) -> Result<Vec<String>, Error> {
+    /// Removes all but the current one, the newest `keep`, and those that a process runs in; their names. Without `really`
+    /// they stay.
+    pub async fn collect(
+        &self,
+        keep: usize,
+        really: bool,
+        say: Say<'_>,
+    ) -> Result<Vec<String>, Error> {
         if !self.folder.exists() {
             return Ok(Vec::new());
         }
         // Nobody builds meanwhile, so what is unfinished is left over.
         let _held = lock::exclusive(&self.lock(), say).await?;
-        leftovers::end(&self.folder).await?;
+        if really {
+            leftovers::end(&self.folder).await?;
+        }
         let kept: Vec<_> = self.list().into_iter().take(keep).collect();
         let stays = |name: &str| {
             let is_it = |release: &Release| release.name == name;
@@ -36,8 +44,10 @@ impl Releases {
                 say(&format!("{name} stays: a process runs in it"));
                 continue;
             }
-            say(&format!("removes {name}"));
-            remove(&folder).map_err(|error| self.unusable(&error))?;
+            if really {
+                say(&format!("removes {name}"));
+                remove(&folder).map_err(|error| self.unusable(&error))?;
+            }
             removed.push(name.to_owned());
         }
         removed.sort();
@@ -68,6 +78,14 @@ impl Releases {
             remove(&folder).map_err(|error| self.unusable(&error))?;
         }
         Ok(())
+    }
+
+    /// The names of all that are there, whole or not.
+    pub(in crate::env) fn names(&self) -> Vec<String> {
+        let names = self.folders();
+        names
+            .filter_map(|folder| folder.file_name()?.to_str().map(str::to_owned))
+            .collect()
     }
 
     fn folders(&self) -> impl Iterator<Item = PathBuf> {

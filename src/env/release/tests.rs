@@ -87,10 +87,15 @@ async fn releases_are_made_promoted_rolled_back_and_collected() {
     // It has no command line before it runs.
     let runs = user.stdout.as_mut().unwrap().read_exact(&mut [0]);
     runs.unwrap();
-    let removed = releases.collect(1, &|_| ()).await.unwrap();
+    let looked = releases.collect(1, false, &|_| ()).await.unwrap();
+    let removed = releases.collect(1, true, &|_| ()).await.unwrap();
+    assert_eq!(looked, removed);
     assert_eq!(removed, ["2026.01.01-00000000"]);
     drop(user.stdin.take());
     user.wait().unwrap();
-    assert_eq!(releases.collect(1, &|_| ()).await.unwrap(), [first.name]);
+    assert_eq!(
+        releases.collect(1, true, &|_| ()).await.unwrap(),
+        [first.name]
+    );
     assert_eq!(releases.list(), [second]);
 }

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::in_use::process_in;
+use super::in_use::{is_supervised, process_in};
 use super::kernelspec::own_kernelspecs;
 use super::named::{Named, Record};
 use super::pip::Failure;
@@ -41,9 +41,9 @@ pub struct Venv {
 }
 
 impl Venv {
-    /// Whether a process runs in it.
+    /// Whether a process runs in it, or may again.
     pub fn is_in_use(&self) -> bool {
-        process_in(&self.path).is_some()
+        process_in(&self.path).is_some() || self.notebook.as_deref().is_some_and(is_supervised)
     }
 }
 

@@ -2,6 +2,7 @@
 //!
 //! Knows nothing of restarts; a start that is dropped half-way leaves no process.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
@@ -20,6 +21,7 @@ use super::environment;
 use super::link::{self, LinkError, LinkReceiver, LinkSender};
 use super::private_file;
 use super::process::{KernelProcess, Launch};
+use super::rebase;
 use super::vitals::Vitals;
 use super::wakes::Wakes;
 use crate::kernels::contract::{Start, StartFailure, StartFailureKind, file};
@@ -59,9 +61,50 @@ pub(super) struct Running {
 ///
 /// A kernel that ends since another process has one of its ports is started again with others, and one that
 /// may know no Unix sockets over TCP; all within the one deadline.
+///
+/// One that does not come up in what it was asked to be rebased onto is started in what it was in before.
 pub(super) async fn bring_up(
     start: &Start,
-    helper: &str,
+    helper: &Helper,
+    folder: &Path,
+    epoch: u32,
+    broker: &Broker,
+    vitals: &Vitals,
+) -> Result<(Running, Outbox), StartFailure> {
+    let once = || once(start, helper, folder, epoch, broker, vitals);
+    let failure = match once().await {
+        Ok(brought) => {
+            rebase::prove(folder);
+            return Ok(brought);
+        }
+        Err(failure) => failure,
+    };
+    let Some(asked) = rebase::take_back(folder) else {
+        return Err(failure);
+    };
+    let what = match &asked {
+        Some(base) => format!("with {} as its environment", base.title),
+        None => "in the environment that it was started with first".to_owned(),
+    };
+    let note = format!(
+        "The kernel did not come up {what} and is again in the one that it was in: {}",
+        failure.message
+    );
+    warn!(note, failure.stderr_tail, "of a rebase");
+    broker.say_with_next_cell(&note);
+    once().await
+}
+
+/// What makes an IPython kernel know our magics.
+pub(super) struct Helper {
+    pub(super) own: String,
+    /// In a kernel that was rebased: what changes in the environment that it was started with is no matter there.
+    pub(super) based: String,
+}
+
+async fn once(
+    start: &Start,
+    helper: &Helper,
     folder: &Path,
     epoch: u32,
     broker: &Broker,
@@ -69,11 +112,39 @@ pub(super) async fn bring_up(
 ) -> Result<(Running, Outbox), StartFailure> {
     let limit = Duration::from_millis(start.launch_timeout_ms);
     let deadline = Instant::now() + limit;
-    let (start, notes) = environment::ready(start, folder, limit / 2).await;
+    let base = rebase::now(folder).filter(|base| {
+        if !base.is_there() {
+            rebase::forget(folder);
+            broker.say_with_next_cell(&format!(
+                "The environment of {} is gone; the kernel is in the one that it was started with first.",
+                base.title
+            ));
+        }
+        base.is_there()
+    });
+    let (start, notes) = match &base {
+        Some(base) => (
+            Cow::Owned(environment::based(start, base, folder)),
+            Vec::new(),
+        ),
+        None => environment::ready(start, folder, limit / 2).await,
+    };
     let start = &*start;
-    for note in notes {
-        broker.say_with_next_cell(&note);
+    let helper = match base {
+        Some(_) => &helper.based,
+        None => &helper.own,
+    };
+    vitals.base.replace(base);
+    for note in &notes {
+        broker.say_with_next_cell(note);
     }
+    let with_notes = |mut failure: StartFailure| {
+        // Nobody runs a cell that would say them.
+        for note in &notes {
+            failure.message += &format!("; {note}");
+        }
+        failure
+    };
     let mut transport = start.transport;
     let mut other_ports = 0;
     loop {
@@ -86,7 +157,7 @@ pub(super) async fn bring_up(
                 Err(Failed {
                     by_itself: false,
                     failure,
-                }) => return Err(failure),
+                }) => return Err(with_notes(failure)),
                 Err(Failed {
                     by_itself: true,
                     failure,
@@ -105,7 +176,7 @@ pub(super) async fn bring_up(
                 "a port of it was taken, it is started with others"
             );
         } else {
-            return Err(failure);
+            return Err(with_notes(failure));
         }
     }
 }

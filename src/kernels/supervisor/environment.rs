@@ -15,12 +15,22 @@ use tokio::time::{Instant, sleep_until, timeout};
 use tracing::{info, warn};
 
 use crate::config::FILE;
+use crate::env::pex::Base;
 use crate::env::pip::{Never, Stop, Typed};
-use crate::env::{ENVIRONMENT, KernelEnvironment, PIP, Prepared};
+use crate::env::{BASE, ENVIRONMENT, KernelEnvironment, PIP, Prepared, RETURNS_TO};
 use crate::kernels::contract::Start;
 
 /// What is given up then is taken back within this time.
 const GRACE: Duration = Duration::from_secs(5);
+
+/// The command of a kernel that was no ipykernel before it was rebased.
+const IPYKERNEL: [&str; 5] = [
+    "python",
+    "-m",
+    "ipykernel_launcher",
+    "-f",
+    "{connection_file}",
+];
 
 /// A start waits no longer for its environment.
 struct Until(Instant);
@@ -72,6 +82,45 @@ pub(super) async fn ready<'a>(
         Err(error) => warn!(%error, "pip in a shell of this kernel is not nb's"),
     }
     (Cow::Owned(dressed(start, prepared)), notes)
+}
+
+/// The start of the next process of a kernel that was rebased.
+pub(super) fn based(start: &Start, base: &Base, folder: &Path) -> Start {
+    let mut start = start.clone();
+    if !is_ipykernel(&start.argv) {
+        start.argv = IPYKERNEL.map(str::to_owned).to_vec();
+    }
+    // It is of another Python.
+    start.env.remove("PYTHONHOME");
+    start.env.insert(BASE.to_owned(), base.title.clone());
+    let own = start
+        .environment
+        .as_ref()
+        .and_then(KernelEnvironment::python);
+    if let Some(own) = own {
+        let own = own.to_string_lossy().into_owned();
+        start.env.insert(RETURNS_TO.to_owned(), own);
+    }
+    let mut prepared = Prepared {
+        python: Some(base.python.clone()),
+        path: vec![base.programs().to_owned()],
+        notes: Vec::new(),
+    };
+    match put_pip(folder) {
+        Ok(programs) => {
+            let pip = programs.join("pip").to_string_lossy().into_owned();
+            start.env.insert(PIP.to_owned(), pip);
+            prepared.path.insert(0, programs);
+        }
+        Err(error) => warn!(%error, "pip in a shell of this kernel is not nb's"),
+    }
+    dressed(start, prepared)
+}
+
+/// Whether a command is that of ipykernel, whichever Python it is of.
+fn is_ipykernel(argv: &[String]) -> bool {
+    let mut pairs = argv.windows(2);
+    pairs.any(|pair| pair[0] == "-m" && matches!(&*pair[1], "ipykernel_launcher" | "ipykernel"))
 }
 
 /// Does what the kernel does not have to wait for.

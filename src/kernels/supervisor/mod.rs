@@ -23,6 +23,7 @@ mod oom;
 mod orphans;
 mod others;
 mod private_file;
+mod rebase;
 mod record;
 mod restarts;
 mod run;

@@ -19,6 +19,7 @@ use super::broker::Broker;
 use super::compose::timestamp;
 use super::private_file;
 use super::vitals::Vitals;
+use crate::env::pex::Base;
 use crate::kernels::contract::{
     API, KERNEL_PROCESS, Kernel, NotebookSession, PART, Part, SUPERVISOR_PROCESS, Start, file,
 };
@@ -106,6 +107,11 @@ impl Record {
         &self.kernel_id
     }
 
+    /// What the kernel was rebased onto.
+    pub(super) fn base(&self) -> Option<Base> {
+        self.vitals.base.borrow().clone()
+    }
+
     /// When the supervisor started.
     pub(super) fn started(&self) -> &str {
         &self.started
@@ -138,6 +144,9 @@ impl Record {
         );
         if !self.takeovers.is_empty() {
             put("takeovers", json!(self.takeovers));
+        }
+        if let Some(base) = &*self.vitals.base.borrow() {
+            put("base", json!(base));
         }
         put("language", json!(*self.vitals.language.borrow()));
         put("away", json!(snapshot.away));

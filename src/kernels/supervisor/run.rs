@@ -18,6 +18,7 @@ use tokio_util::task::TaskTracker;
 use tracing::{debug, info, warn};
 
 use super::adoption;
+use super::bring_up::Helper;
 use super::broker::Broker;
 use super::cells::{Cells, ForKernel, queue_door};
 use super::connection::Common;
@@ -105,7 +106,11 @@ pub async fn run(folder: &Path) -> Result<(), Error> {
     ));
     let changes = start.environment.as_ref().map(KernelEnvironment::changes);
     let changes = changes.unwrap_or_default();
-    let helper = injection(&folder.join(file::SOCKET), &cells.registry, &changes);
+    let socket = folder.join(file::SOCKET);
+    let helper = Helper {
+        own: injection(&socket, &cells.registry, &changes),
+        based: injection(&socket, &cells.registry, &[]),
+    };
     let message_bytes_max = usize::try_from(start.message_bytes_max).unwrap_or(usize::MAX);
     let api = Rc::new(Api {
         cells: Rc::clone(&cells),

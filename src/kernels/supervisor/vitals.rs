@@ -6,6 +6,8 @@ use std::cell::{Cell, RefCell};
 use jiff::Timestamp;
 use tokio::sync::Notify;
 
+use crate::env::pex::Base;
+
 /// What others may know of the kernel process.
 #[derive(Debug, Default)]
 pub(super) struct Vitals {
@@ -22,4 +24,6 @@ pub(super) struct Vitals {
     /// As the kernel itself calls them in its `kernel_info_reply`.
     pub language: RefCell<String>,
     pub implementation: RefCell<String>,
+    /// What that process was rebased onto.
+    pub base: RefCell<Option<Base>>,
 }

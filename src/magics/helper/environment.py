@@ -5,7 +5,7 @@ Part of the helper, and of its kind: see the head of nb_helper.py.
 
 
 class Changes:
-    """The changes that other processes write down in files; env/kernel/changes.rs tells how."""
+    """The changes that other processes write down in files; env/changes.rs tells how."""
 
     def __init__(self, files):
         # What a notebook has added comes before what its user has added for all.

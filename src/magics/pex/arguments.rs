@@ -32,9 +32,9 @@ pub(super) enum Asked {
         mode: Mode,
     },
     /// Words of a command line of pip.
-    Requirements(Vec<String>),
+    Requirements(Vec<String>, Mode),
     /// A target of the tool.
-    Build(BuildTool, String),
+    Build(BuildTool, String, Mode),
     /// The repository of pants from now on.
     Repository(String),
     Clean,
@@ -61,21 +61,28 @@ pub(super) fn parse(call: &Call) -> Result<Asked, Failure> {
         (name, rest) => (name.to_owned(), name, rest),
     };
     match verb {
-        "load" | "pex_load" => load(&spelling, rest),
-        "requirements" | "requirements_load" => match rest {
-            [] => Err(Failure::usage(format!(
-                "The requirements are missing: write `%{spelling} REQUIREMENT…`."
-            ))),
-            rest => Ok(Asked::Requirements(owned(rest))),
-        },
-        "pants" | "pants_load" => Ok(Asked::Build(
-            BuildTool::Pants,
-            one(&spelling, "TARGET", rest)?,
-        )),
-        "bazel" | "bazel_load" => Ok(Asked::Build(
-            BuildTool::Bazel,
-            one(&spelling, "TARGET", rest)?,
-        )),
+        "load" | "pex_load" => {
+            let (words, mode) = taken(&spelling, "FILE", rest)?;
+            load(&spelling, &words, mode)
+        }
+        "requirements" | "requirements_load" => {
+            let (words, mode) = taken(&spelling, "REQUIREMENT…", rest)?;
+            match words.is_empty() {
+                true => Err(Failure::usage(format!(
+                    "The requirements are missing: write `%{spelling} REQUIREMENT…`."
+                ))),
+                false => Ok(Asked::Requirements(owned(&words), mode)),
+            }
+        }
+        "pants" | "pants_load" | "bazel" | "bazel_load" => {
+            let (words, mode) = taken(&spelling, "TARGET", rest)?;
+            let tool = match verb.starts_with("pants") {
+                true => BuildTool::Pants,
+                false => BuildTool::Bazel,
+            };
+            let target = one(&spelling, "TARGET", &words)?;
+            Ok(Asked::Build(tool, target, mode))
+        }
         "pants_repo" => Ok(Asked::Repository(one(&spelling, "FOLDER", rest)?)),
         "reset" | "clean_path" | "status" if !rest.is_empty() => {
             Err(Failure::usage(format!("`%{spelling}` takes nothing more.")))
@@ -100,24 +107,22 @@ fn one(spelling: &str, what: &str, words: &[&str]) -> Result<String, Failure> {
     }
 }
 
-fn load(spelling: &str, words: &[&str]) -> Result<Asked, Failure> {
-    let usage = |why: &str| {
-        let how = format!("write `%{spelling} FILE [--mode live|rebase|auto]`");
-        Err(Failure::usage(format!("{why}: {how}.")))
-    };
-    let mut file: Option<&str> = None;
+/// How it is to be loaded, and the words without that.
+fn taken<'a>(
+    spelling: &str,
+    what: &str,
+    words: &[&'a str],
+) -> Result<(Vec<&'a str>, Mode), Failure> {
     let mut mode = Mode::default();
-    let mut words = words.iter();
-    while let Some(&word) = words.next() {
+    let mut others = Vec::new();
+    let mut words = words.iter().copied();
+    while let Some(word) = words.next() {
         let value = match word.strip_prefix("--mode") {
-            Some("") => words.next().copied().unwrap_or_default(),
+            _ if word == "--rebase" => "rebase",
+            Some("") => words.next().unwrap_or_default(),
             Some(value) if value.starts_with('=') => &value[1..],
-            _ if word.starts_with("--") => return usage(&format!("There is no option {word}")),
-            _ if file.is_some() => {
-                return usage("A pex is one file, and a name with blanks is put in quotes");
-            }
             _ => {
-                file = Some(word);
+                others.push(word);
                 continue;
             }
         };
@@ -125,15 +130,31 @@ fn load(spelling: &str, words: &[&str]) -> Result<Asked, Failure> {
             "live" => Mode::Live,
             "rebase" => Mode::Rebase,
             "auto" => Mode::Auto,
-            _ => return usage(&format!("There is no mode `{value}`")),
+            _ => {
+                return Err(Failure::usage(format!(
+                    "There is no mode `{value}`: write `%{spelling} {what} [--mode live|rebase|auto]`."
+                )));
+            }
         };
     }
-    match file {
-        Some(file) if !file.is_empty() => Ok(Asked::Load {
-            file: file.to_owned(),
+    Ok((others, mode))
+}
+
+fn load(spelling: &str, words: &[&str], mode: Mode) -> Result<Asked, Failure> {
+    let usage = |why: &str| {
+        let how = format!("write `%{spelling} FILE [--rebase]`");
+        Err(Failure::usage(format!("{why}: {how}.")))
+    };
+    if let Some(word) = words.iter().find(|word| word.starts_with("--")) {
+        return usage(&format!("There is no option {word}"));
+    }
+    match words {
+        [] | [""] => usage("The pex is missing"),
+        [file] => Ok(Asked::Load {
+            file: (*file).to_owned(),
             mode,
         }),
-        _ => usage("The pex is missing"),
+        _ => usage("A pex is one file, and a name with blanks is put in quotes"),
     }
 }
 
@@ -163,10 +184,22 @@ mod tests {
         let live = load("a.pex", Mode::Live);
         assert_eq!(asked("pex_load", "--mode live a.pex"), live);
         assert_eq!(asked("pex_load", "a.pex --mode=live"), live);
-        let six = Ok(Asked::Requirements(owned(&["six>=1.16", "a b"])));
+        let rebase = load("a.pex", Mode::Rebase);
+        assert_eq!(asked("pex_load", "--rebase a.pex"), rebase);
+        assert_eq!(asked("pex", "load a.pex --mode rebase"), rebase);
+        let six = Ok(Asked::Requirements(
+            owned(&["six>=1.16", "a b"]),
+            Mode::Auto,
+        ));
         assert_eq!(asked("requirements_load", "six>=1.16 'a b'"), six);
         assert_eq!(asked("pex", "requirements six>=1.16 'a b'"), six);
-        let target = |tool| Ok(Asked::Build(tool, "//app:bin".to_owned()));
+        let words = owned(&["six", "--pre"]);
+        let rebase = Ok(Asked::Requirements(words, Mode::Rebase));
+        assert_eq!(asked("requirements_load", "six --rebase --pre"), rebase);
+        let target = |tool| Ok(Asked::Build(tool, "//app:bin".to_owned(), Mode::Auto));
+        let rebase = Asked::Build(BuildTool::Pants, "a:b".to_owned(), Mode::Rebase);
+        assert_eq!(asked("pants_load", "--rebase a:b"), Ok(rebase.clone()));
+        assert_eq!(asked("pex", "pants a:b --rebase"), Ok(rebase));
         assert_eq!(asked("pants_load", "//app:bin"), target(BuildTool::Pants));
         assert_eq!(asked("pex", "bazel //app:bin"), target(BuildTool::Bazel));
         let repository = Ok(Asked::Repository("~/repo".to_owned()));
@@ -183,7 +216,7 @@ mod tests {
             (
                 "pex_load",
                 "",
-                "The pex is missing: write `%pex_load FILE [--mode live|rebase|auto]`.",
+                "The pex is missing: write `%pex_load FILE [--rebase]`.",
             ),
             ("pex", "load", "The pex is missing: write `%pex load FILE"),
             ("pex_load", "''", "The pex is missing"),
@@ -194,6 +227,7 @@ mod tests {
             ("pex_load", "'a.pex", "is not closed"),
             ("pex", "lode a.pex", "There is no `%pex lode`; there is"),
             ("pants_load", "", "Write `%pants_load TARGET`."),
+            ("pants_load", "a:b --mode x", "There is no mode `x`"),
             ("bazel_load", "--config=x", "Write `%bazel_load TARGET`."),
             ("requirements_load", "", "The requirements are missing"),
             ("clean_path", "now", "`%clean_path` takes nothing more."),

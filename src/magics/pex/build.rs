@@ -5,7 +5,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::arguments::BuildTool;
+use super::arguments::{BuildTool, Mode};
 use super::kernel::{self, Here};
 use super::{failure, full, load_file, progress};
 use crate::env::build::{Ended, Tool, find, root};
@@ -44,6 +44,7 @@ pub(super) async fn load(
     cell: &dyn Cell,
     tool: BuildTool,
     target: &str,
+    mode: Mode,
 ) -> Result<String, Failure> {
     let here = kernel::here(cell).await?;
     let place = cell.place();
@@ -72,14 +73,14 @@ pub(super) async fn load(
                 .await?;
             let mut found = Vec::new();
             pexes(&out.0, DEPTH_MAX, &mut found);
-            load_file(cell, &here, &only(target, found)?).await
+            load_file(cell, &here, &only(target, found)?, mode).await
         }
         _ => {
             tool.run(&["build", target]).await?;
             let lines = tool.run(&["cquery", "--output=files", target]).await?;
             let files = lines.iter().map(|line| folder.join(line.trim()));
             let found = files.filter(|file| file.extension().is_some_and(|it| it == "pex"));
-            load_file(cell, &here, &only(target, found.collect())?).await
+            load_file(cell, &here, &only(target, found.collect())?, mode).await
         }
     }
 }

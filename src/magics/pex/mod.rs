@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! arguments  what is asked        env::pex  read, fitted, unpacked        kernel  path and modules over there
-//!                                 build     made first, by a tool
+//!                                 build     made first, by a tool       rebase  a new process with another Python
 //! ```
 //!
 //! Keeps nothing: what is loaded, the kernel knows. Never runs a pex.
@@ -12,6 +12,7 @@ mod arguments;
 mod build;
 mod kernel;
 mod progress;
+mod rebase;
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -24,7 +25,7 @@ use super::cell::{Answer, Cell, Failure, Output, Place};
 use super::magic::Magic;
 use crate::config::Places;
 use crate::env::interpreters::{About, Interpreters, names};
-use crate::env::pex::{Misfit, Mount, Pex, Requirements};
+use crate::env::pex::{Base, Misfit, Mount, Pex, Requirements};
 use crate::error::Error;
 
 use arguments::{Asked, Mode};
@@ -61,13 +62,18 @@ impl Magic for Pexes {
             }
             let text = match asked {
                 Asked::Load { file, mode } => load(cell, &file, mode).await?,
-                Asked::Requirements(words) => requirements(cell, &words).await?,
-                Asked::Build(tool, target) => build::load(cell, tool, &target).await?,
+                Asked::Requirements(words, mode) => requirements(cell, &words, mode).await?,
+                Asked::Build(tool, target, mode) => build::load(cell, tool, &target, mode).await?,
                 Asked::Repository(folder) => build::set_repository(cell, &folder).await?,
-                Asked::Clean => cleaned(&kernel::clean(cell, &mounts()?).await?),
+                Asked::Clean => match rebase::back(cell).await? {
+                    Some(text) => text,
+                    None => cleaned(&kernel::clean(cell, &mounts()?).await?),
+                },
                 Asked::Status => status(cell).await?,
             };
-            cell.emit(Output::stdout(text)).await;
+            if !text.is_empty() {
+                cell.emit(Output::stdout(text)).await;
+            }
             Ok(Answer::nothing())
         })
     }
@@ -77,9 +83,9 @@ impl Magic for Pexes {
             None if at.call.magic == "pex" => {
                 &["load", "requirements", "pants", "bazel", "status", "reset"]
             }
-            _ if !matches!(at.call.magic.as_str(), "pex" | "pex_load") => &[],
+            _ if matches!(at.call.magic.as_str(), "clean_path" | "pants_repo") => &[],
             _ if at.before.ends_with("--mode ") => &["live", "rebase", "auto"],
-            _ => &["--mode"],
+            _ => &["--mode", "--rebase"],
         };
         let words = words.iter().map(|&word| word.to_owned());
         Box::pin(future::ready(words.collect()))
@@ -104,21 +110,24 @@ impl Magic for Pexes {
 
 /// What there is to say once it is loaded.
 async fn load(cell: &dyn Cell, file: &str, mode: Mode) -> Result<String, Failure> {
-    if mode == Mode::Rebase {
-        return Err(failure(
-            "Loading with --mode rebase is not there yet; restart the kernel (`%nb restart`) and load the pex first.",
-        ));
-    }
     let here = kernel::here(cell).await?;
     let path = full(file, &here.folder, &cell.place());
-    load_file(cell, &here, &path).await
+    load_file(cell, &here, &path, mode).await
 }
 
 /// Loads the pex of this path.
-async fn load_file(cell: &dyn Cell, here: &Here, path: &Path) -> Result<String, Failure> {
+async fn load_file(
+    cell: &dyn Cell,
+    here: &Here,
+    path: &Path,
+    mode: Mode,
+) -> Result<String, Failure> {
     let title = path.file_name().unwrap_or(path.as_os_str());
     let title = title.to_string_lossy().into_owned();
     let pex = Pex::open(path).await.map_err(plain)?;
+    if mode == Mode::Rebase {
+        return rebase::onto_pex(cell, here, &title, &pex).await;
+    }
     let fit = match pex.fit(&here.about) {
         Ok(fit) => fit,
         Err(misfit) => return Err(unfit(&pex, &title, &misfit, here, cell.place()).await),
@@ -134,7 +143,7 @@ async fn load_file(cell: &dyn Cell, here: &Here, path: &Path) -> Result<String, 
 }
 
 /// What is required, installed into a folder of its own and loaded.
-async fn requirements(cell: &dyn Cell, words: &[String]) -> Result<String, Failure> {
+async fn requirements(cell: &dyn Cell, words: &[String], mode: Mode) -> Result<String, Failure> {
     let here = kernel::here(cell).await?;
     let asked = Requirements::parse(words, &here.folder).map_err(plain)?;
     let data = data()?;
@@ -143,7 +152,11 @@ async fn requirements(cell: &dyn Cell, words: &[String]) -> Result<String, Failu
     });
     let mount = unless_interrupted(cell, mount).await?;
     // The words may have a login.
-    load_mount(cell, "What is required", &mount).await
+    let title = "What is required";
+    match mode {
+        Mode::Rebase => rebase::onto(cell, &here, title, &mount, &rebase::own(&here)).await,
+        Mode::Live | Mode::Auto => load_mount(cell, title, &mount).await,
+    }
 }
 
 /// Whoever interrupts waits for nothing: what is dropped leaves nothing that the next load does not remove.
@@ -225,9 +238,16 @@ async fn unfit(pex: &Pex, title: &str, misfit: &Misfit, here: &Here, place: Plac
     };
     let all = interpreters.0.iter().map(|it| &it.about);
     let fitting: Vec<&About> = all.filter(|about| pex.fit(about).is_ok()).collect();
+    let rebase = match fitting.iter().any(|about| Base::takes(about)) {
+        true => "; `--rebase` restarts the kernel in one of them, without its variables",
+        false => "",
+    };
     let others = match fitting.is_empty() {
         true => "no interpreter of this machine fits".to_owned(),
-        false => format!("of this machine's fit: {}", names(fitting.into_iter())),
+        false => {
+            let names = names(fitting.into_iter());
+            format!("of this machine's fit: {names}{rebase}")
+        }
     };
     failure(format!("{needs}, and this kernel runs {kernel}; {others}."))
 }
@@ -239,7 +259,7 @@ fn native(title: &str, refused: &[(String, String)]) -> Failure {
         .map(|(name, place)| format!("{name} is loaded from {place}"));
     let mut failure = failure(format!(
         "{title} has another {} than this kernel has imported, and native code cannot be swapped in a running process: \
-         restart the kernel (`%nb restart`) and load the pex first.",
+         `--rebase` restarts the kernel with it, without its variables.",
         shown(&names)
     ));
     failure.log = places.collect::<Vec<_>>().join("\n");
@@ -297,14 +317,14 @@ fn cleaned(cleaned: &Cleaned) -> String {
 }
 
 async fn status(cell: &dyn Cell) -> Result<String, Failure> {
-    let now = kernel::status(cell).await?;
-    Ok(match now.loaded {
-        None => "No pex is loaded.\n".to_owned(),
-        Some(loaded) => format!(
-            "{} is on the path: {}\n",
-            loaded.title,
-            loaded.mount.display()
-        ),
+    let based = rebase::status(cell);
+    let now = kernel::status(cell).await?.loaded.map(|loaded| {
+        let (title, mount) = (loaded.title, loaded.mount.display());
+        format!("{title} is on the path: {mount}\n")
+    });
+    Ok(match (based, now) {
+        (None, None) => "No pex is loaded.\n".to_owned(),
+        (based, now) => based.unwrap_or_default() + &now.unwrap_or_default(),
     })
 }
 

@@ -11,7 +11,7 @@ use tempfile::TempDir;
 const BYTES: u64 = 48 << 20;
 
 /// Mounted until it is dropped.
-pub(super) struct SmallDisk {
+pub(crate) struct SmallDisk {
     _root: TempDir,
     mounted: PathBuf,
 }
@@ -21,20 +21,25 @@ impl SmallDisk {
         let root = tempfile::tempdir().unwrap();
         let mounted = root.path().join("mounted");
         fs::create_dir(&mounted).unwrap();
-        Self::mount_on(root, mounted)
+        Self::mount_on(root, mounted, BYTES)
     }
 
     /// In place of what is in this folder.
     pub(super) fn mount_over(folder: &Path) -> Self {
-        let disk = Self::mount_on(tempfile::tempdir().unwrap(), folder.to_owned());
+        Self::mount_large_over(folder, BYTES)
+    }
+
+    /// The same, of another size.
+    pub(crate) fn mount_large_over(folder: &Path, bytes: u64) -> Self {
+        let disk = Self::mount_on(tempfile::tempdir().unwrap(), folder.to_owned(), bytes);
         fs::set_permissions(folder, fs::Permissions::from_mode(0o700)).unwrap();
         disk
     }
 
     /// Needs root, as in a container or a virtual machine of one's own.
-    fn mount_on(root: TempDir, mounted: PathBuf) -> Self {
+    fn mount_on(root: TempDir, mounted: PathBuf, bytes: u64) -> Self {
         let image = root.path().join("image");
-        File::create(&image).unwrap().set_len(BYTES).unwrap();
+        File::create(&image).unwrap().set_len(bytes).unwrap();
         run("mkfs.ext4", &["-q", "-m", "0"], &image);
         run("mount", &["-o", "loop", image.to_str().unwrap()], &mounted);
         Self {
@@ -49,15 +54,25 @@ impl SmallDisk {
     }
 
     /// Leaves no room.
-    pub(super) fn fill(&self) {
+    pub(crate) fn fill(&self) {
         let mut file = File::create(self.mounted.join("ballast")).unwrap();
         for size in [1 << 20, 1 << 12, 1] {
             while file.write_all(&vec![0; size]).is_ok() {}
         }
     }
 
+    /// Of what [`Self::fill`] has taken, gives so much back.
+    pub(crate) fn free(&self, bytes: u64) {
+        let ballast = File::options()
+            .write(true)
+            .open(self.mounted.join("ballast"))
+            .unwrap();
+        let now = ballast.metadata().unwrap().len();
+        ballast.set_len(now.saturating_sub(bytes)).unwrap();
+    }
+
     /// Makes room again.
-    pub(super) fn empty(&self) {
+    pub(crate) fn empty(&self) {
         fs::remove_file(self.mounted.join("ballast")).unwrap();
     }
 

@@ -111,3 +111,50 @@ async fn a_layer_that_was_half_made_is_made_again() {
     restart(&mut a, &gateway, &kernel).await;
     run(&mut a, "import six, iniconfig, ipykernel").await;
 }
+
+#[tokio::test]
+async fn a_block_is_followed_again_when_what_it_asks_for_was_removed() {
+    let gateway = with_pycx().await;
+    let block = format!("# /// script\n# dependencies = [\"six==1.16.0\"]\n# ///\n{SIX_ELSEWHERE}");
+    for spec in ["pip", "pycx"] {
+        let kernel = notebook(&gateway, &format!("{spec}.ipynb"), spec).await;
+        let mut a = gateway.connect(&kernel, "a").await;
+        assert!(run(&mut a, &block).await.ends_with("\n1.16.0\n"), "{spec}");
+        // Nothing is to be done, and nothing said.
+        assert_eq!(run(&mut a, &block).await, "1.16.0\n", "{spec}");
+        for gone in ["%pip uninstall -y six", "%nb reset"] {
+            run(&mut a, gone).await;
+            let again = run(&mut a, &block).await;
+            assert!(again.ends_with("\n1.16.0\n"), "{spec} {gone}: {again}");
+        }
+        let option =
+            "# /// script\n# dependencies = [\"--index-url=http://localhost:9\"]\n# ///\n1";
+        let said = fail(&mut a, option).await;
+        assert!(said.contains("which is no requirement"), "{said}");
+    }
+}
+
+#[tokio::test]
+async fn what_came_from_a_folder_is_uninstalled_by_its_name() {
+    let gateway = with_pycx().await;
+    let kernel = notebook(&gateway, "a.ipynb", "pycx").await;
+    let mut a = gateway.connect(&kernel, "a").await;
+    let folder = own_package(&gateway.root(), "1");
+    let gone = "import subprocess, sys\nprint(subprocess.run([sys.executable, '-c', 'import own'], capture_output=True).returncode)";
+    for how in ["", "-e ", "--user "] {
+        run(
+            &mut a,
+            &format!("%pip install -q {how}{} six", folder.display()),
+        )
+        .await;
+        assert_eq!(run(&mut a, gone).await, "0\n", "{how}");
+        let said = run(&mut a, "%pip uninstall -y own").await;
+        assert!(
+            said.contains("Successfully uninstalled own-0.1"),
+            "{how}: {said}"
+        );
+        restart(&mut a, &gateway, &kernel).await;
+        assert_eq!(run(&mut a, gone).await, "1\n", "{how}");
+        run(&mut a, "import six").await;
+    }
+}

@@ -11,6 +11,7 @@ use tokio::sync::mpsc;
 use tokio_util::task::TaskTracker;
 
 use super::Cells;
+use crate::env::pex::Base;
 use crate::magics::wire::{CellRequest, Line};
 use crate::magics::{Cell, Facts, Failure, OtherKernel, Others, Output, Place, Question};
 
@@ -102,12 +103,20 @@ impl Cell for HelperCell {
         self.cells.restart_after(&self.msg_id);
     }
 
+    fn base(&self) -> Option<Base> {
+        self.cells.base()
+    }
+
+    fn rebase(&self, onto: Option<Base>) -> Result<(), Failure> {
+        self.cells.rebase_after(onto, &self.msg_id)
+    }
+
     fn facts(&self) -> Facts {
         self.cells.facts()
     }
 
     fn place(&self) -> Place {
-        self.cells.place.clone()
+        self.cells.place()
     }
 
     fn others(&self) -> &dyn Others {

@@ -113,7 +113,7 @@ impl Cell for HintCell<'_> {
     }
 
     fn place(&self) -> Place {
-        self.cells.place.clone()
+        self.cells.place()
     }
 
     fn others(&self) -> &dyn Others {

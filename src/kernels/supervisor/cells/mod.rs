@@ -20,11 +20,13 @@ use tokio::time::{Instant, sleep};
 use super::broker::{Broker, Takeover};
 use super::lifecycle::Command;
 use super::others::Others;
+use super::rebase;
 use super::record::Record;
 use super::vitals::Vitals;
+use crate::env::pex::Base;
 use crate::kernels::contract::{RequestPhase, Start};
 use crate::magics::wire::Reply;
-use crate::magics::{Claim, Facts, Front, Place, Registry, Setting};
+use crate::magics::{Claim, Facts, Failure, Front, Place, Registry, Setting};
 
 /// A cell that asks for a restart and is not over by then is not waited for.
 const RESTART_WITHIN: Duration = Duration::from_secs(2);
@@ -111,6 +113,30 @@ impl Cells {
             let (asker, _nobody) = oneshot::channel();
             let _gone = commands.send(Command::Restart(asker)).await;
         });
+    }
+
+    /// What the kernel was started with first is not what a process that was rebased runs in.
+    fn place(&self) -> Place {
+        let mut place = self.place.clone();
+        if self.base().is_some() {
+            place.environment = None;
+        }
+        place
+    }
+
+    /// What the process that runs was rebased onto.
+    fn base(&self) -> Option<Base> {
+        self.record.base()
+    }
+
+    /// Restarts the kernel in this environment when this request is over, or does not end.
+    fn rebase_after(&self, onto: Option<Base>, msg_id: &str) -> Result<(), Failure> {
+        rebase::ask(self.record.folder(), onto).map_err(|error| {
+            let message = format!("The kernel's folder cannot be written: {error}.");
+            Failure::new("PexError", message)
+        })?;
+        self.restart_after(msg_id);
+        Ok(())
     }
 
     fn front(&self) -> Front {

@@ -10,6 +10,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_util::task::TaskTracker;
 
 use super::{Cells, hints};
+use crate::env::pex::Base;
 use crate::kernels::supervisor::broker::{Broker, OurCell, Said, Work};
 use crate::magics::helper::is_ours;
 use crate::magics::registry::NB;
@@ -184,12 +185,20 @@ impl Cell for QueueCell<'_> {
         self.cells.restart_after(self.cell.msg_id());
     }
 
+    fn base(&self) -> Option<Base> {
+        self.cells.base()
+    }
+
+    fn rebase(&self, onto: Option<Base>) -> Result<(), Failure> {
+        self.cells.rebase_after(onto, self.cell.msg_id())
+    }
+
     fn facts(&self) -> Facts {
         self.cells.facts()
     }
 
     fn place(&self) -> Place {
-        self.cells.place.clone()
+        self.cells.place()
     }
 
     fn others(&self) -> &dyn Others {

@@ -21,7 +21,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::{interval, timeout};
 use tracing::{info, warn};
 
-use super::bring_up::{self, Running};
+use super::bring_up::{self, Helper, Running};
 use super::broker::{Broker, Farewell, Phase};
 use super::environment;
 use super::others::Others;
@@ -53,8 +53,7 @@ pub(super) enum Command {
 /// The life of one kernel.
 pub(super) struct Lifecycle {
     start: Start,
-    /// What makes an IPython kernel know our magics.
-    helper: String,
+    helper: Helper,
     folder: PathBuf,
     broker: Broker,
     vitals: Rc<Vitals>,
@@ -79,9 +78,13 @@ enum Exit {
 
 impl Lifecycle {
     /// A life that has not begun.
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "each is another part of the supervisor"
+    )]
     pub(super) fn new(
         start: Start,
-        helper: String,
+        helper: Helper,
         folder: PathBuf,
         broker: Broker,
         vitals: Rc<Vitals>,

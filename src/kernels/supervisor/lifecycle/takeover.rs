@@ -9,6 +9,7 @@ use crate::kernels::supervisor::adoption::Found;
 use crate::kernels::supervisor::bring_up;
 use crate::kernels::supervisor::environment;
 use crate::kernels::supervisor::ledger::Left;
+use crate::kernels::supervisor::rebase;
 
 /// A kernel whose supervisor died.
 pub(in crate::kernels::supervisor) struct Adopted {
@@ -41,6 +42,7 @@ impl Lifecycle {
                         self.start.transport = running.transport;
                         self.start.tcp_instead = false;
                         self.broker.adopt(outbox, &left);
+                        self.recall_base();
                         environment::tidy(&self.start);
                         return Brought::Up(Box::new(running));
                     }
@@ -53,5 +55,15 @@ impl Lifecycle {
             ),
         };
         self.again_after(failure, Duration::MAX).await
+    }
+
+    /// The process that runs is in what was there before anything that was only asked for.
+    fn recall_base(&self) {
+        if rebase::take_back(&self.folder).is_some() {
+            self.broker.say_with_next_cell(
+                "The kernel was to be rebased when its supervisor ended, and was not; ask again.",
+            );
+        }
+        self.vitals.base.replace(rebase::now(&self.folder));
     }
 }

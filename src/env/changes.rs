@@ -10,9 +10,13 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::Added;
-use crate::env::pip::Changes;
-use crate::env::whole::replace;
+use super::held::Held;
+use super::kernel::Added;
+use super::pip::Changes;
+use super::whole::replace;
+
+/// The file, in the folder of what is changed.
+pub(super) const CHANGES: &str = "nb-changes.json";
 
 /// A kernel that has missed more than these looks at the last ones.
 const KEPT: usize = 20;
@@ -41,8 +45,16 @@ struct Replaced {
     modules: Vec<PathBuf>,
 }
 
-/// Writes down what has changed. The caller holds no lock any more: what another one writes at the same time may win.
-pub(super) fn write(file: &Path, changes: &Changes, added: Option<Added>) -> io::Result<()> {
+/// Tells kernels that run of a change to what is in this folder, which the caller holds.
+pub(super) async fn tell(held: &Held, folder: &Path, changes: &Changes, added: Option<Added>) {
+    let (file, changes) = (folder.join(CHANGES), changes.clone());
+    let told = held.aside(move || write(&file, &changes, added)).await;
+    if let Err(error) = told {
+        tracing::warn!(%error, "kernels that run are not told of a change");
+    }
+}
+
+fn write(file: &Path, changes: &Changes, added: Option<Added>) -> io::Result<()> {
     let log = fs::read(file).ok();
     let mut log: Log = log
         .and_then(|log| serde_json::from_slice(&log).ok())

@@ -1,0 +1,324 @@
+//! A pex as the environment of a kernel: a virtual environment of an interpreter that it fits, with what a kernel needs, and what is
+//! in the pex in front of that.
+//!
+//! ```text
+//! <data>/pex/bases/<key>/env   of one interpreter and one mount; never changed
+//! <data>/pex/bases/<key>.lock  who makes it holds it
+//! ```
+//!
+//! A pex that brings its own ipykernel is left alone; what else one brings of what a kernel needs, the rest goes with. Knows nothing of
+//! how a kernel is started.
+
+mod programs;
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use tokio::time::timeout;
+
+use super::store::{Distribution, Mount};
+use crate::config::private_folder;
+use crate::env::installed::{normal, site_packages};
+use crate::env::interpreters::{About, Interpreter};
+use crate::env::named::{KERNEL_LOCK, LOCKED_PYTHONS, put_pip};
+use crate::env::notebook::logical;
+use crate::env::pip::{Failure, From, Requirements, Tool, Typed, argument};
+use crate::env::version::Specifiers;
+use crate::env::{Say, Uv, held, hex, leftovers, lock, tool};
+
+/// The oldest Python that a kernel of nb can be of.
+const OLDEST: (u32, u32) = (3, 8);
+
+/// What a kernel is started with is imported within this time.
+const TRIED_WITHIN: Duration = Duration::from_secs(60);
+
+/// All that a kernel's start imports, and where it came from: nothing of it may be broken by what is in front.
+const TRY: &str = "import ipykernel_launcher, ipykernel.kernelapp, ipykernel.ipkernel, IPython";
+
+/// What puts a mount in front of an environment's path: in every process of its Python, the kernel's and what that starts.
+const FRONT: &str = include_str!("front.py");
+const FRONT_FILE: &str = "_nb_front.py";
+const FRONT_PATH: &str = "_nb_front.pth";
+
+/// One that is there.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Base {
+    /// What was loaded, for people.
+    pub title: String,
+    /// What interpreter it is, for people.
+    pub interpreter: String,
+    pub python: PathBuf,
+    /// What is in front.
+    pub mount: PathBuf,
+}
+
+impl Base {
+    /// Whether a kernel can be of this interpreter.
+    pub fn takes(about: &About) -> bool {
+        (about.version.number(0), about.version.number(1)) >= OLDEST
+    }
+
+    /// The one of a mount that fits this interpreter, made if it is not there.
+    pub async fn make(
+        title: &str,
+        mount: &Mount,
+        interpreter: &Interpreter,
+        data: &Path,
+        typed: &Typed<'_>,
+        say: Say<'_>,
+    ) -> Result<Self, Failure> {
+        let bases = data.join("pex/bases");
+        for folder in [data, &data.join("pex"), &bases] {
+            private_folder(folder)?;
+        }
+        let key = key(mount, interpreter);
+        let folder = bases.join(&key);
+        let base = Self {
+            title: title.to_owned(),
+            interpreter: interpreter.about.to_string(),
+            python: folder.join("env/bin/python"),
+            mount: mount.folder.clone(),
+        };
+        if base.is_there() {
+            return Ok(base);
+        }
+        let uv = Uv::find(data, say).await?;
+        let _held = lock::exclusive(&bases.join(format!("{key}.lock")), say).await?;
+        if base.is_there() {
+            return Ok(base);
+        }
+        let part = bases.join(format!("{key}.part"));
+        leftovers::end(&part).await?;
+        let made = build(&part, mount, interpreter, &uv, typed, say).await;
+        let made = made.and_then(|()| {
+            let moved = remove(&folder).and_then(|()| fs::rename(&part, &folder));
+            moved.map_err(|error| held::unusable(&folder, &error))
+        });
+        if made.is_err() {
+            let _half = remove(&part);
+        }
+        made.map(|()| base)
+    }
+
+    /// Whether a kernel can be started in it still.
+    pub fn is_there(&self) -> bool {
+        self.python.exists() && self.mount.is_dir()
+    }
+
+    /// Its folder of programs.
+    pub fn programs(&self) -> &Path {
+        self.python.parent().unwrap_or(&self.python)
+    }
+
+    /// Why nothing is installed into it.
+    pub fn is_closed(&self) -> String {
+        format!(
+            "This kernel has {} as its environment, which stays as it is; `%clean_path` restarts the kernel in its own.",
+            self.title
+        )
+    }
+
+    /// Imports what a kernel is started with, as one would: what is in front of it may break that.
+    pub async fn try_it(&self, typed: &Typed<'_>) -> Result<(), Failure> {
+        let mut command = tool::command(&self.python);
+        command.env_clear().envs(typed.env).env_remove("PYTHONHOME");
+        command.current_dir(typed.folder).args(["-c", TRY]);
+        let tried = tokio::select! {
+            tried = timeout(TRIED_WITHIN, tool::run(&mut command, &|_| ())) => tried,
+            () = typed.stop.stopped() => return Err(Failure::interrupt()),
+        };
+        let cannot = format!("A kernel cannot be started with {} in it", self.title);
+        let said = match tried {
+            Ok(Ok(_)) => return Ok(()),
+            Ok(Err(said)) => said.to_string(),
+            Err(_) => {
+                let within = TRIED_WITHIN.as_secs();
+                return Err(Failure::new(format!(
+                    "{cannot}: importing ipykernel took longer than {within} s."
+                )));
+            }
+        };
+        let last = said.lines().rfind(|line| !line.trim().is_empty());
+        let why = last.unwrap_or("Python ended without a word").trim();
+        Err(Failure {
+            log: said.clone(),
+            ..Failure::new(format!("{cannot}: {why}"))
+        })
+    }
+}
+
+async fn build(
+    part: &Path,
+    mount: &Mount,
+    interpreter: &Interpreter,
+    uv: &Uv,
+    typed: &Typed<'_>,
+    say: Say<'_>,
+) -> Result<(), Failure> {
+    let broken = |error: io::Error| held::unusable(part, &error);
+    remove(part).map_err(broken)?;
+    private_folder(part)?;
+    let (environment, from) = (part.join("env"), From::default());
+    let tool = Tool {
+        uv,
+        typed,
+        folder: part,
+        from: &from,
+        say,
+    };
+    say(&format!("making an environment of {}", interpreter.about));
+    let (python, folder) = (argument(&interpreter.path), argument(&environment));
+    let venv = ["venv", "--quiet", "--no-project", "--relocatable"];
+    let venv = [&venv[..], &["--python", &python, &folder]].concat();
+    tool.run(&venv, true).await?;
+    let python = argument(&environment.join("bin/python"));
+    // Copies: what is edited there gets into no cache.
+    let install = ["pip", "install", "--quiet", "--link-mode", "copy"];
+    let install = [&install[..], &["--python", &python]].concat();
+    let put = |lines: &[String]| Requirements::write(part, lines).map_err(broken);
+    match needed(&mount.content.distributions, &interpreter.about) {
+        Needed::Nothing => {}
+        Needed::Locked => {
+            let lock: Vec<String> = KERNEL_LOCK.lines().map(str::to_owned).collect();
+            let lock = put(&lock)?;
+            let lock = argument(lock.path());
+            let of_lock = ["--no-deps", "--require-hashes", "--requirement", &lock];
+            tool.run(&[&install[..], &of_lock].concat(), true).await?;
+        }
+        Needed::GoesWith(pins) => {
+            let (lines, pins) = (put(&["ipykernel".to_owned()])?, put(&pins)?);
+            let (lines, pins) = (argument(lines.path()), argument(pins.path()));
+            let resolved = ["--requirement", &lines, "--constraint", &pins];
+            let installed = tool.run(&[&install[..], &resolved].concat(), true).await;
+            installed.map_err(|failure| Failure {
+                message: match failure.is_interrupt {
+                    true => failure.message.clone(),
+                    false => "There is no ipykernel that goes with what is in it.".to_owned(),
+                },
+                ..failure
+            })?;
+        }
+    }
+    finish(&environment, mount).map_err(broken)
+}
+
+/// What nb has to do with a new environment beside installing.
+fn finish(environment: &Path, mount: &Mount) -> io::Result<()> {
+    let packages = site_packages(environment).ok_or(io::ErrorKind::NotFound)?;
+    let place = serde_json::to_string(&mount.folder.to_string_lossy())?;
+    // A JSON string is one of Python's.
+    let front = FRONT.replace("MOUNT = None", &format!("MOUNT = {place}"));
+    fs::write(packages.join(FRONT_FILE), front)?;
+    fs::write(packages.join(FRONT_PATH), "import _nb_front\n")?;
+    put_pip(environment)?;
+    programs::put(&mount.folder, &environment.join("bin"))
+}
+
+/// What an environment has beside a pex.
+#[derive(Debug, PartialEq, Eq)]
+enum Needed {
+    /// The pex has it.
+    Nothing,
+    /// What nb's own environments have.
+    Locked,
+    /// What goes with these versions of the pex.
+    GoesWith(Vec<String>),
+}
+
+fn needed(distributions: &[Distribution], about: &About) -> Needed {
+    let is = |one: &Distribution, name: &str| normal(&one.project) == name;
+    if distributions.iter().any(|one| is(one, "ipykernel")) {
+        return Needed::Nothing;
+    }
+    let pins: Vec<String> = logical(KERNEL_LOCK)
+        .iter()
+        .filter_map(|line| Some(line.split(' ').next()?.to_owned()))
+        .collect();
+    let goes_with_lock = |one: &Distribution| {
+        let name = normal(&one.project);
+        let of_it = |pin: &&String| pin.split("==").next() == Some(&name);
+        let mut locked = pins.iter().filter(of_it).peekable();
+        let pin = format!("{name}=={}", one.version);
+        locked.peek().is_none() || locked.any(|locked| *locked == pin)
+    };
+    let is_locked = LOCKED_PYTHONS
+        .parse()
+        .is_ok_and(|locked: Specifiers| locked.allow(&about.version))
+        && about.implementation == "CPython";
+    match is_locked && distributions.iter().all(goes_with_lock) {
+        true => Needed::Locked,
+        false => {
+            let pins = distributions.iter();
+            let pins = pins.map(|one| format!("{}=={}", one.project, one.version));
+            Needed::GoesWith(pins.collect())
+        }
+    }
+}
+
+fn key(mount: &Mount, interpreter: &Interpreter) -> String {
+    let mut hash = Sha256::new();
+    let about = &interpreter.about;
+    let path = interpreter.path.to_string_lossy();
+    let version = about.version.to_string();
+    for part in [&mount.hash, &*path, &version, &about.soabi, KERNEL_LOCK] {
+        hash.update((part.len() as u64).to_le_bytes());
+        hash.update(part);
+    }
+    hex(&hash.finalize()[..8])
+}
+
+fn remove(folder: &Path) -> io::Result<()> {
+    match fs::remove_dir_all(folder) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::env::interpreters::tests::about;
+
+    fn brings(pins: &[&str], python: &str) -> Needed {
+        let distributions = pins.iter().map(|pin| {
+            let (project, version) = pin.split_once("==").unwrap();
+            Distribution {
+                project: project.to_owned(),
+                version: version.to_owned(),
+                modules: Vec::new(),
+            }
+        });
+        needed(
+            &distributions.collect::<Vec<_>>(),
+            &about("CPython", python),
+        )
+    }
+
+    #[test]
+    fn what_a_pex_brings_decides_what_it_gets() {
+        let lock = logical(KERNEL_LOCK);
+        let traitlets = lock.iter().find(|line| line.starts_with("traitlets=="));
+        let traitlets = traitlets.unwrap().split(' ').next().unwrap();
+        assert_eq!(brings(&["corp==1"], "3.11.7"), Needed::Locked);
+        assert_eq!(brings(&["corp==1", traitlets], "3.11.7"), Needed::Locked);
+        let old = Needed::GoesWith(vec!["corp==1".to_owned(), "Traitlets==5.0".to_owned()]);
+        assert_eq!(brings(&["corp==1", "Traitlets==5.0"], "3.11.7"), old);
+        // The lock is for other Pythons.
+        let pins = Needed::GoesWith(vec!["corp==1".to_owned()]);
+        assert_eq!(brings(&["corp==1"], "3.8.18"), pins);
+        assert_eq!(
+            brings(&["ipykernel==6.0", "traitlets==5.0"], "3.8.18"),
+            Needed::Nothing
+        );
+    }
+
+    #[test]
+    fn a_kernel_is_of_a_python_that_it_runs_on() {
+        assert!(Base::takes(&about("CPython", "3.8.0")));
+        assert!(!Base::takes(&about("CPython", "3.7.17")));
+    }
+}

@@ -1,0 +1,135 @@
+//! Rebase: the kernel is restarted in a new interpreter that has the pex as its environment; and back.
+//!
+//! All that can fail is done before: a cell that fails leaves the kernel as it was. Knows nothing of how a kernel is restarted.
+
+use std::ffi::OsString;
+use std::fs;
+
+use super::kernel::Here;
+use super::{ASK_WITHIN, data, failure, progress, summary, unfit, unless_interrupted};
+use crate::env::interpreters::{Interpreter, Interpreters};
+use crate::env::pex::{Base, Fit, Misfit, Mount, Pex};
+use crate::env::pip::{self, Typed};
+use crate::magics::cell::{Cell, Failure, Output};
+use crate::magics::pip::Interrupt;
+
+/// Rebases onto this pex, with the kernel's own interpreter where it fits, else with the newest one that does.
+pub(super) async fn onto_pex(
+    cell: &dyn Cell,
+    here: &Here,
+    title: &str,
+    pex: &Pex,
+) -> Result<String, Failure> {
+    let data = data()?;
+    let own = own(here);
+    let (interpreter, fit) = match pex.fit(&own.about) {
+        Ok(fit) if Base::takes(&own.about) => (own, fit),
+        fit => match another(cell, pex).await? {
+            Some(found) => found,
+            None => {
+                let misfit = fit.err().unwrap_or_else(|| {
+                    Misfit::Malformed("no kernel runs on a Python as old as this one".to_owned())
+                });
+                return Err(unfit(pex, title, &misfit, here, cell.place()).await);
+            }
+        },
+    };
+    let mount = unless_interrupted(cell, pex.mount(&fit, &data, &|_| ())).await?;
+    onto(cell, here, title, &mount, &interpreter).await
+}
+
+/// Rebases onto what is in a mount.
+pub(super) async fn onto(
+    cell: &dyn Cell,
+    here: &Here,
+    title: &str,
+    mount: &Mount,
+    interpreter: &Interpreter,
+) -> Result<String, Failure> {
+    let (data, place) = (data()?, cell.place());
+    let interrupt = Interrupt(cell);
+    let typed = Typed {
+        folder: &here.folder,
+        env: &place.env,
+        stop: &interrupt,
+    };
+    let made = progress::shown(cell, async |say| {
+        let base = Base::make(title, mount, interpreter, &data, &typed, say).await?;
+        let is_new = cell.base().is_none_or(|now| now.python != base.python);
+        if is_new {
+            base.try_it(&typed).await?;
+        }
+        Ok((base, is_new))
+    });
+    let (base, is_new) = made.await.map_err(of_env)?;
+    let (summary, interpreter) = (summary(mount), base.interpreter.clone());
+    if !is_new {
+        return Ok(format!(
+            "{title} is this kernel's environment, with {interpreter}: {summary}.\n"
+        ));
+    }
+    let text = format!(
+        "{title} is this kernel's environment from now on, with {interpreter}: {summary}. \
+         The kernel is restarted, its variables are lost.\n"
+    );
+    // Before the restart, which does not wait for long.
+    cell.emit(Output::stdout(text)).await;
+    cell.rebase(Some(base))?;
+    Ok(String::new())
+}
+
+/// Back to what the kernel was started with; nothing when it is there.
+pub(super) async fn back(cell: &dyn Cell) -> Result<Option<String>, Failure> {
+    let Some(base) = cell.base() else {
+        return Ok(None);
+    };
+    let text = format!(
+        "{} is this kernel's environment no longer. The kernel is restarted as it was started first, its variables are lost.\n",
+        base.title
+    );
+    cell.emit(Output::stdout(text)).await;
+    cell.rebase(None)?;
+    Ok(Some(String::new()))
+}
+
+/// What the kernel runs in, if it was rebased.
+pub(super) fn status(cell: &dyn Cell) -> Option<String> {
+    let base = cell.base()?;
+    let python = base.python.display();
+    Some(format!(
+        "{} is this kernel's environment, with {}: {python}\n",
+        base.title, base.interpreter
+    ))
+}
+
+/// The interpreter that the kernel runs on, without the environment that it may be in.
+pub(super) fn own(here: &Here) -> Interpreter {
+    let path = fs::canonicalize(&here.python).unwrap_or_else(|_| here.python.clone());
+    Interpreter {
+        path,
+        about: here.about.clone(),
+    }
+}
+
+/// The newest other one that the pex fits and that a kernel can be of.
+async fn another(cell: &dyn Cell, pex: &Pex) -> Result<Option<(Interpreter, Fit)>, Failure> {
+    let (data, place) = (data()?, cell.place());
+    let variable = |name: &str| place.env.get(name).map(OsString::from);
+    let look = Interpreters::look(&data, variable, ASK_WITHIN);
+    let all = unless_interrupted(cell, async { Ok(look.await) }).await?;
+    let mut fitting = all.0.into_iter().filter(|one| Base::takes(&one.about));
+    Ok(fitting.find_map(|one| {
+        let fit = pex.fit(&one.about).ok()?;
+        Some((one, fit))
+    }))
+}
+
+fn of_env(failed: pip::Failure) -> Failure {
+    match failed.is_interrupt {
+        true => Failure::interrupted(),
+        false => Failure {
+            log: failed.log,
+            ..failure(failed.message)
+        },
+    }
+}
