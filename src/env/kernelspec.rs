@@ -43,6 +43,7 @@ macro_rules! file {
 
 pub(super) const PYCX: Template = template!("pycx");
 pub(super) const PIP: Template = template!("pip");
+const PEX: Template = template!("pex");
 
 /// Where the gateway finds the kernelspecs of nb's own, under nb's data folder.
 pub fn own_kernelspecs(data: &Path) -> PathBuf {
@@ -51,7 +52,10 @@ pub fn own_kernelspecs(data: &Path) -> PathBuf {
 
 /// Writes those that need nothing to be made before.
 pub fn install_kernelspecs(data: &Path) -> Result<(), Error> {
-    PIP.write(&PIP.spec()?, data)
+    for template in [PIP, PEX] {
+        template.write(&template.spec()?, data)?;
+    }
+    Ok(())
 }
 
 impl Template {

@@ -16,6 +16,7 @@ use tokio::time::timeout;
 
 use crate::client::{Client, Outcome};
 use crate::gateway::{Gateway, LIMIT, project, wait_for};
+use crate::packages::{notebook, with_uv};
 
 /// The pex of today, and the one that pants 2.17 uses.
 const NEW: &str = "target/pex-env";
@@ -593,4 +594,23 @@ async fn requirements_are_installed_into_a_folder_of_their_own() {
     assert_eq!(print(&mut client, DIRS).await, THEIRS);
     let mounts = fs::read_dir(gateway.root().join("data/pex/mounts")).unwrap();
     assert_eq!(mounts.count(), 1);
+}
+
+/// Nothing but a kernel, until a pex comes.
+#[tokio::test]
+async fn the_kernel_of_pexes_has_what_comes_from_them() {
+    let shop = Workshop::new();
+    let pex = shop.pex(NEW, "six.pex", &["six"]).await;
+    let gateway = with_uv().await;
+    let (_, specs) = gateway.rest("GET", "/api/kernelspecs", "").await;
+    let spec = &specs["kernelspecs"]["pex"];
+    assert_eq!(spec["spec"]["display_name"], "Python (pex)");
+    assert!(spec["resources"]["logo-64x64"].is_string(), "{spec}");
+    let kernel = notebook(&gateway, "a.ipynb", "pex").await;
+    let mut client = gateway.connect(&kernel, "a").await;
+    let missing = client.run("import six").await;
+    assert_eq!(missing.reply["ename"], "ModuleNotFoundError");
+    let code = format!("{}\nimport six; print(six.__version__)", load(&pex));
+    let said = print(&mut client, &code).await;
+    assert!(said.ends_with("1.16.0\n"), "{said}");
 }
