@@ -1,13 +1,15 @@
 //! A build tool of a repository's own (pants, bazel): where it is, and a run of it whose lines are shown as they come.
 //!
-//! The tool and all that it starts is one process group, which ends with the run, however that ends.
+//! The tool and what it starts is one process group, which ends with the run, however that ends. What has a session of its
+//! own, as all that pants starts, is the tool's to end; where the tool itself is ended by force, it goes with it.
 
 use std::collections::BTreeMap;
+use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal, kill_process_group};
+use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncReadExt, BufReader};
 use tokio::process::{Child, Command};
 use tokio::time::timeout;
@@ -43,7 +45,7 @@ pub enum Ended {
 /// The first of these programs: one with a slash is a file in the folder, others are looked for on the path.
 pub fn find(programs: &[&str], folder: &Path, path: &str) -> Option<PathBuf> {
     let is_program = |file: &PathBuf| {
-        let about = std::fs::metadata(file);
+        let about = fs::metadata(file);
         about.is_ok_and(|about| about.is_file() && about.permissions().mode() & 0o111 != 0)
     };
     let mut places = programs
@@ -78,18 +80,21 @@ impl Tool {
         let mut running = tool::start(&mut command)
             .map_err(|failure| Ended::Failed(format!("{}: {failure}", self.program.display())))?;
         let child = &mut running.child;
-        let mut group = Group(child.id().and_then(|id| Pid::from_raw(id.try_into().ok()?)));
+        let mut group = Group {
+            leader: child.id().and_then(|id| Pid::from_raw(id.try_into().ok()?)),
+            is_led: true,
+        };
         let run = finish(child, say);
         tokio::pin!(run);
         tokio::select! {
             ended = &mut run => {
                 // All that is left of it has its own reasons, as the server of a build tool has.
-                group.0 = None;
+                group.leader = None;
                 ended
             }
             () = stop => {
                 group.signal(Signal::INT);
-                let _ended = timeout(GRACE, &mut run).await;
+                group.is_led = timeout(GRACE, &mut run).await.is_err();
                 Err(Ended::Interrupted)
             }
         }
@@ -144,12 +149,15 @@ async fn lines(from: Option<impl AsyncBufRead + Unpin>, take: &mut impl FnMut(St
     }
 }
 
-/// Ends a process group when it is dropped.
-struct Group(Option<Pid>);
+/// Ends a process group when it is dropped, and what its leader has started elsewhere as long as there is the leader.
+struct Group {
+    leader: Option<Pid>,
+    is_led: bool,
+}
 
 impl Group {
     fn signal(&self, signal: Signal) {
-        if let Some(group) = self.0 {
+        if let Some(group) = self.leader {
             // It has ended already.
             let _gone = kill_process_group(group, signal);
         }
@@ -158,15 +166,47 @@ impl Group {
 
 impl Drop for Group {
     fn drop(&mut self) {
+        let elsewhere = match self.leader {
+            Some(leader) if self.is_led => below(leader),
+            _ => Vec::new(),
+        };
         self.signal(Signal::KILL);
+        for process in elsewhere {
+            let _gone = kill_process(process, Signal::KILL);
+        }
     }
+}
+
+/// What a process has started, and what that has.
+fn below(process: Pid) -> Vec<Pid> {
+    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+    let all: Vec<_> = entries
+        .filter_map(|entry| {
+            let pid = entry.file_name().to_str()?.parse().ok()?;
+            let stat = fs::read_to_string(entry.path().join("stat")).ok()?;
+            Some((Pid::from_raw(pid)?, parse_parent(&stat)?))
+        })
+        .collect();
+    let mut found = vec![process];
+    let mut next = 0;
+    while let Some(&parent) = found.get(next) {
+        let children = all.iter().filter(|(_, of)| *of == parent);
+        found.extend(children.map(|(child, _)| *child));
+        next += 1;
+    }
+    found.split_off(1)
+}
+
+/// The parent in `/proc/PID/stat`: the second word behind the name, which may hold anything.
+fn parse_parent(stat: &str) -> Option<Pid> {
+    let (_, behind) = stat.rsplit_once(')')?;
+    Pid::from_raw(behind.split_whitespace().nth(1)?.parse().ok()?)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use std::cell::RefCell;
-    use std::fs;
     use std::future;
 
     fn shell() -> Tool {
@@ -196,20 +236,25 @@ mod tests {
 
     #[tokio::test]
     async fn an_interrupt_ends_all_that_was_started() {
-        let shown = RefCell::new(String::new());
+        let shown = RefCell::new(Vec::new());
         let started = tokio::sync::Notify::new();
         let say = |line: &str| {
-            *shown.borrow_mut() = line.to_owned();
-            started.notify_one();
+            shown.borrow_mut().push(line.to_owned());
+            if shown.borrow().len() == 2 {
+                started.notify_one();
+            }
         };
-        // It does not listen to the interrupt, and neither does what it starts.
-        let script = "trap '' INT; sleep 600 & echo $!; wait";
+        // It does not listen to the interrupt, and neither does what it starts, in its session and in another.
+        let script =
+            "trap '' INT; sleep 600 & echo $!; setsid sh -c 'sleep 600 & echo $!; wait' & wait";
         let ended = shell().run(&["-c", script], &say, started.notified()).await;
         assert_eq!(ended, Err(Ended::Interrupted));
-        let child = PathBuf::from(format!("/proc/{}/status", shown.borrow()));
-        let is_gone = || fs::read_to_string(&child).map_or(true, |text| text.contains("State:\tZ"));
+        let is_gone = |pid: &String| {
+            let status = fs::read_to_string(format!("/proc/{pid}/status"));
+            status.map_or(true, |text| text.contains("State:\tZ"))
+        };
         timeout(Duration::from_secs(60), async {
-            while !is_gone() {
+            while !shown.borrow().iter().all(is_gone) {
                 tokio::task::yield_now().await;
             }
         })

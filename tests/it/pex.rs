@@ -1,5 +1,6 @@
 //! Pexes that pex itself has made, in a real kernel.
 
+mod pants;
 mod rebase;
 
 use std::fs;
@@ -448,7 +449,7 @@ async fn every_python_of_this_machine_takes_it() {
     assert!(count > 0, "there is no Python");
 }
 
-/// A build tool that makes real pexes: it stands in for bazel, which is not to be had.
+/// A build tool that makes real pexes: it stands in for bazel, which is not to be had, and for what pants rarely does.
 fn put_tool(shop: &Workshop, name: &str, script: &str) {
     let (pex, wheels) = (project(NEW).join("bin/pex"), project("target/pex-wheels"));
     let make = format!(

@@ -5,16 +5,22 @@ use std::fs;
 use std::path::Path;
 use std::process::{Command, ExitCode};
 
-/// The Python environments of the tests, each with the lock of its packages: of kernels, of clients
-/// that know no gateway, of what makes requests of the OpenAPI document, of what makes pexes, and of a package index.
-const PYTHONS: [(&str, &str); 6] = [
-    ("target/test-env", "tests/python/kernel.lock"),
-    ("target/clients-env", "tests/python/clients.lock"),
-    ("target/api-env", "tests/python/api.lock"),
-    ("target/pex-env", "tests/python/pex.lock"),
-    ("target/pex-old-env", "tests/python/pex-old.lock"),
-    ("target/index-env", "tests/python/index.lock"),
+/// The Python environments of the tests, each with the lock of its packages and the Python that it is of: of kernels, of
+/// clients that know no gateway, of what makes requests of the OpenAPI document, of what makes pexes, of a package index,
+/// and of pants, which runs on no newer one.
+const PYTHONS: [(&str, &str, &str); 7] = [
+    ("target/test-env", "tests/python/kernel.lock", "python3"),
+    ("target/clients-env", "tests/python/clients.lock", "python3"),
+    ("target/api-env", "tests/python/api.lock", "python3"),
+    ("target/pex-env", "tests/python/pex.lock", "python3"),
+    (OLD_PEX, OLD_PEX_LOCK, "python3"),
+    ("target/index-env", "tests/python/index.lock", "python3"),
+    ("target/pants-env", "tests/python/pants.lock", "python3.9"),
 ];
+
+/// The pex that pants calls.
+const OLD_PEX: &str = "target/pex-old-env";
+const OLD_PEX_LOCK: &str = "tests/python/pex-old.lock";
 
 /// What is put into the pexes of the tests.
 const WHEELS: (&str, &str) = ("target/pex-wheels", "tests/python/pex-wheels.lock");
@@ -146,9 +152,9 @@ fn environments(which: &str) -> Result<(), String> {
 
 /// The same losses with nb and with what people come from; prints a table.
 fn losses() -> Result<(), String> {
-    python("target/peers-env", "benches/losses/peers.lock")?;
-    python("target/clients-env", "tests/python/clients.lock")?;
-    python("target/test-env", "tests/python/kernel.lock")?;
+    python("target/peers-env", "benches/losses/peers.lock", "python3")?;
+    python("target/clients-env", "tests/python/clients.lock", "python3")?;
+    python("target/test-env", "tests/python/kernel.lock", "python3")?;
     cargo(&["build", "--release", "--locked", "--bin", "nb"])?;
     let python = fs::canonicalize("target/test-env/bin")
         .map_err(|error| format!("target/test-env: {error}"))?
@@ -236,10 +242,11 @@ fn fuzz(only: Option<&str>, seconds: u32) -> Result<(), String> {
 
 /// Installs what the tests need, from locks.
 fn setup() -> Result<(), String> {
-    for (folder, lock) in PYTHONS {
-        python(folder, lock)?;
+    for (folder, lock, of) in PYTHONS {
+        python(folder, lock, of)?;
     }
     wheels(WHEELS)?;
+    pex_as_pex()?;
     clients()?;
     last_release()
 }
@@ -350,7 +357,7 @@ fn wheels((folder, lock): (&str, &str)) -> Result<(), String> {
     if Path::new(folder).exists() {
         fs::remove_dir_all(folder).map_err(|error| format!("{folder}: {error}"))?;
     }
-    let (python, _) = PYTHONS[0];
+    let (python, ..) = PYTHONS[0];
     let python = format!("{python}/bin/python");
     let download = [
         "-m",
@@ -369,20 +376,46 @@ fn wheels((folder, lock): (&str, &str)) -> Result<(), String> {
     fs::write(&done, packages).map_err(|error| format!("{}: {error}", done.display()))
 }
 
+/// The pex that pants calls, as one file: pants itself would fetch it from where pex is released.
+fn pex_as_pex() -> Result<(), String> {
+    let file = format!("{OLD_PEX}/pex");
+    if Path::new(&file).exists() {
+        return Ok(());
+    }
+    let root = format!("{OLD_PEX}/pex-root");
+    let make = [
+        "--pex-root",
+        &root,
+        "-r",
+        OLD_PEX_LOCK,
+        "-c",
+        "pex",
+        "-o",
+        &file,
+    ];
+    run(&format!("{OLD_PEX}/bin/pex"), &make)?;
+    fs::remove_dir_all(&root).map_err(|error| format!("{root}: {error}"))
+}
+
 /// A Python environment in `folder`.
-fn python(folder: &str, lock: &str) -> Result<(), String> {
+fn python(folder: &str, lock: &str, of: &str) -> Result<(), String> {
     let packages = fs::read_to_string(lock).map_err(|error| format!("{lock}: {error}"))?;
     let done = Path::new(folder).join("made-from");
     if fs::read_to_string(&done).is_ok_and(|made_from| made_from == packages) {
         return Ok(());
     }
     let make = ["-m", "venv", "--clear", folder];
-    if run("python3", &make).is_err() {
+    if let Some(version) = of.strip_prefix("python3.") {
+        // pyenv has it on the path and wants to be told that it is meant.
+        let pyenv = format!("PYENV_VERSION=3.{version}");
+        let made = run("env", &[&[pyenv.as_str(), of], &make[..]].concat());
+        made.map_err(|error| format!("{error}; it is needed, on the path or in pyenv"))?;
+    } else if run(of, &make).is_err() {
         run(
             "apt-get",
             &["install", "-y", "--no-install-recommends", "python3-venv"],
         )?;
-        run("python3", &make)?;
+        run(of, &make)?;
     }
     let python = format!("{folder}/bin/python");
     let install = [

@@ -52,7 +52,12 @@ fn rebase(pex: &Path) -> String {
 }
 
 /// Runs a cell after which the kernel is another process, and waits for that; what it printed.
-async fn replaced(gateway: &Gateway, kernel: &str, client: &mut Client, code: &str) -> String {
+pub(super) async fn replaced(
+    gateway: &Gateway,
+    kernel: &str,
+    client: &mut Client,
+    code: &str,
+) -> String {
     let before = gateway.model(kernel).await["nb"]["epoch"].as_u64().unwrap();
     let said = print(client, code).await;
     came_back(gateway, kernel, before).await;
