@@ -5,12 +5,14 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use bytes::Bytes;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 use tokio::sync::oneshot;
 use tracing::debug;
 
 use super::ours::OurCell;
+use super::requests::noted;
 use super::state::{error_content, field};
 use super::{Broker, Outbox, State};
 use crate::kernels::supervisor::journal::{Mark, RequestKey, Route, request_key};
@@ -140,8 +142,7 @@ impl Broker {
     pub fn our_cell_begins(&self, cell: &OurCell, count: Option<i64>) {
         cell.count.set(count);
         let mut state = self.state.borrow_mut();
-        let code = field(&cell.message.content, "code");
-        state.say_input(&cell.message.header, &code, count);
+        state.say_input(&cell.message, count);
     }
 
     /// Runs code in another kernel as our cell. What it replies is given when it is idle, and is our cell's; nothing comes
@@ -158,6 +159,7 @@ impl Broker {
             serde_json::from_slice(&cell.message.content).unwrap_or_else(|_| json!({}));
         content["code"] = json!(code);
         let message = Message {
+            header: without_subshell(&cell.message.header),
             content: content.to_string().into(),
             ..cell.message.clone()
         };
@@ -262,9 +264,20 @@ impl State {
         {
             let reply = reply.unwrap_or_default();
             match asker {
-                Some(asker) => drop(asker.send(reply)),
+                Some(asker) => {
+                    self.is_back(&key);
+                    let _gone = asker.send(reply);
+                }
                 None => self.ends(&key, reply, count, true),
             }
+        }
+    }
+
+    /// What follows in a cell that ran elsewhere is ours: a successor of ours has nothing to wait for there.
+    fn is_back(&mut self, key: &RequestKey) {
+        if let Some(pending) = self.pending.get_mut(key) {
+            pending.elsewhere = None;
+            self.ledger.write(&Note::Asked(noted(key, pending)));
         }
     }
 
@@ -360,6 +373,19 @@ fn comm_id(content: &[u8]) -> Option<String> {
         Some(Value::String(id)) => Some(id),
         _ => None,
     }
+}
+
+/// A header without the subshell of the notebook's kernel, of which another one has never heard.
+fn without_subshell(header: &Bytes) -> Bytes {
+    if HeaderPeek::read(header).is_none_or(|peek| peek.subshell_id.is_none()) {
+        return header.clone();
+    }
+    let fields = serde_json::from_slice::<BTreeMap<String, Box<RawValue>>>(header);
+    let bare = fields.and_then(|mut fields| {
+        fields.remove("subshell_id");
+        serde_json::to_vec(&fields)
+    });
+    bare.map_or_else(|_| header.clone(), Bytes::from)
 }
 
 /// A result with the count of the cell as its client sees it; all else stays as it was written.
