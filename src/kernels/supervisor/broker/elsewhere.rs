@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use bytes::Bytes;
+use jiff::Timestamp;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 use tokio::sync::oneshot;
@@ -29,6 +30,8 @@ pub(super) struct Elsewhere {
     outboxes: BTreeMap<OtherKernel, Outbox>,
     running: HashMap<RequestKey, Running>,
     comms: HashMap<String, Comm>,
+    /// What was said on those and is not done with.
+    told: HashMap<RequestKey, OtherKernel>,
     /// What the kernel was asked for its comms, by the request: those of one target, or all.
     asked: HashMap<RequestKey, Option<String>>,
 }
@@ -87,7 +90,16 @@ impl Broker {
 
     /// Another kernel of the notebook is restarted: what it had is gone.
     pub fn other_restarts(&self, kernel: &OtherKernel) {
-        self.state.borrow_mut().elsewhere.forget_comms(kernel);
+        self.state.borrow_mut().lose_comms_of(kernel);
+        self.changed.notify_waiters();
+    }
+
+    /// The kernels with a cell for which an earlier supervisor was waiting: no cell of ours is interrupted with it.
+    pub fn recalled_elsewhere(&self) -> Vec<OtherKernel> {
+        let state = self.state.borrow();
+        let running = state.elsewhere.running.values();
+        let recalled = running.filter(|running| running.asker.is_none());
+        recalled.map(|running| running.kernel.clone()).collect()
     }
 
     /// Another kernel of the notebook is gone. Whoever waits for a cell there is told by the end of the wait.
@@ -95,7 +107,7 @@ impl Broker {
         debug!(%kernel, why, "a kernel of the notebook is gone");
         let mut state = self.state.borrow_mut();
         state.elsewhere.outboxes.remove(kernel);
-        state.elsewhere.forget_comms(kernel);
+        state.lose_comms_of(kernel);
         state.lose_cells_of(|running| running == kernel);
         drop(state);
         self.changed.notify_waiters();
@@ -217,7 +229,13 @@ impl State {
             .and_then(|key| self.elsewhere.running.get_mut(key));
         let message = match (msg_type.as_str(), running) {
             // Its life is its own.
-            ("status", None) if parent.is_none() => return,
+            ("status", None) if parent.is_none() => {
+                let state = field(&message.content, "execution_state");
+                if state.is_some_and(|state| state == "restarting" || state == "dead") {
+                    self.lose_comms_of(kernel);
+                }
+                return;
+            }
             ("status", Some(running)) => {
                 running.idle |=
                     field(&message.content, "execution_state").is_some_and(|state| state == "idle");
@@ -226,7 +244,15 @@ impl State {
             ("execute_input", Some(_)) => return,
             ("execute_result", Some(running)) => counted(message, running.count),
             // What was asked of it in passing, and answers to what nobody knows any more.
-            ("status", None) => return self.published(message),
+            ("status", None) => {
+                if let Some(key) = key
+                    && field(&message.content, "execution_state")
+                        .is_some_and(|state| state == "idle")
+                {
+                    self.elsewhere.told.remove(&key);
+                }
+                return self.published(message);
+            }
             _ => message,
         };
         self.append(Channel::Iopub, message, Route::Everyone, Mark::Plain);
@@ -295,6 +321,21 @@ impl State {
         }
     }
 
+    /// What was said on the comms of this kernel comes to no end there.
+    fn lose_comms_of(&mut self, kernel: &OtherKernel) {
+        self.elsewhere.forget_comms(kernel);
+        let lost = self.elsewhere.told.extract_if(|_, told| told == kernel);
+        for (key, _) in lost.collect::<Vec<_>>() {
+            self.activity.idle(&key, Timestamp::now());
+            if let Some(pending) = self.pending.get(&key) {
+                let header = pending.header.clone();
+                let mark = Mark::Idle(RequestKey::clone(&key));
+                self.say_idle(&header, Route::Everyone, mark);
+            }
+            self.forget(&key);
+        }
+    }
+
     /// An answer to a question that was asked for this request.
     pub(super) fn send_answer(&mut self, asked: &RequestKey, answer: Message) {
         match self.elsewhere.running.get(asked) {
@@ -330,6 +371,10 @@ impl State {
         let Some(comm) = self.elsewhere.comms.get(&id) else {
             return;
         };
+        if let Some(peek) = HeaderPeek::read(&message.header) {
+            let told = comm.kernel.clone();
+            self.elsewhere.told.insert(request_key(&peek), told);
+        }
         self.elsewhere.send(&comm.kernel, Channel::Shell, message);
         if is_close {
             self.elsewhere.comms.remove(&id);

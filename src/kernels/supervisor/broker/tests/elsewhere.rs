@@ -149,6 +149,8 @@ fn the_successor_of_a_supervisor_ends_the_cell_that_ran_elsewhere() {
             broker.other_is_there(&old(), outbox);
         }
         broker.others_are_found();
+        let recalled: &[OtherKernel] = if is_found { &[old()] } else { &[] };
+        assert_eq!(broker.recalled_elsewhere(), recalled);
         if is_found {
             let reply = json!({"status": "ok"});
             broker.other_said(&old(), Channel::Shell, said("1", "execute_reply", &reply));
@@ -236,4 +238,40 @@ fn a_successor_does_not_wait_for_a_cell_that_has_replied_already() {
         "{heard:?}"
     );
     assert_eq!(next.snapshot().execution_state, "idle");
+}
+
+/// A widget whose handler ends its kernel, say.
+#[test]
+fn what_was_said_on_a_comm_is_over_with_its_kernel() {
+    for is_gone in [true, false] {
+        let (broker, _requests) = running();
+        let (outbox, mut there) = mpsc::unbounded_channel();
+        broker.other_is_there(&old(), outbox);
+        let comms = json!({"comms": {"c": {"target_name": "t"}}});
+        broker.other_has_comms(&old(), &comms);
+        let ticket = broker.join(&"a".into(), &me());
+        let header = |id: &str| json!({"msg_id": id, "msg_type": "comm_msg", "session": "a"});
+        let say = |id: &str| {
+            let content = json!({"comm_id": "c", "data": {}});
+            let said = message(&header(id), Bytes::from_static(b"{}"), &content);
+            broker.submit(&"a".into(), Channel::Shell, said.clone());
+            broker.other_said(&old(), Channel::Iopub, status(&said, "busy"));
+            said
+        };
+        let first = say("1");
+        broker.other_said(&old(), Channel::Iopub, status(&first, "idle"));
+        say("2");
+        assert!(there.try_recv().is_ok() && there.try_recv().is_ok());
+        assert_eq!(broker.snapshot().execution_state, "busy");
+        match is_gone {
+            true => broker.other_is_gone(&old(), "it has ended"),
+            false => {
+                let restarting = status(&Message::empty(), "restarting");
+                broker.other_said(&old(), Channel::Iopub, restarting);
+            }
+        }
+        let heard = ["status busy", "status idle", "status busy", "status idle"];
+        assert_eq!(read(&broker, "a", ticket.after), heard);
+        assert_eq!(broker.snapshot().execution_state, "idle");
+    }
 }
