@@ -13,6 +13,8 @@ mod kernel;
 mod moves;
 mod venv;
 
+use futures_util::FutureExt;
+
 use self::exchange::{Side, Stuck, hand_over};
 use super::call::Call;
 use super::cell::{Cell, Failure};
@@ -41,7 +43,12 @@ async fn run_cell(
         move_values(&asked.get, Side::Main, Side::Other(kernel), cell).await?;
     }
     if !body.trim().is_empty() {
-        cell.run_in(kernel, as_typed(call, body)).await?;
+        let language = language(Side::Other(kernel), cell).await;
+        // It was interrupted while its kernel was made ready: there it would run unseen.
+        if cell.interrupted().now_or_never().is_some() {
+            return Err(Failure::interrupted());
+        }
+        cell.run_in(kernel, as_typed(call, body, &language)).await?;
     }
     if !asked.put.is_empty() {
         move_values(&asked.put, Side::Other(kernel), Side::Main, cell).await?;
@@ -50,10 +57,15 @@ async fn run_cell(
 }
 
 /// The body below a line that is nothing to its kernel, so that lines are counted as they were typed. A magic has to be the first.
-fn as_typed(call: &Call, body: &str) -> String {
-    match body.trim_start().starts_with('%') {
-        true => body.to_owned(),
-        false => format!("# %%{} {}\n{body}", call.magic, call.line),
+fn as_typed(call: &Call, body: &str, language: &str) -> String {
+    match language {
+        _ if body.trim_start().starts_with('%') => body.to_owned(),
+        // IPython drops an empty one. To Python a `\r` ends a line.
+        "python" => {
+            let line = call.line.replace('\r', " ");
+            format!("# %%{} {line}\n{body}", call.magic)
+        }
+        _ => format!("\n{body}"),
     }
 }
 
@@ -98,20 +110,23 @@ async fn move_values<'a>(
 }
 
 async fn check_language(side: Side<'_>, cell: &dyn Cell) -> Result<(), Failure> {
-    let language = match side {
+    match language(side, cell).await.as_str() {
+        "python" => Ok(()),
+        language => Err(Failure::usage(format!(
+            "Values go between kernels of Python; this one speaks {language}."
+        ))),
+    }
+}
+
+async fn language(side: Side<'_>, cell: &dyn Cell) -> String {
+    match side {
         Side::Main => cell.facts().language,
-        Side::Other(OtherKernel::Venv(_)) => return Ok(()),
+        Side::Other(OtherKernel::Venv(_)) => "python".to_owned(),
         Side::Other(kernel) => {
             let running = cell.others().running().await;
             let one = running.into_iter().find(|one| one.kernel == *kernel);
             one.map(|one| one.language).unwrap_or_default()
         }
-    };
-    match language.as_str() {
-        "python" => Ok(()),
-        language => Err(Failure::usage(format!(
-            "Values go between kernels of Python; this one speaks {language}."
-        ))),
     }
 }
 
@@ -124,4 +139,45 @@ async fn meant(name: &str, cell: &dyn Cell) -> Result<OtherKernel, Failure> {
             "No kernel {name} runs in this notebook; a `%%venv {name}` or `%%kernel {name}` cell starts one."
         ))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::magics::test_cell::TestCell;
+
+    fn call(line: &str, body: &str) -> Call {
+        Call {
+            magic: "kernel".to_owned(),
+            line: line.to_owned(),
+            cell: Some(body.to_owned()),
+        }
+    }
+
+    #[test]
+    fn the_line_above_a_body_is_nothing_to_its_language() {
+        for (language, line, body, typed) in [
+            ("python", "x", "a\n", "# %%kernel x\na\n"),
+            ("python", "x --get\ra", "b", "# %%kernel x --get a\nb"),
+            ("scala", "x", "println(1)", "\nprintln(1)"),
+            ("", "x", "a", "\na"),
+            ("python", "x", "%%time\na", "%%time\na"),
+            ("R", "x", "%x", "%x"),
+        ] {
+            let call = call(line, body);
+            assert_eq!(as_typed(&call, body, language), typed);
+        }
+    }
+
+    #[tokio::test]
+    async fn what_was_interrupted_before_it_runs_does_not_run() {
+        let kernel = OtherKernel::Venv("x".to_owned());
+        let (call, asked) = (call("x", "a"), arguments::Asked::default());
+        let cell = TestCell::default();
+        let outcome = run_cell(&call, &asked, &kernel, &cell).await;
+        assert_eq!(outcome.unwrap_err().ename, "KernelError");
+        cell.interrupt();
+        let outcome = run_cell(&call, &asked, &kernel, &cell).await;
+        assert_eq!(outcome.unwrap_err().ename, "KeyboardInterrupt");
+    }
 }

@@ -5,12 +5,15 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use bytes::Bytes;
+use jiff::Timestamp;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 use tokio::sync::oneshot;
 use tracing::debug;
 
 use super::ours::OurCell;
+use super::requests::noted;
 use super::state::{error_content, field};
 use super::{Broker, Outbox, State};
 use crate::kernels::supervisor::journal::{Mark, RequestKey, Route, request_key};
@@ -27,6 +30,8 @@ pub(super) struct Elsewhere {
     outboxes: BTreeMap<OtherKernel, Outbox>,
     running: HashMap<RequestKey, Running>,
     comms: HashMap<String, Comm>,
+    /// What was said on those and is not done with.
+    told: HashMap<RequestKey, OtherKernel>,
     /// What the kernel was asked for its comms, by the request: those of one target, or all.
     asked: HashMap<RequestKey, Option<String>>,
 }
@@ -85,7 +90,16 @@ impl Broker {
 
     /// Another kernel of the notebook is restarted: what it had is gone.
     pub fn other_restarts(&self, kernel: &OtherKernel) {
-        self.state.borrow_mut().elsewhere.forget_comms(kernel);
+        self.state.borrow_mut().lose_comms_of(kernel);
+        self.changed.notify_waiters();
+    }
+
+    /// The kernels with a cell for which an earlier supervisor was waiting: no cell of ours is interrupted with it.
+    pub fn recalled_elsewhere(&self) -> Vec<OtherKernel> {
+        let state = self.state.borrow();
+        let running = state.elsewhere.running.values();
+        let recalled = running.filter(|running| running.asker.is_none());
+        recalled.map(|running| running.kernel.clone()).collect()
     }
 
     /// Another kernel of the notebook is gone. Whoever waits for a cell there is told by the end of the wait.
@@ -93,7 +107,7 @@ impl Broker {
         debug!(%kernel, why, "a kernel of the notebook is gone");
         let mut state = self.state.borrow_mut();
         state.elsewhere.outboxes.remove(kernel);
-        state.elsewhere.forget_comms(kernel);
+        state.lose_comms_of(kernel);
         state.lose_cells_of(|running| running == kernel);
         drop(state);
         self.changed.notify_waiters();
@@ -140,8 +154,7 @@ impl Broker {
     pub fn our_cell_begins(&self, cell: &OurCell, count: Option<i64>) {
         cell.count.set(count);
         let mut state = self.state.borrow_mut();
-        let code = field(&cell.message.content, "code");
-        state.say_input(&cell.message.header, &code, count);
+        state.say_input(&cell.message, count);
     }
 
     /// Runs code in another kernel as our cell. What it replies is given when it is idle, and is our cell's; nothing comes
@@ -158,6 +171,7 @@ impl Broker {
             serde_json::from_slice(&cell.message.content).unwrap_or_else(|_| json!({}));
         content["code"] = json!(code);
         let message = Message {
+            header: without_subshell(&cell.message.header),
             content: content.to_string().into(),
             ..cell.message.clone()
         };
@@ -215,7 +229,13 @@ impl State {
             .and_then(|key| self.elsewhere.running.get_mut(key));
         let message = match (msg_type.as_str(), running) {
             // Its life is its own.
-            ("status", None) if parent.is_none() => return,
+            ("status", None) if parent.is_none() => {
+                let state = field(&message.content, "execution_state");
+                if state.is_some_and(|state| state == "restarting" || state == "dead") {
+                    self.lose_comms_of(kernel);
+                }
+                return;
+            }
             ("status", Some(running)) => {
                 running.idle |=
                     field(&message.content, "execution_state").is_some_and(|state| state == "idle");
@@ -224,7 +244,15 @@ impl State {
             ("execute_input", Some(_)) => return,
             ("execute_result", Some(running)) => counted(message, running.count),
             // What was asked of it in passing, and answers to what nobody knows any more.
-            ("status", None) => return self.published(message),
+            ("status", None) => {
+                if let Some(key) = key
+                    && field(&message.content, "execution_state")
+                        .is_some_and(|state| state == "idle")
+                {
+                    self.elsewhere.told.remove(&key);
+                }
+                return self.published(message);
+            }
             _ => message,
         };
         self.append(Channel::Iopub, message, Route::Everyone, Mark::Plain);
@@ -262,9 +290,20 @@ impl State {
         {
             let reply = reply.unwrap_or_default();
             match asker {
-                Some(asker) => drop(asker.send(reply)),
+                Some(asker) => {
+                    self.is_back(&key);
+                    let _gone = asker.send(reply);
+                }
                 None => self.ends(&key, reply, count, true),
             }
+        }
+    }
+
+    /// What follows in a cell that ran elsewhere is ours: a successor of ours has nothing to wait for there.
+    fn is_back(&mut self, key: &RequestKey) {
+        if let Some(pending) = self.pending.get_mut(key) {
+            pending.elsewhere = None;
+            self.ledger.write(&Note::Asked(noted(key, pending)));
         }
     }
 
@@ -279,6 +318,21 @@ impl State {
                 let reply = error_content("KernelDied", &reason);
                 self.ends(&key, reply, running.count, false);
             }
+        }
+    }
+
+    /// What was said on the comms of this kernel comes to no end there.
+    fn lose_comms_of(&mut self, kernel: &OtherKernel) {
+        self.elsewhere.forget_comms(kernel);
+        let lost = self.elsewhere.told.extract_if(|_, told| told == kernel);
+        for (key, _) in lost.collect::<Vec<_>>() {
+            self.activity.idle(&key, Timestamp::now());
+            if let Some(pending) = self.pending.get(&key) {
+                let header = pending.header.clone();
+                let mark = Mark::Idle(RequestKey::clone(&key));
+                self.say_idle(&header, Route::Everyone, mark);
+            }
+            self.forget(&key);
         }
     }
 
@@ -317,6 +371,10 @@ impl State {
         let Some(comm) = self.elsewhere.comms.get(&id) else {
             return;
         };
+        if let Some(peek) = HeaderPeek::read(&message.header) {
+            let told = comm.kernel.clone();
+            self.elsewhere.told.insert(request_key(&peek), told);
+        }
         self.elsewhere.send(&comm.kernel, Channel::Shell, message);
         if is_close {
             self.elsewhere.comms.remove(&id);
@@ -360,6 +418,19 @@ fn comm_id(content: &[u8]) -> Option<String> {
         Some(Value::String(id)) => Some(id),
         _ => None,
     }
+}
+
+/// A header without the subshell of the notebook's kernel, of which another one has never heard.
+fn without_subshell(header: &Bytes) -> Bytes {
+    if HeaderPeek::read(header).is_none_or(|peek| peek.subshell_id.is_none()) {
+        return header.clone();
+    }
+    let fields = serde_json::from_slice::<BTreeMap<String, Box<RawValue>>>(header);
+    let bare = fields.and_then(|mut fields| {
+        fields.remove("subshell_id");
+        serde_json::to_vec(&fields)
+    });
+    bare.map_or_else(|_| header.clone(), Bytes::from)
 }
 
 /// A result with the count of the cell as its client sees it; all else stays as it was written.

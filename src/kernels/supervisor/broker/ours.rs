@@ -14,7 +14,7 @@ use tracing::debug;
 
 use super::hints::Hint;
 use super::requests::{Request, noted};
-use super::state::field;
+use super::state::{field, is_silent};
 use super::{Broker, State};
 use crate::kernels::supervisor::journal::{Mark, RequestKey, Route};
 use crate::kernels::supervisor::ledger::Note;
@@ -294,8 +294,7 @@ impl State {
         self.kept.begun(&request.key, self.journal.last());
         self.say(&header, "status", &json!({"execution_state": "busy"}));
         if !claim.elsewhere {
-            let code = field(&request.message.content, "code");
-            self.say_input(&header, &code, None);
+            self.say_input(&request.message, None);
         }
         let interrupt = Rc::<Interrupt>::default();
         let running = (RequestKey::clone(&request.key), Rc::clone(&interrupt));
@@ -410,9 +409,13 @@ impl State {
         self.forget_queue(&subshell);
     }
 
-    pub(super) fn say_input(&mut self, header: &Bytes, code: &Option<Value>, count: Option<i64>) {
-        let content = json!({"code": code, "execution_count": count});
-        self.say(header, "execute_input", &content);
+    /// What was typed, as a kernel shows it: of a silent cell nothing.
+    pub(super) fn say_input(&mut self, cell: &Message, count: Option<i64>) {
+        if !is_silent(&cell.content) {
+            let code = field(&cell.content, "code");
+            let content = json!({"code": code, "execution_count": count});
+            self.say(&cell.header, "execute_input", &content);
+        }
     }
 
     fn say(&mut self, header: &Bytes, msg_type: &str, content: &Value) {

@@ -113,6 +113,11 @@ pub(super) fn printed(
     }
 }
 
+/// Where a line may end for a language, and does not for us: what follows would be no comment.
+const ENDS: [char; 9] = [
+    '\r', '\u{b}', '\u{c}', '\u{1c}', '\u{1d}', '\u{1e}', '\u{85}', '\u{2028}', '\u{2029}',
+];
+
 /// A source as comments of its language; nothing in one that we do not know.
 fn commented(source: &str, language: &str) -> Option<String> {
     let mark = match language.to_lowercase().as_str() {
@@ -122,7 +127,9 @@ fn commented(source: &str, language: &str) -> Option<String> {
         "sql" | "haskell" | "lua" => "--",
         _ => return None,
     };
-    let lines = source.lines().map(|line| format!("{mark} {line}"));
+    let lines = source
+        .lines()
+        .map(|line| format!("{mark} {}", line.replace(ENDS, " ")));
     Some(lines.collect::<Vec<_>>().join("\n"))
 }
 
@@ -211,5 +218,24 @@ impl Cell for QueueCell<'_> {
         code: String,
     ) -> LocalBoxFuture<'a, Result<(), Failure>> {
         async move { self.elsewhere(kernel, &code).await }.boxed_local()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::commented;
+
+    #[test]
+    fn all_of_a_source_is_comments() {
+        for (source, comments) in [
+            ("%%venv x\r\na\n\nb\n", "# %%venv x\n# a\n# \n# b"),
+            (
+                "%%venv x\rf()\n'\u{2028}!ls\u{c}%pwd'",
+                "# %%venv x f()\n# ' !ls %pwd'",
+            ),
+        ] {
+            assert_eq!(commented(source, "Python").unwrap(), comments);
+        }
+        assert_eq!(commented("x", "no such language"), None);
     }
 }

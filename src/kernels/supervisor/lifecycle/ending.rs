@@ -24,6 +24,10 @@ impl Lifecycle {
             // The kernel is idle, and some kernels end when they are interrupted then.
             return;
         }
+        let recalled = self.broker.recalled_elsewhere();
+        if !recalled.is_empty() {
+            return self.others.interrupt(&recalled).await;
+        }
         match self.start.interrupt_mode {
             InterruptMode::Signal => {
                 self.broker.interrupts();

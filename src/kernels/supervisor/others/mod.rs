@@ -166,6 +166,17 @@ impl Others {
         other
     }
 
+    /// Interrupts these, as far as they run.
+    pub(super) async fn interrupt(&self, kernels: &[OtherKernel]) {
+        let running = kernels.iter().filter_map(|kernel| self.get(kernel).ok());
+        let interrupts = running.map(|other| async move {
+            if let Err(error) = other.supervisor().interrupt().await {
+                warn!(%error, kernel = %other.kernel(), "it was not interrupted");
+            }
+        });
+        join_all(interrupts).await;
+    }
+
     /// Ends all of them.
     pub(super) async fn end_all(&self) {
         let all: Vec<OtherKernel> = self.running.borrow().keys().cloned().collect();

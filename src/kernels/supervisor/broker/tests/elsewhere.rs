@@ -3,7 +3,7 @@
 use tokio::sync::oneshot;
 
 use super::*;
-use crate::kernels::supervisor::ledger::{Asked, Left, RunsElsewhere};
+use crate::kernels::supervisor::ledger::{Asked, Ledger, Left, RunsElsewhere};
 use crate::magics::OtherKernel;
 
 fn old() -> OtherKernel {
@@ -149,6 +149,8 @@ fn the_successor_of_a_supervisor_ends_the_cell_that_ran_elsewhere() {
             broker.other_is_there(&old(), outbox);
         }
         broker.others_are_found();
+        let recalled: &[OtherKernel] = if is_found { &[old()] } else { &[] };
+        assert_eq!(broker.recalled_elsewhere(), recalled);
         if is_found {
             let reply = json!({"status": "ok"});
             broker.other_said(&old(), Channel::Shell, said("1", "execute_reply", &reply));
@@ -161,6 +163,115 @@ fn the_successor_of_a_supervisor_ends_the_cell_that_ran_elsewhere() {
             false => &["stream", "error", "execute_reply", "status"],
         };
         assert_eq!(kinds(&heard), expected, "{heard:?}");
+        assert_eq!(broker.snapshot().execution_state, "idle");
+    }
+}
+
+/// A cell that was typed, given to us.
+fn typed(broker: &Broker, header: &Value, content: &Value) -> OurCell {
+    let mut ours = taken_over(broker);
+    let cell = message(header, Bytes::from_static(b"{}"), content);
+    broker.submit(&"a".into(), Channel::Shell, cell);
+    next_cell(&mut ours).unwrap()
+}
+
+#[test]
+fn another_kernel_hears_nothing_of_the_subshells_of_this_one() {
+    let (broker, _requests) = running();
+    let (outbox, mut there) = mpsc::unbounded_channel();
+    broker.other_is_there(&old(), outbox);
+    broker.join(&"a".into(), &me());
+    let mut header = json!({
+        "msg_id": "1", "msg_type": "execute_request", "session": "a", "subshell_id": "s", "x": 1.50,
+    });
+    let cell = typed(&broker, &header, &json!({"code": "%%kernel x\ncode"}));
+    let _ended = broker.run_elsewhere(&cell, &old(), "code");
+    let (_, sent) = there.try_recv().unwrap();
+    header.as_object_mut().unwrap().remove("subshell_id");
+    let sent: Value = serde_json::from_slice(&sent.header).unwrap();
+    assert_eq!(sent, header);
+}
+
+#[test]
+fn what_was_typed_is_not_shown_of_a_silent_cell() {
+    let (broker, _requests) = running();
+    let ticket = broker.join(&"a".into(), &me());
+    let header = json!({"msg_id": "1", "msg_type": "execute_request", "session": "a"});
+    let content = json!({"code": "%%kernel x\ncode", "silent": true});
+    let cell = typed(&broker, &header, &content);
+    broker.our_cell_begins(&cell, None);
+    broker.our_cell_ends(&cell, Ok(()));
+    let heard = ["status busy", "execute_reply ok", "status idle"];
+    assert_eq!(read(&broker, "a", ticket.after), heard);
+}
+
+/// As while `--put` is at work.
+#[test]
+fn a_successor_does_not_wait_for_a_cell_that_has_replied_already() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("requests");
+    let (broker, _requests) = running();
+    broker.keep(Ledger::open(&path, folder.path()).0);
+    let (outbox, _there) = mpsc::unbounded_channel();
+    broker.other_is_there(&old(), outbox);
+    broker.join(&"a".into(), &me());
+    let header = json!({"msg_id": "1", "msg_type": "execute_request", "session": "a"});
+    let cell = typed(&broker, &header, &json!({"code": "%%kernel x\ncode"}));
+    let mut ended = broker.run_elsewhere(&cell, &old(), "code");
+    let left = || Left::of(&std::fs::read(&path).unwrap());
+    let is_elsewhere = || left().asked[0].elsewhere.is_some();
+    assert!(is_elsewhere());
+    let idle = json!({"execution_state": "idle"});
+    broker.other_said(&old(), Channel::Iopub, said("1", "status", &idle));
+    let reply = json!({"status": "ok"});
+    broker.other_said(&old(), Channel::Shell, said("1", "execute_reply", &reply));
+    ended.try_recv().unwrap();
+    assert!(!is_elsewhere());
+
+    let (next, _requests) = running();
+    let ticket = next.join(&"a".into(), &me());
+    next.recall(&left());
+    let heard = read(&next, "a", ticket.after);
+    assert_eq!(
+        kinds(&heard),
+        ["error", "execute_reply", "status"],
+        "{heard:?}"
+    );
+    assert_eq!(next.snapshot().execution_state, "idle");
+}
+
+/// A widget whose handler ends its kernel, say.
+#[test]
+fn what_was_said_on_a_comm_is_over_with_its_kernel() {
+    for is_gone in [true, false] {
+        let (broker, _requests) = running();
+        let (outbox, mut there) = mpsc::unbounded_channel();
+        broker.other_is_there(&old(), outbox);
+        let comms = json!({"comms": {"c": {"target_name": "t"}}});
+        broker.other_has_comms(&old(), &comms);
+        let ticket = broker.join(&"a".into(), &me());
+        let header = |id: &str| json!({"msg_id": id, "msg_type": "comm_msg", "session": "a"});
+        let say = |id: &str| {
+            let content = json!({"comm_id": "c", "data": {}});
+            let said = message(&header(id), Bytes::from_static(b"{}"), &content);
+            broker.submit(&"a".into(), Channel::Shell, said.clone());
+            broker.other_said(&old(), Channel::Iopub, status(&said, "busy"));
+            said
+        };
+        let first = say("1");
+        broker.other_said(&old(), Channel::Iopub, status(&first, "idle"));
+        say("2");
+        assert!(there.try_recv().is_ok() && there.try_recv().is_ok());
+        assert_eq!(broker.snapshot().execution_state, "busy");
+        match is_gone {
+            true => broker.other_is_gone(&old(), "it has ended"),
+            false => {
+                let restarting = status(&Message::empty(), "restarting");
+                broker.other_said(&old(), Channel::Iopub, restarting);
+            }
+        }
+        let heard = ["status busy", "status idle", "status busy", "status idle"];
+        assert_eq!(read(&broker, "a", ticket.after), heard);
         assert_eq!(broker.snapshot().execution_state, "idle");
     }
 }
