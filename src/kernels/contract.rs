@@ -102,6 +102,9 @@ pub struct Around {
     pub data: PathBuf,
     /// The folders of kernelspecs, the first one wins.
     pub kernelspecs: Vec<PathBuf>,
+    /// The variables that the kernelspec has set, as they were before: other kernels have those.
+    #[serde(default)]
+    pub env_before: BTreeMap<String, Option<String>>,
 }
 
 /// A kernel beside another one, behind that one's id: clients do not see it.

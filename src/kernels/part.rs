@@ -109,6 +109,12 @@ fn of_spec(main: &Start, around: &Around, name: &str) -> Result<Start, String> {
 fn part(main: &Start, kernel: &OtherKernel) -> Start {
     let id = id(&main.kernel_id, kernel);
     let mut env: BTreeMap<String, String> = main.env.clone();
+    for (name, before) in main.around.iter().flat_map(|around| &around.env_before) {
+        match before {
+            Some(value) => env.insert(name.clone(), value.clone()),
+            None => env.remove(name),
+        };
+    }
     env.insert("KERNEL_ID".to_owned(), id.to_string());
     Start {
         format: API,

@@ -102,6 +102,8 @@ impl Planner {
         // What the client asks for wins over the spec.
         let of_spec = env_of(listed, &env).filter(|(name, _)| !of_client.contains(name));
         let of_spec: Vec<_> = of_spec.collect();
+        let before = |(name, _): &(String, String)| (name.clone(), env.get(name).cloned());
+        let env_before = of_spec.iter().map(before).collect();
         env.extend(of_spec);
         let notebook = env.get(SESSION_NAME).filter(|path| !path.is_empty());
         let whose_environment = notebook.map_or_else(
@@ -152,6 +154,7 @@ impl Planner {
             around: Some(Around {
                 data: self.data.clone(),
                 kernelspecs: self.catalog.folders(),
+                env_before,
             }),
             part: None,
             owner: whose.owner,

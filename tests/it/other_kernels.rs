@@ -383,10 +383,11 @@ m = np.arange(6.0).reshape(2, 3)").await;
     assert_eq!(kinds, "polars polars\n");
 
     // What cannot go is said, and nothing has come of it.
-    run(&mut a, "class C: pass\nc, loop, none_such = C(), [], 1\nloop.append(loop)\nlazy = p.lazy()\ndel none_such").await;
+    run(&mut a, "class C: pass\nc, loop, none_such, deep, pair = C(), [], 1, [], [(), ()]\nfor _ in range(100_000): deep = [deep]\nloop.append(loop)\nlazy = p.lazy()\ndel none_such").await;
     for (name, why) in [
         ("c", "c is a C: frames of pandas"),
         ("loop", "itself"),
+        ("deep", "too deep"),
         ("lazy", "only what is collected"),
         ("none_such", "name 'none_such' is not defined"),
     ] {
@@ -400,6 +401,8 @@ m = np.arange(6.0).reshape(2, 3)").await;
         said.contains("In bare: name 'none_such' is not defined"),
         "{said}"
     );
+    run(&mut a, "%put pair --to bare").await;
+    assert_eq!(run(&mut a, "%%venv bare\nprint(pair)").await, "[[], []]\n");
     // Nothing is held, nothing lies about.
     let held = "import os; print(sum('memfd:nb-' in os.readlink(f'/proc/self/fd/{fd}') for fd in os.listdir('/proc/self/fd') if os.path.exists(f'/proc/self/fd/{fd}')))";
     assert_eq!(run(&mut a, held).await, "0\n");
@@ -418,7 +421,7 @@ fn listing(root: &Path) -> Vec<String> {
 }
 
 /// A kernelspec of the test environment's Python.
-fn put_spec(gateway: &Gateway, env: &Value) {
+fn put_spec(gateway: &Gateway, name: &str, env: &Value) {
     let python = project("target/test-env/bin/python");
     let argv = json!([
         python,
@@ -428,7 +431,7 @@ fn put_spec(gateway: &Gateway, env: &Value) {
         "{connection_file}"
     ]);
     gateway.put_spec(
-        "second",
+        name,
         &json!({"argv": argv, "language": "python", "env": env}),
     );
 }
@@ -437,7 +440,7 @@ fn put_spec(gateway: &Gateway, env: &Value) {
 async fn cells_of_other_kernelspecs_run_there() {
     let gateway = Gateway::start("auto").await;
     gateway.put_plain_spec();
-    put_spec(&gateway, &json!({"MINE": "second"}));
+    put_spec(&gateway, "second", &json!({"MINE": "second"}));
     let kernel = gateway.kernel("{}").await;
     let mut a = gateway.connect(&kernel, "a").await;
     let said = run(
@@ -499,6 +502,19 @@ async fn cells_of_other_kernelspecs_run_there() {
         "False\n"
     );
 
+    // What a kernelspec sets is its own kernel's.
+    put_spec(
+        &gateway,
+        "first",
+        &json!({"MINE": "first", "ONLY": "first"}),
+    );
+    let kernel = gateway.kernel(r#"{"name":"first"}"#).await;
+    let mut b = gateway.connect(&kernel, "b").await;
+    let asked = "import os; print(os.environ.get('MINE'), os.environ.get('ONLY'))";
+    assert_eq!(run(&mut b, asked).await, "first first\n");
+    let there = run(&mut b, &format!("%%kernel second\n{asked}")).await;
+    assert_eq!(there, "second None\n");
+
     // The cells of a notebook whose kernel is no IPython go there too.
     let kernel = gateway.kernel(r#"{"name":"plain"}"#).await;
     let mut b = gateway.connect(&kernel, "b").await;
@@ -513,7 +529,7 @@ async fn cells_of_other_kernelspecs_run_there() {
 #[tokio::test]
 async fn run_all_stops_where_the_error_is_and_what_is_the_users_stays_theirs() {
     let gateway = Gateway::start("auto").await;
-    put_spec(&gateway, &json!({}));
+    put_spec(&gateway, "second", &json!({}));
     let kernel = gateway.kernel("{}").await;
     let mut a = gateway.connect(&kernel, "a").await;
     let cells = [
@@ -568,7 +584,7 @@ async fn run_all_stops_where_the_error_is_and_what_is_the_users_stays_theirs() {
 #[tokio::test]
 async fn what_runs_elsewhere_outlives_gateway_and_supervisors() {
     let mut gateway = Gateway::start("auto").await;
-    put_spec(&gateway, &json!({}));
+    put_spec(&gateway, "second", &json!({}));
     let kernel = gateway.kernel("{}").await;
     let mut a = gateway.connect(&kernel, "a").await;
     run(

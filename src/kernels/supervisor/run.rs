@@ -163,7 +163,7 @@ pub async fn run(folder: &Path) -> Result<(), Error> {
         () = end_when_alone(linger, is_ready, broker.clone(), commands.clone()) => None,
     };
     info!("the kernel is gone");
-    others.end_all().await;
+    others.close().await;
     clients.close();
     let _late = timeout(GOODBYE_WITHIN, clients.wait()).await;
     storage::remove(&journal).await;

@@ -71,7 +71,7 @@ def give(namespace, names):
     for name in names:
         if name not in namespace:
             raise NameError("name %r is not defined" % name)
-        fd = os.memfd_create("nb-" + name, os.MFD_CLOEXEC)
+        fd = os.memfd_create("nb-value", os.MFD_CLOEXEC)
         kept().held += (fd,)
         about = written(name, namespace[name], "/proc/self/fd/%d" % fd)
         about.update(name=name, path="/proc/%d/fd/%d" % (os.getpid(), fd))
@@ -101,21 +101,26 @@ def written(name, value, path):
         return {"kind": "array"}
     if package == "numpy" and hasattr(value, "item") and getattr(value, "ndim", 1) == 0:
         value = value.item()
-    problem = not_plain(value)
+    try:
+        text = json.dumps(value)
+        problem = not_plain(value)
+    except TypeError:
+        problem = not_plain(value) or "is no plain value"
+    except (RecursionError, ValueError):
+        problem = "has itself in it, or is too deep or long a value"
     if problem:
         raise CannotGoAcross(
             "%s %s: frames of pandas, polars and arrow, arrays of numbers and plain values go across"
             % (name, problem)
         )
     with open(path, "w") as file:
-        json.dump(value, file)
+        file.write(text)
     return {"kind": "json"}
 
 
 def not_plain(value):
-    """What keeps a value from being JSON; nothing if it is."""
-    waiting = [value]
-    seen = set()
+    """What keeps a value that ends from being JSON that comes back; nothing if it is."""
+    waiting, seen = [value], set()
     while waiting:
         one = waiting.pop()
         if type(one) in PLAIN:
@@ -124,7 +129,7 @@ def not_plain(value):
             what = "is" if one is value else "has in it"
             return "%s a %s" % (what, type(one).__qualname__)
         if id(one) in seen:
-            return "has itself in it, or one thing twice"
+            continue
         seen.add(id(one))
         if type(one) is dict:
             if any(type(key) is not str for key in one):

@@ -2,6 +2,8 @@
 //!
 //! Knows of values their names and nothing else: they do not come by here.
 
+use tokio::sync::Mutex;
+
 use crate::magics::cell::{Cell, Failure};
 use crate::magics::helper::literal;
 use crate::magics::other::OtherKernel;
@@ -19,6 +21,9 @@ pub(super) enum Side<'a> {
     Other(&'a OtherKernel),
 }
 
+/// One at a time: what a kernel gives next takes away what it gave before.
+static TURN: Mutex<()> = Mutex::const_new(());
+
 /// Why nothing went across.
 #[derive(Debug)]
 pub(super) enum Stuck<'a> {
@@ -34,6 +39,7 @@ pub(super) async fn hand_over<'a>(
     to: Side<'a>,
     cell: &dyn Cell,
 ) -> Result<(), Stuck<'a>> {
+    let _turn = TURN.lock().await;
     let listed: Vec<String> = names.iter().map(|name| literal(name)).collect();
     let give = format!(
         "print('\\n' + g['give'](globals(), [{}]))",

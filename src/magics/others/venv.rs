@@ -124,7 +124,13 @@ async fn line(words: &[String], cell: &dyn Cell) -> Result<Answer, Failure> {
     match verb.as_str() {
         "list" if rest.is_empty() => list(cell).await,
         "create" | "new" => {
-            ready(&asked(rest, "venv create", true)?, cell).await?;
+            let asked = asked(rest, "venv create", true)?;
+            if !asked.get.is_empty() || !asked.put.is_empty() {
+                return Err(Failure::usage(
+                    "`%venv create` moves no values; a `%%venv` cell does.",
+                ));
+            }
+            ready(&asked, cell).await?;
             Ok(Answer::nothing())
         }
         "delete" | "remove" | "rm" => {

@@ -42,6 +42,7 @@ struct Running {
     count: Option<i64>,
     reply: Option<Value>,
     idle: bool,
+    goes_on: bool,
     /// Nobody, when it was an earlier supervisor.
     asker: Option<oneshot::Sender<Value>>,
 }
@@ -64,6 +65,7 @@ impl Elsewhere {
             count: runs.count,
             reply: None,
             idle: false,
+            goes_on: runs.goes_on,
             asker: None,
         };
         self.running.insert(RequestKey::clone(key), running);
@@ -183,12 +185,14 @@ impl Broker {
             count: cell.count.get(),
             reply: None,
             idle: false,
+            goes_on: false,
             asker: Some(asker),
         };
         let key = RequestKey::clone(&cell.key);
         let runs = RunsElsewhere {
             kernel: kernel.clone(),
             count: cell.count.get(),
+            goes_on: cell.claim.call.line.contains("--put"),
         };
         if let Some(pending) = state.pending.get_mut(&key) {
             pending.elsewhere = Some(runs.clone());
@@ -285,6 +289,7 @@ impl State {
                 reply,
                 asker,
                 count,
+                goes_on,
                 ..
             }) = running.remove(&key)
         {
@@ -293,6 +298,11 @@ impl State {
                 Some(asker) => {
                     self.is_back(&key);
                     let _gone = asker.send(reply);
+                }
+                None if goes_on && reply["status"] == "ok" => {
+                    let reason = "the supervisor of this kernel died while the cell ran, and what it was to put \
+                                  into the notebook's kernel was not";
+                    self.ends(&key, error_content("SupervisorDied", reason), count, false);
                 }
                 None => self.ends(&key, reply, count, true),
             }

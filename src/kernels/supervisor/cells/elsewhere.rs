@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use serde_json::{Map, Value, json};
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep_until, timeout};
 
 use super::helper_door::HelperCell;
 use super::queue_door::QueueCell;
@@ -47,16 +47,16 @@ impl HelperCell {
         });
         let request = self.cells.broker.compose("execute_request", &content);
         let mut answers = other.request(Channel::Shell, request);
-        let (mut reply, mut is_idle, mut is_interrupted) = (None, false, false);
+        let (mut reply, mut is_idle, mut stops_by) = (None, false, None);
         while reply.is_none() || !is_idle {
             let said = tokio::select! {
                 said = answers.next() => said,
-                () = self.interrupted(), if !is_interrupted => {
-                    is_interrupted = true;
+                () = self.interrupted(), if stops_by.is_none() => {
+                    stops_by = Some(Instant::now() + STOPS_WITHIN);
                     interrupt(&other).await;
                     continue;
                 }
-                () = sleep(STOPS_WITHIN), if is_interrupted => return Err(unstopped(kernel)),
+                () = until(stops_by) => return Err(unstopped(kernel)),
             };
             let (channel, message) = said.ok_or_else(|| other.lost())?;
             let content: Value = serde_json::from_slice(&message.content).unwrap_or_default();
@@ -95,6 +95,14 @@ impl HelperCell {
             };
             other.send(Channel::Stdin, answer);
         }
+    }
+}
+
+/// Ends then, if ever.
+async fn until(time: Option<Instant>) {
+    match time {
+        Some(time) => sleep_until(time).await,
+        None => std::future::pending().await,
     }
 }
 

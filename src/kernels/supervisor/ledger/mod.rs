@@ -83,6 +83,9 @@ pub struct RunsElsewhere {
     /// As the notebook's history counts it.
     #[serde(default)]
     pub count: Option<i64>,
+    /// Something is to follow when it has run there.
+    #[serde(default)]
+    pub goes_on: bool,
 }
 
 /// A request that is answered.

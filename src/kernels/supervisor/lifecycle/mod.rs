@@ -196,6 +196,7 @@ impl Lifecycle {
                 Brought::Up(running) => kernel = Some(running),
                 Brought::Failed(failure) => {
                     warn!(reason = failure.message, "the kernel is dead");
+                    self.others.end_all().await;
                     self.close("KernelDied", Phase::Dead(told(&failure)));
                 }
                 Brought::Shutdown(asker) => return Some(self.shut_down(asker)),

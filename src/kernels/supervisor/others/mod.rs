@@ -14,7 +14,7 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use futures_util::future::{LocalBoxFuture, join_all};
 use serde_json::{Value, json};
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, Notify};
 use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 use tracing::{debug, warn};
@@ -25,7 +25,7 @@ use crate::kernels::launch::{LaunchError, Launcher, Quota, log_format};
 use crate::kernels::part;
 use crate::kernels::registry::{Registry, Standing, parse_id};
 use crate::kernels::upstream::Reach;
-use crate::magics::{Failure, OtherKernel, Others as _, Running};
+use crate::magics::{Failure, OtherKernel, Running};
 
 pub(super) use other::Other;
 
@@ -34,6 +34,9 @@ const OTHERS_MAX: usize = 16;
 
 /// For what a supervisor answers at once.
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
+
+/// A kernel that was found again may be busy for so long, until its comms are not asked for any more.
+const COMMS_WITHIN: Duration = Duration::from_secs(600);
 
 /// All may take so long to end.
 const END_WITHIN: Duration = Duration::from_secs(15);
@@ -45,8 +48,10 @@ pub(super) struct Others {
     /// Nothing when this kernel is one of another notebook itself.
     machine: Option<(Registry, Launcher)>,
     running: RefCell<BTreeMap<OtherKernel, Rc<Other>>>,
-    /// Held by whoever starts one.
+    /// Held by whoever starts or ends one.
     turn: Mutex<()>,
+    /// Rung when all are to end: then none is started for a cell of before.
+    ending: Notify,
 }
 
 impl Others {
@@ -67,6 +72,7 @@ impl Others {
             }),
             running: RefCell::default(),
             turn: Mutex::default(),
+            ending: Notify::new(),
         }
     }
 
@@ -80,13 +86,15 @@ impl Others {
         let found: Vec<_> = found.unwrap_or_default();
         let joined: Vec<_> = found.iter().map(|kernel| self.join(kernel)).collect();
         self.broker.others_are_found();
-        for (kernel, other) in found.iter().zip(joined) {
+        let asked = found.iter().zip(joined).map(|(kernel, other)| async move {
             debug!(%kernel, "another kernel of this notebook is there");
-            match other.ask("comm_info_request", &json!({})).await {
-                Ok(comms) => self.broker.other_has_comms(kernel, &comms),
-                Err(failure) => warn!(%failure, %kernel, "what its comms are is not known"),
+            match timeout(COMMS_WITHIN, other.ask("comm_info_request", &json!({}))).await {
+                Ok(Ok(comms)) => self.broker.other_has_comms(kernel, &comms),
+                Ok(Err(failure)) => warn!(%failure, %kernel, "what its comms are is not known"),
+                Err(_) => warn!(%kernel, "what its comms are is not known, it is busy"),
             }
-        }
+        });
+        join_all(asked).await;
     }
 
     /// The one that runs.
@@ -102,6 +110,9 @@ impl Others {
 
     /// The one of this name, started unless it runs.
     pub(super) async fn open(&self, kernel: &OtherKernel) -> Result<Rc<Other>, Failure> {
+        let ending = self.ending.notified();
+        tokio::pin!(ending);
+        ending.as_mut().enable();
         let _turn = self.turn.lock().await;
         if let Ok(other) = self.get(kernel) {
             return Ok(other);
@@ -126,7 +137,11 @@ impl Others {
         if self.is_left(kernel, registry).await {
             return Ok(self.join(kernel));
         }
-        let launched = launcher.launch(start, Quota::default()).await;
+        // Dropped, what a launch has begun is undone.
+        let launched = tokio::select! {
+            launched = launcher.launch(start, Quota::default()) => launched,
+            () = ending => return Err(failed("The kernel of this notebook is restarted or ended.")),
+        };
         launched.map_err(|error| unstarted(kernel, error))?.keep();
         Ok(self.join(kernel))
     }
@@ -177,12 +192,36 @@ impl Others {
         join_all(interrupts).await;
     }
 
-    /// Ends all of them.
+    /// Ends one, if it runs.
+    async fn end_now(&self, kernel: &OtherKernel) -> bool {
+        let Some(other) = self.running.borrow_mut().remove(kernel) else {
+            return false;
+        };
+        let ended = other.supervisor().shutdown().await;
+        debug!(%kernel, ?ended, "another kernel of the notebook");
+        other.leave("it was ended");
+        true
+    }
+
+    /// Ends all of them, and what is about to be one.
     pub(super) async fn end_all(&self) {
-        let all: Vec<OtherKernel> = self.running.borrow().keys().cloned().collect();
-        let ends = all.iter().map(|kernel| self.end(kernel));
-        if timeout(END_WITHIN, join_all(ends)).await.is_err() {
+        self.ending.notify_waiters();
+        let ended = async {
+            let _turn = self.turn.lock().await;
+            let all: Vec<OtherKernel> = self.running.borrow().keys().cloned().collect();
+            join_all(all.iter().map(|kernel| self.end_now(kernel))).await
+        };
+        if timeout(END_WITHIN, ended).await.is_err() {
             warn!("not all other kernels of the notebook have ended");
+        }
+    }
+
+    /// The same for good: waits until nothing of them is left.
+    pub(super) async fn close(&self) {
+        self.end_all().await;
+        if let Some((_, launcher)) = &self.machine {
+            let undone = timeout(END_WITHIN, launcher.settled()).await;
+            debug!(?undone, "the starts of other kernels");
         }
     }
 }
@@ -250,13 +289,8 @@ impl crate::magics::Others for Others {
 
     fn end<'a>(&'a self, kernel: &'a OtherKernel) -> LocalBoxFuture<'a, bool> {
         async move {
-            let Some(other) = self.running.borrow_mut().remove(kernel) else {
-                return false;
-            };
-            let ended = other.supervisor().shutdown().await;
-            debug!(%kernel, ?ended, "another kernel of the notebook");
-            other.leave("it was ended");
-            true
+            let _turn = self.turn.lock().await;
+            self.end_now(kernel).await
         }
         .boxed_local()
     }

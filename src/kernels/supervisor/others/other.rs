@@ -21,7 +21,7 @@ use crate::magics::{Failure, OtherKernel};
 use crate::protocol::message::{Channel, HeaderPeek, Message};
 
 /// Messages that wait for whoever asked; then the line is not read and the other kernel's journal has them.
-const ANSWERS_MAX: usize = 64;
+const ANSWERS_MAX: usize = 1024;
 
 /// How long a lost line is tried to be mended.
 const MENDED_WITHIN: Duration = Duration::from_secs(60);
@@ -40,6 +40,8 @@ pub(in crate::kernels::supervisor) struct Other {
     window: RefCell<Window>,
     /// A request that may not have left whole.
     unsent: RefCell<Option<(Channel, Message)>>,
+    /// What has come and may not have got to whoever it is for.
+    unheard: RefCell<Option<(Channel, Message)>>,
     /// The answer to the last ping.
     pong: Cell<Option<Bytes>>,
     pong_due: Notify,
@@ -86,6 +88,7 @@ impl Other {
             waiting: RefCell::default(),
             window: RefCell::default(),
             unsent: RefCell::default(),
+            unheard: RefCell::default(),
             pong: Cell::new(None),
             pong_due: Notify::new(),
             gone: Cell::new(false),
@@ -248,10 +251,15 @@ impl Other {
 
     async fn down(&self, from: &mut FromKernel) -> Over {
         loop {
+            let unheard = self.unheard.borrow().clone();
+            if let Some((channel, message)) = unheard {
+                self.heard(channel, message).await;
+                self.unheard.replace(None);
+            }
             match from.next().await {
                 Ok(Said::Message(channel, message)) => {
                     if self.window.borrow_mut().is_new(channel, &message.header) {
-                        self.heard(channel, message).await;
+                        self.unheard.replace(Some((channel, message)));
                     }
                 }
                 Ok(Said::Ping(payload)) => {

@@ -134,6 +134,7 @@ fn the_successor_of_a_supervisor_ends_the_cell_that_ran_elsewhere() {
             elsewhere: Some(RunsElsewhere {
                 kernel: old(),
                 count: Some(4),
+                goes_on: false,
             }),
             end: None,
         };
