@@ -11,7 +11,6 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::held::Held;
-use super::kernel::Added;
 use super::pip::Changes;
 use super::whole::replace;
 
@@ -20,6 +19,15 @@ pub(super) const CHANGES: &str = "nb-changes.json";
 
 /// A kernel that has missed more than these looks at the last ones.
 const KEPT: usize = 20;
+
+/// Where a kernel that runs finds what was added to it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Added {
+    /// The folder of packages to come before the others.
+    pub packages: PathBuf,
+    /// The Python that has it.
+    pub python: PathBuf,
+}
 
 /// The file.
 #[derive(Debug, Default, Serialize, Deserialize)]

@@ -29,7 +29,7 @@ use sha2::{Digest, Sha256};
 use super::held::Held;
 use super::installed::{installed, python_version, site_packages};
 use super::notebook::REQUIREMENTS;
-use super::pip::{Failure, From, Install, Packages, Stop, Tool, Typed};
+use super::pip::{Failure, From, Install, Packages, Stop, Tool, Typed, put_pip};
 use super::spares::{Content, Spares, compile};
 use super::undo::Undo;
 use super::version::Version;
@@ -43,12 +43,6 @@ pub(super) const KERNEL_LOCK: &str = include_str!("locks/pip.txt");
 pub(super) const LOCKED_PYTHONS: &str = ">=3.10,<3.15";
 
 const RECORD: &str = "nb-venv.json";
-
-/// What `python -m pip` runs in an environment of ours.
-const PIP: [(&str, &str); 2] = [
-    ("__init__.py", include_str!("pip/stub/__init__.py")),
-    ("__main__.py", include_str!("pip/stub/__main__.py")),
-];
 
 /// One of them, which may not be there yet.
 #[derive(Clone, Debug)]
@@ -287,15 +281,4 @@ fn content(python: Option<&str>) -> Content {
 
 fn kernel_lock() -> Vec<String> {
     KERNEL_LOCK.lines().map(str::to_owned).collect()
-}
-
-/// Makes `python -m pip` ours.
-pub(super) fn put_pip(environment: &Path) -> io::Result<()> {
-    let packages = site_packages(environment).ok_or(io::ErrorKind::NotFound)?;
-    let folder = packages.join("pip");
-    fs::create_dir_all(&folder)?;
-    for (name, text) in PIP {
-        fs::write(folder.join(name), text)?;
-    }
-    Ok(())
 }

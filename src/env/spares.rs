@@ -18,7 +18,7 @@ use sha2::{Digest, Sha256};
 use tokio::time::timeout;
 
 use super::installed::site_packages;
-use super::pip::{Failure, Requirements, Tool, argument};
+use super::pip::{Failure, Requirements, Tool, argument, put_pip};
 use super::{held, hex, leftovers, lock, tool, unshare};
 use crate::config::private_folder;
 
@@ -155,7 +155,7 @@ impl Spares {
             let _again = fs::remove_dir_all(&environment);
             return Err(Failure::new("It is too large to have another one of it."));
         }
-        super::named::put_pip(&environment).map_err(broken)?;
+        put_pip(&environment).map_err(broken)?;
         unshare::settle(&environment, &held::lock_of(&folder)).await;
         compile(&environment, &folder).await;
         fs::write(folder.join(WHOLE), "").map_err(broken)?;

@@ -2,7 +2,7 @@
 //!
 //! Pure text. Does not know which magics there are.
 
-use super::cell::Failure;
+use super::failure::Failure;
 
 /// One use of a magic.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -5,7 +5,8 @@
 use futures_util::future::{self, LocalBoxFuture};
 
 use super::call::{At, Call};
-use super::cell::{Answer, Cell, Failure};
+use super::cell::{Answer, Cell};
+use super::failure::Failure;
 use super::other::OtherKernel;
 
 /// Where a magic's cell runs.

@@ -12,6 +12,7 @@
 
 pub mod call;
 pub mod cell;
+pub mod failure;
 pub mod helper;
 pub mod magic;
 pub mod other;
@@ -22,6 +23,7 @@ mod machine;
 mod others;
 mod pex;
 mod pip;
+mod python;
 mod reset;
 mod restart;
 mod script;
@@ -30,7 +32,8 @@ mod status;
 mod test_cell;
 
 pub use call::{At, Call};
-pub use cell::{Answer, Bundle, Cell, Facts, Failure, Given, Output, Place, Question, StreamName};
+pub use cell::{Answer, Bundle, Cell, Facts, Given, Output, Place, Question, StreamName};
+pub use failure::Failure;
 pub use magic::{Magic, Runs};
 pub use other::{OtherKernel, Others, Running};
 pub use registry::{Body, Claim, Completion, Front, Registry, Setting};

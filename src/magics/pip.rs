@@ -6,7 +6,8 @@
 use std::path::PathBuf;
 
 use super::call::{At, Call};
-use super::cell::{Answer, Cell, Failure, Output};
+use super::cell::{Answer, Cell, Output};
+use super::failure::Failure;
 use super::magic::Magic;
 use crate::env::KernelEnvironment;
 use crate::env::pip::{self, Command, Stop, Typed};

@@ -9,7 +9,8 @@ use std::time::Duration;
 use futures_util::future::{self, Either};
 
 use super::call::{self, At, Call};
-use super::cell::{Answer, Bundle, Cell, Failure, Given};
+use super::cell::{Answer, Bundle, Cell, Given};
+use super::failure::Failure;
 use super::magic::{Magic, Runs};
 use super::other::OtherKernel;
 use super::others::others;

@@ -6,7 +6,8 @@ use futures_util::FutureExt;
 use futures_util::future::{self, LocalBoxFuture};
 
 use super::call::{At, Call};
-use super::cell::{Answer, Cell, Failure, Output};
+use super::cell::{Answer, Cell, Output};
+use super::failure::Failure;
 use super::magic::Magic;
 use super::pip::Interrupt;
 use crate::env::pip::Typed;

@@ -6,7 +6,8 @@ use futures_util::FutureExt;
 use futures_util::future::LocalBoxFuture;
 
 use super::call::Call;
-use super::cell::{Answer, Cell, Failure};
+use super::cell::{Answer, Cell};
+use super::failure::Failure;
 use super::magic::Magic;
 
 /// The magic.

@@ -6,7 +6,8 @@ use std::cell::RefCell;
 use std::collections::BTreeSet;
 
 use super::call::Call;
-use super::cell::{Answer, Cell, Failure};
+use super::cell::{Answer, Cell};
+use super::failure::Failure;
 use super::magic::Magic;
 use super::pip::install;
 use crate::env::Script as Metadata;

@@ -10,7 +10,8 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::call::{At, Call};
-use super::cell::{Answer, Bundle, Cell, Facts, Failure, Given, Output, Place};
+use super::cell::{Answer, Bundle, Cell, Facts, Given, Output, Place};
+use super::failure::Failure;
 use super::machine::{self, Machine, Memory, Sources};
 use super::magic::Magic;
 use super::other::Running;

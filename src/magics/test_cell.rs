@@ -9,7 +9,8 @@ use jiff::Timestamp;
 use serde_json::Value;
 use tokio::sync::Notify;
 
-use super::cell::{Cell, Facts, Failure, Output, Place, Question};
+use super::cell::{Cell, Facts, Output, Place, Question};
+use super::failure::Failure;
 use super::other::{OtherKernel, Others, Running};
 
 /// A cell of a kernel that does not exist.

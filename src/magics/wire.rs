@@ -15,7 +15,8 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 
 use super::call::Call;
-use super::cell::{Answer, Bundle, Failure, Given, Output};
+use super::cell::{Answer, Bundle, Given, Output};
+use super::failure::Failure;
 
 /// The body of `POST /v1/cells`.
 #[derive(Clone, Debug, Deserialize, Serialize)]

@@ -14,7 +14,7 @@ use tokio::time::timeout;
 use super::login::{Login, apart};
 use super::sources::Sources;
 use crate::config::Credentials;
-use crate::env::pip::Failure;
+use crate::env::failure::Failure;
 use crate::env::tool;
 
 /// A keyring may ask its user.

@@ -7,6 +7,7 @@
 //! A secret reaches a tool by its environment or by a file of ours that goes (0600), never by an argument.
 
 mod credentials;
+mod from;
 mod login;
 mod netrc;
 mod pip_conf;
@@ -21,10 +22,11 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use self::credentials::Asks;
+pub use self::from::From;
 use self::login::{Login, Server, apart, with_login};
 use self::netrc::Netrc;
 use self::sources::Sources;
-use super::pip::{Failure, From};
+use super::failure::Failure;
 use crate::config;
 
 pub(super) use refusal::refusal;

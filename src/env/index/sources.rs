@@ -4,10 +4,10 @@
 
 use std::collections::BTreeMap;
 
+use super::From;
 use super::login::sound;
 use super::pip_conf::PipConf;
 use crate::config::{Credentials, IndexStrategy, Packages};
-use crate::env::pip::From;
 
 /// What counts.
 #[derive(Clone, Default, PartialEq, Eq)]

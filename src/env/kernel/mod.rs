@@ -76,15 +76,6 @@ pub struct Prepared {
     pub notes: Vec<String>,
 }
 
-/// Where a kernel that runs finds what was added to it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Added {
-    /// The folder of packages to come before the others.
-    pub packages: PathBuf,
-    /// The Python that has it.
-    pub python: PathBuf,
-}
-
 impl Kind {
     /// By its name in a kernelspec.
     pub fn named(name: &str) -> Option<Self> {

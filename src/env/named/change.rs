@@ -7,10 +7,11 @@ use super::super::held::Held;
 use super::super::installed::normal;
 use super::super::pip::{
     Asked, Changes, Failure, From, Install, Packages, Requirements, State, Tool, Typed, argument,
+    put_pip,
 };
 use super::super::undo::Undo;
 use super::super::{Say, Uv, index, unshare};
-use super::{Named, kernel_lock, put_pip};
+use super::{Named, kernel_lock};
 
 impl Named {
     /// `pip install`. When that fails, nothing has changed.

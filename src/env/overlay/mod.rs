@@ -23,10 +23,9 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::changes::{self, CHANGES};
+use super::changes::{self, Added, CHANGES};
 use super::held::Held;
 use super::installed::{Distribution, installed, name_of, normal, site_packages};
-use super::kernel::Added;
 use super::pip::{
     self, Asked, Changes, Failure, From, Packages, State, Stop, Tool, Typed, read_file,
 };

@@ -6,6 +6,7 @@
 mod arguments;
 mod install;
 mod show;
+mod stub;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -17,11 +18,13 @@ use super::index::{self, Access, Asker, refusal};
 use super::installed::Distribution;
 use super::uv::OF_THE_SYSTEM;
 use super::{Say, Uv, leftovers, tool};
-use crate::redact::redacted;
 
-pub use arguments::{COMMANDS, Command, Format, From, Install};
+pub use super::failure::Failure;
+pub use super::index::From;
+pub use arguments::{COMMANDS, Command, Format, Install};
 pub(super) use install::{Asked, Requirements, read_file, read_requirements};
 pub use show::{freeze, list, show, usage, version};
+pub(super) use stub::put_pip;
 
 /// What is installed, by normal name.
 pub type Packages = BTreeMap<String, Distribution>;
@@ -61,19 +64,6 @@ impl fmt::Debug for Typed<'_> {
     }
 }
 
-/// Why something could not be done. Then nothing was changed.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Failure {
-    /// One plain sentence.
-    pub message: String,
-    /// What the tool said; may be empty.
-    pub log: String,
-    /// It was given up.
-    pub is_interrupt: bool,
-    /// Trying again leads to the same.
-    pub is_final: bool,
-}
-
 /// What a command has changed.
 #[derive(Clone, Debug, Default)]
 pub struct Changes {
@@ -84,38 +74,6 @@ pub struct Changes {
     pub modules: BTreeMap<String, BTreeSet<String>>,
     /// What was asked for and was there already.
     pub kept: Packages,
-}
-
-impl Failure {
-    pub(super) fn new(message: impl Into<String>) -> Self {
-        let message: String = message.into();
-        Self {
-            message: redacted(&message).into_owned(),
-            log: String::new(),
-            is_interrupt: false,
-            is_final: false,
-        }
-    }
-
-    pub(super) fn interrupt() -> Self {
-        Self {
-            is_interrupt: true,
-            ..Self::new("It was given up, since it was interrupted or took too long.")
-        }
-    }
-}
-
-impl std::convert::From<crate::error::Error> for Failure {
-    fn from(error: crate::error::Error) -> Self {
-        let (message, log) = match error.message.split_once('\n') {
-            Some((message, log)) => (message.to_owned(), log.to_owned()),
-            None => (error.message, String::new()),
-        };
-        Self {
-            log,
-            ..Self::new(message)
-        }
-    }
 }
 
 impl Changes {

@@ -1,7 +1,7 @@
 //! What the magics of other kernels are asked for. Pure text.
 
 use crate::magics::call::Call;
-use crate::magics::cell::Failure;
+use crate::magics::failure::Failure;
 use crate::protocol::kernelspec::is_valid_name;
 
 /// What stands behind `%%venv` and `%%kernel`.

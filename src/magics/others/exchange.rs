@@ -4,9 +4,10 @@
 
 use tokio::sync::Mutex;
 
-use crate::magics::cell::{Cell, Failure};
-use crate::magics::helper::literal;
+use crate::magics::cell::Cell;
+use crate::magics::failure::Failure;
 use crate::magics::other::OtherKernel;
+use crate::magics::python::literal;
 
 const SOURCE: &str = include_str!("exchange.py");
 

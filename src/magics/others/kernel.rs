@@ -6,7 +6,8 @@ use futures_util::future::LocalBoxFuture;
 use super::arguments::asked;
 use super::{run_cell, venv};
 use crate::magics::call::Call;
-use crate::magics::cell::{Answer, Cell, Failure};
+use crate::magics::cell::{Answer, Cell};
+use crate::magics::failure::Failure;
 use crate::magics::magic::{Magic, Runs};
 use crate::magics::other::OtherKernel;
 

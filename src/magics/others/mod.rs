@@ -17,7 +17,8 @@ use futures_util::FutureExt;
 
 use self::exchange::{Side, Stuck, hand_over};
 use super::call::Call;
-use super::cell::{Cell, Failure};
+use super::cell::Cell;
+use super::failure::Failure;
 use super::magic::Magic;
 use super::other::OtherKernel;
 
@@ -26,8 +27,8 @@ pub(super) fn others() -> [Box<dyn Magic>; 4] {
     [
         Box::new(venv::Venv),
         Box::new(kernel::Kernel),
-        Box::new(moves::Get),
-        Box::new(moves::Put),
+        Box::new(moves::Move::Get),
+        Box::new(moves::Move::Put),
     ]
 }
 

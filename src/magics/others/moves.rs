@@ -7,28 +7,49 @@ use super::arguments::moved;
 use super::exchange::Side;
 use super::{meant, move_values};
 use crate::magics::call::{At, Call};
-use crate::magics::cell::{Answer, Cell, Failure};
+use crate::magics::cell::{Answer, Cell};
+use crate::magics::failure::Failure;
 use crate::magics::magic::Magic;
 
-/// `%get`
-#[derive(Debug)]
-pub(super) struct Get;
+/// Both, by the way that the values go.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Move {
+    Get,
+    Put,
+}
 
-/// `%put`
-#[derive(Debug)]
-pub(super) struct Put;
+impl Move {
+    /// Behind it stands the other kernel.
+    fn option(self) -> &'static str {
+        match self {
+            Self::Get => "--from",
+            Self::Put => "--to",
+        }
+    }
+}
 
-impl Magic for Get {
+impl Magic for Move {
     fn name(&self) -> &'static str {
-        "get"
+        match self {
+            Self::Get => "get",
+            Self::Put => "put",
+        }
     }
 
     fn help(&self) -> &'static str {
-        "takes variables from another kernel of the notebook: %get a,b --from NAME"
+        match self {
+            Self::Get => {
+                "takes variables from another kernel of the notebook: %get a,b --from NAME"
+            }
+            Self::Put => "gives variables to another kernel of the notebook: %put a,b --to NAME",
+        }
     }
 
     fn spellings(&self) -> &'static [&'static str] {
-        &["get"]
+        match self {
+            Self::Get => &["get"],
+            Self::Put => &["put"],
+        }
     }
 
     fn run<'a>(
@@ -37,58 +58,27 @@ impl Magic for Get {
         cell: &'a dyn Cell,
     ) -> LocalBoxFuture<'a, Result<Answer, Failure>> {
         async move {
-            let asked = moved(call, "--from")?;
+            let asked = moved(call, self.option())?;
             let other = meant(&asked.other, cell).await?;
-            move_values(&asked.names, Side::Other(&other), Side::Main, cell).await?;
+            let (from, to) = match self {
+                Self::Get => (Side::Other(&other), Side::Main),
+                Self::Put => (Side::Main, Side::Other(&other)),
+            };
+            move_values(&asked.names, from, to, cell).await?;
             Ok(Answer::nothing())
         }
         .boxed_local()
     }
 
     fn complete<'a>(&'a self, at: &'a At, cell: &'a dyn Cell) -> LocalBoxFuture<'a, Vec<String>> {
-        offers(at, "--from", cell).boxed_local()
-    }
-}
-
-impl Magic for Put {
-    fn name(&self) -> &'static str {
-        "put"
-    }
-
-    fn help(&self) -> &'static str {
-        "gives variables to another kernel of the notebook: %put a,b --to NAME"
-    }
-
-    fn spellings(&self) -> &'static [&'static str] {
-        &["put"]
-    }
-
-    fn run<'a>(
-        &'a self,
-        call: &'a Call,
-        cell: &'a dyn Cell,
-    ) -> LocalBoxFuture<'a, Result<Answer, Failure>> {
         async move {
-            let asked = moved(call, "--to")?;
-            let other = meant(&asked.other, cell).await?;
-            move_values(&asked.names, Side::Main, Side::Other(&other), cell).await?;
-            Ok(Answer::nothing())
-        }
-        .boxed_local()
-    }
-
-    fn complete<'a>(&'a self, at: &'a At, cell: &'a dyn Cell) -> LocalBoxFuture<'a, Vec<String>> {
-        offers(at, "--to", cell).boxed_local()
-    }
-}
-
-async fn offers(at: &At, option: &str, cell: &dyn Cell) -> Vec<String> {
-    match at.before.contains(option) {
-        true => {
+            if !at.before.contains(self.option()) {
+                return vec![self.option().to_owned()];
+            }
             let running = cell.others().running().await;
             let names = running.iter().map(|one| one.kernel.name().to_owned());
             names.collect()
         }
-        false => vec![option.to_owned()],
+        .boxed_local()
     }
 }

@@ -3,7 +3,7 @@
 //! Pure text.
 
 use crate::magics::call::Call;
-use crate::magics::cell::Failure;
+use crate::magics::failure::Failure;
 
 /// How a pex gets into the kernel.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -9,7 +9,8 @@ use super::arguments::{BuildTool, Mode};
 use super::kernel::{self, Here};
 use super::{failure, full, load_file, progress};
 use crate::env::build::{Ended, Tool, find, root};
-use crate::magics::cell::{Cell, Failure, Place};
+use crate::magics::cell::{Cell, Place};
+use crate::magics::failure::Failure;
 
 /// What is looked through for the pex of a target.
 const DEPTH_MAX: usize = 16;

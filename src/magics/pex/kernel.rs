@@ -9,8 +9,9 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use crate::env::interpreters::{ABOUT, About};
-use crate::magics::cell::{Cell, Failure};
-use crate::magics::helper::literal;
+use crate::magics::cell::Cell;
+use crate::magics::failure::Failure;
+use crate::magics::python::literal;
 
 const SOURCE: &str = include_str!("kernel.py");
 

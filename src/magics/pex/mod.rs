@@ -21,7 +21,8 @@ use std::time::Duration;
 use futures_util::future::{self, LocalBoxFuture};
 
 use super::call::{At, Call};
-use super::cell::{Answer, Cell, Failure, Output, Place};
+use super::cell::{Answer, Cell, Output, Place};
+use super::failure::Failure;
 use super::magic::Magic;
 use crate::config::Places;
 use crate::env::interpreters::{About, Interpreters, names};

@@ -10,7 +10,8 @@ use super::{ASK_WITHIN, data, failure, progress, summary, unfit, unless_interrup
 use crate::env::interpreters::{Interpreter, Interpreters};
 use crate::env::pex::{Base, Fit, Misfit, Mount, Pex};
 use crate::env::pip::{self, Typed};
-use crate::magics::cell::{Cell, Failure, Output};
+use crate::magics::cell::{Cell, Output};
+use crate::magics::failure::Failure;
 use crate::magics::pip::Interrupt;
 
 /// Rebases onto this pex, with the kernel's own interpreter where it fits, else with the newest one that does.

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use tokio::time::timeout;
 
 use super::Cells;
-use super::queue_door::printed;
+use super::printed;
 use crate::kernels::supervisor::broker::{Broker, Hint, Wants};
 use crate::magics::{
     Body, Cell, Completion, Facts, Failure, OtherKernel, Others, Output, Place, Question,

@@ -17,7 +17,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::spawn_local;
 use tokio::time::{Instant, sleep};
 
-use super::broker::{Broker, Takeover};
+use super::broker::{Broker, Said, Takeover};
 use super::lifecycle::Command;
 use super::others::Others;
 use super::rebase;
@@ -148,6 +148,16 @@ impl Cells {
 
     fn facts(&self) -> Facts {
         self.record.facts(self.journal_bytes_max)
+    }
+}
+
+/// What hidden code has printed.
+fn printed(
+    said: Result<Result<Said, Failure>, oneshot::error::RecvError>,
+) -> Result<String, Failure> {
+    match said {
+        Ok(said) => said.map(|said| said.printed),
+        Err(_) => Err(Failure::new("KernelDied", "The kernel was replaced.")),
     }
 }
 

@@ -6,12 +6,12 @@ use std::rc::Rc;
 use futures_util::FutureExt;
 use futures_util::future::{self, LocalBoxFuture};
 use serde_json::json;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 use tokio_util::task::TaskTracker;
 
-use super::{Cells, hints};
+use super::{Cells, hints, printed};
 use crate::env::pex::Base;
-use crate::kernels::supervisor::broker::{Broker, OurCell, Said, Work};
+use crate::kernels::supervisor::broker::{Broker, OurCell, Work};
 use crate::magics::helper::is_ours;
 use crate::magics::registry::NB;
 use crate::magics::{Cell, Facts, Failure, Front, OtherKernel, Others, Output, Place, Question};
@@ -100,16 +100,6 @@ impl QueueCell<'_> {
             said = said => said.ok()?.ok()?.count,
             () = self.cell.interrupt.wait() => None,
         }
-    }
-}
-
-/// What hidden code has printed.
-pub(super) fn printed(
-    said: Result<Result<Said, Failure>, oneshot::error::RecvError>,
-) -> Result<String, Failure> {
-    match said {
-        Ok(said) => said.map(|said| said.printed),
-        Err(_) => Err(Failure::new("KernelDied", "The kernel was replaced.")),
     }
 }
 
