@@ -115,6 +115,11 @@ async fn a_cell_runs_in_another_environment_of_the_notebook() {
     let failed = fail(&mut a, "%%time\n%%venv old\n1 / 0").await;
     assert_eq!(failed, "division by zero");
 
+    // What it says later is still the cell's.
+    let late = "import threading; threading.Timer(0.5, print, ['late']).start()";
+    let request = a.submit(&format!("%%time\n%%venv old\n{late}")).await;
+    a.wait_for(&request, "late").await;
+
     // Its kernel is not listed, and goes with the notebook's.
     let (_, kernels) = gateway.rest("GET", "/api/kernels", "").await;
     assert_eq!(kernels.as_array().unwrap().len(), 1, "{kernels}");

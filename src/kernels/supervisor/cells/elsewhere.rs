@@ -46,7 +46,7 @@ impl HelperCell {
             "stop_on_error": false, "user_expressions": {},
         });
         let request = self.cells.broker.compose("execute_request", &content);
-        let mut answers = other.request(Channel::Shell, request);
+        let mut answers = other.request_for(self.header.clone(), request);
         let (mut reply, mut is_idle, mut stops_by) = (None, false, None);
         while reply.is_none() || !is_idle {
             let said = tokio::select! {

@@ -23,6 +23,8 @@ pub(super) struct HelperCell {
     lines: mpsc::Sender<Bytes>,
     /// Of the request that runs the cell.
     msg_id: String,
+    /// The header of that, as far as it is known.
+    pub(super) header: Option<Bytes>,
 }
 
 /// Runs a magic and gives the lines to answer with. Whoever drops them interrupts it.
@@ -34,11 +36,13 @@ pub(in crate::kernels::supervisor) fn open(
     let (lines, answer) = mpsc::channel(LINES_MAX);
     let (call, parent) = request.into_parts();
     let msg_id = parent.as_deref().and_then(msg_id).unwrap_or_default();
+    let header = parent.map(|parent| Bytes::copy_from_slice(parent.get().as_bytes()));
     tasks.spawn_local(async move {
         let cell = HelperCell {
             cells: Rc::clone(&cells),
             lines,
             msg_id,
+            header,
         };
         let outcome = cells.registry.run(&call, &cell).await;
         cell.say(&Line::Last(outcome.into())).await;

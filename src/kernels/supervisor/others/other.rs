@@ -3,7 +3,7 @@
 //! What answers a request of our own goes to whoever asked; all else is the broker's. Knows nothing of cells.
 
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -23,6 +23,12 @@ use crate::protocol::message::{Channel, HeaderPeek, Message};
 /// Messages that wait for whoever asked; then the line is not read and the other kernel's journal has them.
 const ANSWERS_MAX: usize = 1024;
 
+/// So many cells get what is said later.
+const OF_CELLS_MAX: usize = 64;
+
+/// More than this is printed by no code of ours.
+const PRINTED_BYTES_MAX: usize = 64 * 1024 * 1024;
+
 /// How long a lost line is tried to be mended.
 const MENDED_WITHIN: Duration = Duration::from_secs(60);
 
@@ -37,6 +43,8 @@ pub(in crate::kernels::supervisor) struct Other {
     broker: Broker,
     outbox: mpsc::UnboundedSender<(Channel, Message)>,
     waiting: RefCell<HashMap<String, mpsc::Sender<(Channel, Message)>>>,
+    /// The last requests of our own that were for a cell, with the header of that: what they say later is the cell's.
+    of_cells: RefCell<VecDeque<(String, Bytes)>>,
     window: RefCell<Window>,
     /// A request that may not have left whole.
     unsent: RefCell<Option<(Channel, Message)>>,
@@ -86,6 +94,7 @@ impl Other {
             broker,
             outbox,
             waiting: RefCell::default(),
+            of_cells: RefCell::default(),
             window: RefCell::default(),
             unsent: RefCell::default(),
             unheard: RefCell::default(),
@@ -151,6 +160,23 @@ impl Other {
         }
     }
 
+    /// Sends a request of our own for the cell with this header.
+    pub(in crate::kernels::supervisor) fn request_for(
+        self: &Rc<Self>,
+        cell: Option<Bytes>,
+        message: Message,
+    ) -> Answers {
+        let answers = self.request(Channel::Shell, message);
+        if let Some(cell) = cell {
+            let mut of_cells = self.of_cells.borrow_mut();
+            of_cells.push_back((answers.id.clone(), cell));
+            if of_cells.len() > OF_CELLS_MAX {
+                of_cells.pop_front();
+            }
+        }
+        answers
+    }
+
     /// Sends what has no answer.
     pub(in crate::kernels::supervisor) fn send(&self, channel: Channel, message: Message) {
         // Its end is noticed by whoever waits for an answer.
@@ -192,6 +218,9 @@ impl Other {
             match (channel, msg_type.as_deref()) {
                 (Channel::Iopub, Some("stream")) if text("name") == "stdout" => {
                     printed += &text("text");
+                    if printed.len() > PRINTED_BYTES_MAX {
+                        return Err(Failure::new("MemoryError", "It printed too much."));
+                    }
                 }
                 (Channel::Iopub, Some("status")) => is_idle |= text("execution_state") == "idle",
                 (Channel::Shell, _) if text("status") == "ok" => outcome = Some(Ok(())),
@@ -282,7 +311,30 @@ impl Other {
             Some(asker) => {
                 let _gone = asker.send((channel, message)).await;
             }
-            None => self.broker.other_said(&self.kernel, channel, message),
+            None => {
+                let message = self.of_its_cell(channel, message);
+                self.broker.other_said(&self.kernel, channel, message);
+            }
+        }
+    }
+
+    /// What is said when nobody waits any more, under the header of the cell that it was asked for.
+    fn of_its_cell(&self, channel: Channel, message: Message) -> Message {
+        let msg_type = HeaderPeek::read(&message.header).map(|peek| peek.msg_type.into_owned());
+        // That cell's life is its own kernel's to tell.
+        let tells = matches!(msg_type.as_deref(), Some("status" | "execute_input"));
+        if tells || !matches!(channel, Channel::Iopub | Channel::Stdin) {
+            return message;
+        }
+        let parent = HeaderPeek::read(&message.parent_header).map(|peek| peek.msg_id.into_owned());
+        let of_cells = self.of_cells.borrow();
+        let cell = of_cells.iter().find(|(id, _)| parent.as_ref() == Some(id));
+        match cell {
+            Some((_, header)) => Message {
+                parent_header: header.clone(),
+                ..message
+            },
+            None => message,
         }
     }
 
