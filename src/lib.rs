@@ -1,5 +1,5 @@
 //! The map of the house. `use` goes one way, from the top of this list to its end; [`config`],
-//! [`error`] and [`redact`] are leaves that all may use:
+//! [`error`], [`redact`] and [`table`] are leaves that all may use:
 //!
 //! - [`cli`]: the command line, one thin file per subcommand
 //! - [`gateway`]: the HTTP front that clients see
@@ -19,3 +19,4 @@ pub mod kernels;
 pub mod magics;
 pub mod protocol;
 pub mod redact;
+pub mod table;

@@ -12,12 +12,12 @@ use serde_json::json;
 use super::pip::failed;
 use super::progress::Progress;
 use super::stop::Stop;
-use super::table::table;
 use super::{output, runtime};
 use crate::config::Places;
 use crate::env::release::{Recipe, Release, Releases};
 use crate::env::{Say, Uv, collect_layers};
 use crate::error::Error;
+use crate::table::table;
 
 /// Makes, lists and removes what Python kernels run in: releases of PyCX, environments of notebooks, your own.
 ///

@@ -15,7 +15,6 @@ mod progress;
 mod serve;
 mod stop;
 mod supervise;
-mod table;
 mod token;
 mod up;
 

@@ -3,13 +3,13 @@
 use jiff::{Span, SpanRelativeTo, Timestamp};
 use serde_json::json;
 
-use super::table::table;
 use super::{output, runtime};
 use crate::config::{self, Places};
 use crate::error::Error;
 use crate::gateway::{NamedToken, TokenFile};
 use crate::kernels::client::{CallError, Supervisor};
 use crate::kernels::registry::Registry;
+use crate::table::table;
 
 /// Makes, lists and revokes named tokens.
 ///

@@ -21,16 +21,16 @@ use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::time::Duration;
 
-use sha2::{Digest, Sha256};
 use tokio::signal::unix::SignalKind;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
-use uuid::{Builder, Uuid};
+use uuid::Uuid;
 
 use self::ends::Ends;
 use self::local::Local;
 use self::session::{End, Session};
 use crate::error::Error;
+use crate::kernels::registry::derived_id;
 use crate::protocol::connection_file::{self, ConnectionFile};
 
 pub use self::client::{Answer, Gateway, GatewayUrl};
@@ -202,17 +202,10 @@ fn kernel_id(connection: &ConnectionFile, path: &Path) -> Uuid {
         return Uuid::new_v4();
     }
     let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
-    let mut hash = Sha256::new();
-    for part in [
+    derived_id(&[
         connection.key.as_bytes(),
         path.as_os_str().as_encoded_bytes(),
-    ] {
-        hash.update((part.len() as u64).to_le_bytes());
-        hash.update(part);
-    }
-    let digest: [u8; 32] = hash.finalize().into();
-    let [head @ .., _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _] = digest;
-    Builder::from_random_bytes(head).into_uuid()
+    ])
 }
 
 #[cfg(test)]

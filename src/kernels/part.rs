@@ -4,13 +4,13 @@
 
 use std::collections::BTreeMap;
 
-use sha2::{Digest, Sha256};
-use uuid::{Builder, Uuid};
+use uuid::Uuid;
 
 use super::catalog::Catalog;
 use super::contract::{API, Around, Cull, JournalMode, JournalStart, Part, Start};
 use super::kernelspecs::SearchPath;
 use super::plan::{env_of, environment_of, transport_of};
+use super::registry::derived_id;
 use crate::env::{KernelEnvironment, Kind};
 use crate::magics::OtherKernel;
 use crate::protocol::connection_file::Transport;
@@ -21,14 +21,11 @@ const LINGER_MS: u64 = 120_000;
 
 /// The id of this kernel of a notebook, the same each time.
 pub fn id(of: &str, kernel: &OtherKernel) -> Uuid {
-    let mut hash = Sha256::new();
-    for part in [of, kernel.kind(), kernel.name()] {
-        hash.update((part.len() as u64).to_le_bytes());
-        hash.update(part);
-    }
-    let digest: [u8; 32] = hash.finalize().into();
-    let [head @ .., _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _] = digest;
-    Builder::from_random_bytes(head).into_uuid()
+    derived_id(&[
+        of.as_bytes(),
+        kernel.kind().as_bytes(),
+        kernel.name().as_bytes(),
+    ])
 }
 
 /// The start of another kernel of the notebook of `main`, or why there cannot be one, as a sentence.

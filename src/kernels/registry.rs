@@ -13,7 +13,8 @@ use rustix::fs::FlockOperation;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::Value;
-use uuid::Uuid;
+use sha2::{Digest, Sha256};
+use uuid::{Builder, Uuid};
 
 use super::contract::{self, JournalStart, Kernel};
 use super::journals;
@@ -258,6 +259,18 @@ fn lock(folder: &Path) -> io::Result<File> {
     let file = File::open(folder)?;
     rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive)?;
     Ok(file)
+}
+
+/// The id that these parts have, each time.
+pub fn derived_id(parts: &[&[u8]]) -> Uuid {
+    let mut hash = Sha256::new();
+    for part in parts {
+        hash.update((part.len() as u64).to_le_bytes());
+        hash.update(part);
+    }
+    let digest: [u8; 32] = hash.finalize().into();
+    let [head @ .., _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _] = digest;
+    Builder::from_random_bytes(head).into_uuid()
 }
 
 /// A kernel's id: a UUID in lower case with hyphens and nothing else.

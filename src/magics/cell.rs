@@ -69,11 +69,13 @@ pub trait Cell {
     fn others(&self) -> &dyn Others;
 
     /// Runs code in another kernel of the notebook, which runs, as if it were this cell: what it says, shows and asks is
-    /// the cell's, and an interrupt of the cell is one of it. A failure carries that kernel's own traceback.
+    /// the cell's, and an interrupt of the cell is one of it. A failure carries that kernel's own traceback. Whether the magic
+    /// has something to do after tells `goes_on`.
     fn run_in<'a>(
         &'a self,
         kernel: &'a OtherKernel,
         code: String,
+        goes_on: bool,
     ) -> LocalBoxFuture<'a, Result<(), Failure>>;
 }
 

@@ -107,6 +107,7 @@ impl Cell for TestCell {
         &'a self,
         kernel: &'a OtherKernel,
         _: String,
+        _: bool,
     ) -> LocalBoxFuture<'a, Result<(), Failure>> {
         Box::pin(future::ready(Err(no_other(kernel))))
     }

@@ -13,8 +13,8 @@ use serde_json::json;
 
 use self::checks::{Finding, Level};
 use super::output;
-use super::table::table;
 use crate::error::Error;
+use crate::table::table;
 
 /// Looks for what would keep nb from working, and says what to do about it
 ///

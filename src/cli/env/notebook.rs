@@ -13,7 +13,6 @@ use crate::cli::notebook_file::NotebookFile;
 use crate::cli::pip::failed;
 use crate::cli::progress::Progress;
 use crate::cli::stop::Stop;
-use crate::cli::table::table;
 use crate::cli::{output, runtime};
 use crate::config::Places;
 use crate::env::notebook::{Lock, pyproject, requirements};
@@ -21,6 +20,7 @@ use crate::env::pip::{Changes, Failure, Stop as GiveUp, Typed};
 use crate::env::{KernelEnvironment, Say};
 use crate::error::Error;
 use crate::protocol::notebook::lock::{lock, with_lock};
+use crate::table::table;
 
 /// Which notebook.
 #[derive(Debug, clap::Args)]

@@ -9,7 +9,6 @@ use serde_json::{Value, json};
 
 use super::minute;
 use crate::cli::pip::failed;
-use crate::cli::table::table;
 use crate::cli::{output, runtime};
 use crate::config::Places;
 use crate::env::release::Releases;
@@ -17,6 +16,7 @@ use crate::env::venvs::{self, Venv};
 use crate::error::Error;
 use crate::kernels::catalog::Catalog;
 use crate::kernels::kernelspecs::SearchPath;
+use crate::table::table;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Add {

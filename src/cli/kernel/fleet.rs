@@ -4,11 +4,11 @@ use hyper::Method;
 use serde_json::{Value, json};
 
 use crate::cli::access::Access;
-use crate::cli::table::table;
 use crate::cli::{output, runtime};
 use crate::error::Error;
 use crate::front::{Answer, Gateway};
 use crate::kernels::registry::parse_id;
+use crate::table::table;
 
 /// Fewer characters of an id name no kernel.
 const PREFIX_MIN: usize = 4;

@@ -11,13 +11,13 @@ use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
 use crate::cli::output;
-use crate::cli::table::table;
 use crate::config::Places;
 use crate::env::own_kernelspecs;
 use crate::error::Error;
 use crate::kernels::catalog::{Catalog, Listed};
 use crate::kernels::kernelspecs::SearchPath;
 use crate::protocol::kernelspec::is_valid_name;
+use crate::table::table;
 
 /// A larger picture is not copied.
 const LOGO_BYTES_MAX: u64 = 4 * 1024 * 1024;

@@ -9,7 +9,6 @@ use serde_json::{Value, json};
 use super::replay::{Replay, replay};
 use crate::cli::access::Access;
 use crate::cli::notebook_file::NotebookFile;
-use crate::cli::table::table;
 use crate::cli::{output, runtime};
 use crate::error::Error;
 use crate::front::{Answer, Gateway};
@@ -18,6 +17,7 @@ use crate::kernels::registry::parse_id;
 use crate::protocol::json::{Json, Object};
 use crate::protocol::message::is_msg_id;
 use crate::protocol::notebook::{Mark, Notebook, set_mark, set_times};
+use crate::table::table;
 
 /// The kernel of a cell is not there.
 const GONE: u8 = 1;

@@ -49,7 +49,9 @@ async fn run_cell(
         if cell.interrupted().now_or_never().is_some() {
             return Err(Failure::interrupted());
         }
-        cell.run_in(kernel, as_typed(call, body, &language)).await?;
+        let goes_on = !asked.put.is_empty();
+        let code = as_typed(call, body, &language);
+        cell.run_in(kernel, code, goes_on).await?;
     }
     if !asked.put.is_empty() {
         move_values(&asked.put, Side::Other(kernel), Side::Main, cell).await?;

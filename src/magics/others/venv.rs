@@ -16,6 +16,7 @@ use crate::magics::failure::Failure;
 use crate::magics::magic::{Magic, Runs};
 use crate::magics::other::{OtherKernel, Running};
 use crate::magics::pip::{install_into, of_pip, printing};
+use crate::table::table;
 
 /// The magic.
 #[derive(Debug)]
@@ -195,7 +196,7 @@ async fn list(cell: &dyn Cell) -> Result<Answer, Failure> {
     });
     let text = match all.is_empty() {
         true => "No environment has a name yet; a `%%venv NAME` cell makes one.".to_owned(),
-        false => columns(
+        false => table(
             ["name", "python", "here", "path"],
             &rows.collect::<Vec<_>>(),
         ),
@@ -204,7 +205,7 @@ async fn list(cell: &dyn Cell) -> Result<Answer, Failure> {
         json!({"name": one.name, "python": one.python, "path": one.path, "state": state(&one.name)})
     });
     let value: Vec<_> = value.collect();
-    Ok(shown(json!({"environments": value}), text))
+    Ok(shown(json!({"environments": value}), &text))
 }
 
 /// The other kernels that run.
@@ -223,7 +224,7 @@ pub(super) async fn shown_running(cell: &dyn Cell) -> Answer {
     let rows: Vec<_> = running.iter().map(row).collect();
     let text = match running.is_empty() {
         true => "No other kernel runs in this notebook; `%%kernel NAME` starts one.".to_owned(),
-        false => columns(["cells", "language", "state", "pid"], &rows),
+        false => table(["cells", "language", "state", "pid"], &rows),
     };
     let value = running.iter().map(|one| {
         json!({
@@ -232,33 +233,15 @@ pub(super) async fn shown_running(cell: &dyn Cell) -> Answer {
         })
     });
     let value: Vec<_> = value.collect();
-    shown(json!({"kernels": value}), text)
+    shown(json!({"kernels": value}), &text)
 }
 
-fn shown(value: serde_json::Value, text: String) -> Answer {
+fn shown(value: serde_json::Value, text: &str) -> Answer {
     Answer {
         given: Given::Json(value),
-        shown: Some(Bundle::from_iter([("text/plain".to_owned(), text.into())])),
+        shown: Some(Bundle::from_iter([(
+            "text/plain".to_owned(),
+            text.trim_end().into(),
+        )])),
     }
-}
-
-fn columns<const N: usize>(heads: [&str; N], rows: &[[String; N]]) -> String {
-    let heads = heads.map(str::to_owned);
-    let lines = || std::iter::once(&heads).chain(rows);
-    let widths: Vec<usize> = (0..N)
-        .map(|at| {
-            lines()
-                .map(|line| line[at].chars().count())
-                .max()
-                .unwrap_or(0)
-        })
-        .collect();
-    let text = lines().map(|line| {
-        let cells = line.iter().zip(&widths);
-        let cells: Vec<String> = cells
-            .map(|(text, width)| format!("{text:width$}"))
-            .collect();
-        cells.join("  ").trim_end().to_owned()
-    });
-    text.collect::<Vec<_>>().join("\n")
 }

@@ -38,11 +38,9 @@ pub(super) struct Elsewhere {
 
 /// A cell that runs there.
 struct Running {
-    kernel: OtherKernel,
-    count: Option<i64>,
+    runs: RunsElsewhere,
     reply: Option<Value>,
     idle: bool,
-    goes_on: bool,
     /// Nobody, when it was an earlier supervisor.
     asker: Option<oneshot::Sender<Value>>,
 }
@@ -60,13 +58,20 @@ impl Elsewhere {
 
     /// An earlier supervisor was waiting for this cell.
     pub(super) fn recall(&mut self, key: &RequestKey, runs: &RunsElsewhere) {
+        self.begin(key, runs.clone(), None);
+    }
+
+    fn begin(
+        &mut self,
+        key: &RequestKey,
+        runs: RunsElsewhere,
+        asker: Option<oneshot::Sender<Value>>,
+    ) {
         let running = Running {
-            kernel: runs.kernel.clone(),
-            count: runs.count,
+            runs,
             reply: None,
             idle: false,
-            goes_on: runs.goes_on,
-            asker: None,
+            asker,
         };
         self.running.insert(RequestKey::clone(key), running);
     }
@@ -101,7 +106,9 @@ impl Broker {
         let state = self.state.borrow();
         let running = state.elsewhere.running.values();
         let recalled = running.filter(|running| running.asker.is_none());
-        recalled.map(|running| running.kernel.clone()).collect()
+        recalled
+            .map(|running| running.runs.kernel.clone())
+            .collect()
     }
 
     /// Another kernel of the notebook is gone. Whoever waits for a cell there is told by the end of the wait.
@@ -159,13 +166,14 @@ impl Broker {
         state.say_input(&cell.message, count);
     }
 
-    /// Runs code in another kernel as our cell. What it replies is given when it is idle, and is our cell's; nothing comes
+    /// Runs code in another kernel as our cell, which may go on after. What it replies is given when it is idle, and is our cell's; nothing comes
     /// when that kernel is gone.
     pub fn run_elsewhere(
         &self,
         cell: &OurCell,
         kernel: &OtherKernel,
         code: &str,
+        goes_on: bool,
     ) -> oneshot::Receiver<Value> {
         let (asker, ended) = oneshot::channel();
         let mut state = self.state.borrow_mut();
@@ -180,28 +188,20 @@ impl Broker {
         if !state.elsewhere.outboxes.contains_key(kernel) {
             return ended;
         }
-        let running = Running {
-            kernel: kernel.clone(),
-            count: cell.count.get(),
-            reply: None,
-            idle: false,
-            goes_on: false,
-            asker: Some(asker),
-        };
         let key = RequestKey::clone(&cell.key);
         let runs = RunsElsewhere {
             kernel: kernel.clone(),
             count: cell.count.get(),
-            goes_on: cell.claim.call.line.contains("--put"),
+            goes_on,
         };
         if let Some(pending) = state.pending.get_mut(&key) {
             pending.elsewhere = Some(runs.clone());
         }
         state.ledger.write(&Note::Elsewhere {
             request: key.to_string(),
-            runs,
+            runs: runs.clone(),
         });
-        state.elsewhere.running.insert(key, running);
+        state.elsewhere.begin(&key, runs, Some(asker));
         state.elsewhere.send(kernel, Channel::Shell, message);
         ended
     }
@@ -246,7 +246,7 @@ impl State {
                 return self.ends_elsewhere(key);
             }
             ("execute_input", Some(_)) => return,
-            ("execute_result", Some(running)) => counted(message, running.count),
+            ("execute_result", Some(running)) => counted(message, running.runs.count),
             // What was asked of it in passing, and answers to what nobody knows any more.
             ("status", None) => {
                 if let Some(key) = key
@@ -286,11 +286,7 @@ impl State {
         };
         if let Some(key) = key.filter(is_over)
             && let Some(Running {
-                reply,
-                asker,
-                count,
-                goes_on,
-                ..
+                runs, reply, asker, ..
             }) = running.remove(&key)
         {
             let reply = reply.unwrap_or_default();
@@ -299,12 +295,13 @@ impl State {
                     self.is_back(&key);
                     let _gone = asker.send(reply);
                 }
-                None if goes_on && reply["status"] == "ok" => {
-                    let reason = "the supervisor of this kernel died while the cell ran, and what it was to put \
-                                  into the notebook's kernel was not";
-                    self.ends(&key, error_content("SupervisorDied", reason), count, false);
+                None if runs.goes_on && reply["status"] == "ok" => {
+                    let reason = "the supervisor of this kernel died while the cell ran, and what it was to do \
+                                  after was not done";
+                    let reply = error_content("SupervisorDied", reason);
+                    self.ends(&key, reply, runs.count, false);
                 }
-                None => self.ends(&key, reply, count, true),
+                None => self.ends(&key, reply, runs.count, true),
             }
         }
     }
@@ -320,13 +317,13 @@ impl State {
     /// The cells that run in these kernels come to no end there. Who waits for one is told by the end of the wait.
     fn lose_cells_of(&mut self, is_gone: impl Fn(&OtherKernel) -> bool) {
         let running = &mut self.elsewhere.running;
-        let lost = running.extract_if(|_, running| is_gone(&running.kernel));
-        for (key, running) in lost.collect::<Vec<_>>() {
-            if running.asker.is_none() {
-                let kernel = &running.kernel;
+        let lost = running.extract_if(|_, running| is_gone(&running.runs.kernel));
+        for (key, Running { runs, asker, .. }) in lost.collect::<Vec<_>>() {
+            if asker.is_none() {
+                let kernel = &runs.kernel;
                 let reason = format!("the kernel in {kernel} has ended before it answered");
                 let reply = error_content("KernelDied", &reason);
-                self.ends(&key, reply, running.count, false);
+                self.ends(&key, reply, runs.count, false);
             }
         }
     }
@@ -349,7 +346,10 @@ impl State {
     /// An answer to a question that was asked for this request.
     pub(super) fn send_answer(&mut self, asked: &RequestKey, answer: Message) {
         match self.elsewhere.running.get(asked) {
-            Some(running) => self.elsewhere.send(&running.kernel, Channel::Stdin, answer),
+            Some(running) => {
+                let kernel = &running.runs.kernel;
+                self.elsewhere.send(kernel, Channel::Stdin, answer);
+            }
             None => self.send(Channel::Stdin, answer),
         }
     }

@@ -18,13 +18,18 @@ use crate::protocol::message::{Channel, HeaderPeek, Message};
 const STOPS_WITHIN: Duration = Duration::from_secs(3);
 
 impl QueueCell<'_> {
-    pub(super) async fn elsewhere(&self, kernel: &OtherKernel, code: &str) -> Result<(), Failure> {
+    pub(super) async fn elsewhere(
+        &self,
+        kernel: &OtherKernel,
+        code: &str,
+        goes_on: bool,
+    ) -> Result<(), Failure> {
         let other = self.cells.others.get(kernel)?;
-        let mut ended = self.broker.run_elsewhere(self.cell, kernel, code);
+        let mut ended = self.broker.run_elsewhere(self.cell, kernel, code, goes_on);
         let reply = tokio::select! {
             reply = &mut ended => reply,
             () = self.cell.interrupt.wait() => {
-                interrupt(&other).await;
+                other.interrupt().await;
                 match timeout(STOPS_WITHIN, ended).await {
                     Ok(reply) => reply,
                     Err(_) => return Err(unstopped(kernel)),
@@ -53,7 +58,7 @@ impl HelperCell {
                 said = answers.next() => said,
                 () = self.interrupted(), if stops_by.is_none() => {
                     stops_by = Some(Instant::now() + STOPS_WITHIN);
-                    interrupt(&other).await;
+                    other.interrupt().await;
                     continue;
                 }
                 () = until(stops_by) => return Err(unstopped(kernel)),
@@ -114,12 +119,6 @@ fn unstopped(kernel: &OtherKernel) -> Failure {
             "The cell was interrupted, but the kernel in {kernel} does not stop yet; `%{kind} restart {kernel}` ends what it does."
         ),
         ..Failure::interrupted()
-    }
-}
-
-async fn interrupt(other: &Other) {
-    if let Err(error) = other.supervisor().interrupt().await {
-        tracing::warn!(%error, "another kernel of the notebook was not interrupted");
     }
 }
 

@@ -131,6 +131,7 @@ impl Cell for HelperCell {
         &'a self,
         kernel: &'a OtherKernel,
         code: String,
+        _: bool,
     ) -> LocalBoxFuture<'a, Result<(), Failure>> {
         async move { self.elsewhere(kernel, &code).await }.boxed_local()
     }

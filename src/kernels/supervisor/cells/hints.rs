@@ -124,6 +124,7 @@ impl Cell for HintCell<'_> {
         &'a self,
         kernel: &'a OtherKernel,
         code: String,
+        _: bool,
     ) -> LocalBoxFuture<'a, Result<(), Failure>> {
         let _nothing = (kernel, code);
         let failure = Failure::new("RuntimeError", "Nothing is run for a hint.");

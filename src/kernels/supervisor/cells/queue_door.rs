@@ -206,8 +206,9 @@ impl Cell for QueueCell<'_> {
         &'a self,
         kernel: &'a OtherKernel,
         code: String,
+        goes_on: bool,
     ) -> LocalBoxFuture<'a, Result<(), Failure>> {
-        async move { self.elsewhere(kernel, &code).await }.boxed_local()
+        async move { self.elsewhere(kernel, &code, goes_on).await }.boxed_local()
     }
 }
 

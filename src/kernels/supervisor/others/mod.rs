@@ -23,7 +23,7 @@ use super::broker::Broker;
 use crate::kernels::contract::{PART, Part, Start};
 use crate::kernels::launch::{LaunchError, Launcher, Quota, log_format};
 use crate::kernels::part;
-use crate::kernels::registry::{Registry, Standing, parse_id};
+use crate::kernels::registry::{Registry, Standing};
 use crate::kernels::upstream::Reach;
 use crate::magics::{Failure, OtherKernel, Running};
 
@@ -78,13 +78,16 @@ impl Others {
 
     /// Takes in those that an earlier supervisor of this kernel has started.
     pub(super) async fn find_again(&self) {
-        let Some((registry, _)) = &self.machine else {
+        let Some(machine) = &self.machine else {
             return;
         };
-        let (registry, main) = (registry.clone(), self.main.kernel_id.clone());
+        let (registry, main) = (machine.0.clone(), self.main.kernel_id.clone());
         let found = spawn_blocking(move || parts(&registry, &main)).await;
         let found: Vec<_> = found.unwrap_or_default();
-        let joined: Vec<_> = found.iter().map(|kernel| self.join(kernel)).collect();
+        let joined: Vec<_> = found
+            .iter()
+            .map(|kernel| self.join(kernel, machine))
+            .collect();
         self.broker.others_are_found();
         let asked = found.iter().zip(joined).map(|(kernel, other)| async move {
             debug!(%kernel, "another kernel of this notebook is there");
@@ -117,7 +120,7 @@ impl Others {
         if let Ok(other) = self.get(kernel) {
             return Ok(other);
         }
-        let Some((registry, launcher)) = &self.machine else {
+        let Some(machine @ (registry, launcher)) = &self.machine else {
             return Err(Failure::usage(
                 "This is another kernel of a notebook itself: it has no others.",
             ));
@@ -135,7 +138,7 @@ impl Others {
         let start = start.map_err(|error| failed(error.to_string()))?;
         let start = start.map_err(Failure::usage)?;
         if self.is_left(kernel, registry).await {
-            return Ok(self.join(kernel));
+            return Ok(self.join(kernel, machine));
         }
         // Dropped, what a launch has begun is undone.
         let launched = tokio::select! {
@@ -143,7 +146,7 @@ impl Others {
             () = ending => return Err(failed("The kernel of this notebook is restarted or ended.")),
         };
         launched.map_err(|error| unstarted(kernel, error))?.keep();
-        Ok(self.join(kernel))
+        Ok(self.join(kernel, machine))
     }
 
     /// Whether one runs that we did not get to know of. What can be nobody's any more is removed.
@@ -162,10 +165,7 @@ impl Others {
         left.await.unwrap_or_default()
     }
 
-    fn join(&self, kernel: &OtherKernel) -> Rc<Other> {
-        let Some((registry, launcher)) = &self.machine else {
-            unreachable!("whoever has no machine starts none");
-        };
+    fn join(&self, kernel: &OtherKernel, (registry, launcher): &(Registry, Launcher)) -> Rc<Other> {
         let id = part::id(&self.main.kernel_id, kernel);
         let reach = Reach::new(
             id,
@@ -184,12 +184,7 @@ impl Others {
     /// Interrupts these, as far as they run.
     pub(super) async fn interrupt(&self, kernels: &[OtherKernel]) {
         let running = kernels.iter().filter_map(|kernel| self.get(kernel).ok());
-        let interrupts = running.map(|other| async move {
-            if let Err(error) = other.supervisor().interrupt().await {
-                warn!(%error, kernel = %other.kernel(), "it was not interrupted");
-            }
-        });
-        join_all(interrupts).await;
+        join_all(running.map(|other| async move { other.interrupt().await })).await;
     }
 
     /// Ends one, if it runs.
@@ -303,7 +298,7 @@ fn parts(registry: &Registry, main: &str) -> Vec<OtherKernel> {
         let known = registry.last_known(id)?;
         let of = known.nb.get(PART)?;
         let part: Part = serde_json::from_value(of.clone()).ok()?;
-        (part.of == main && parse_id(&known.id).is_some()).then_some(part.kernel)
+        (part.of == main).then_some(part.kernel)
     });
     of_main.collect()
 }

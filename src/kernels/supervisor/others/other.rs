@@ -124,6 +124,12 @@ impl Other {
         self.reach.supervisor()
     }
 
+    pub(in crate::kernels::supervisor) async fn interrupt(&self) {
+        if let Err(error) = self.supervisor().interrupt().await {
+            warn!(%error, kernel = %self.kernel, "it was not interrupted");
+        }
+    }
+
     /// Has nothing to do with it any more.
     pub(super) fn leave(&self, why: &str) {
         if let Some(relay) = self.relay.take() {

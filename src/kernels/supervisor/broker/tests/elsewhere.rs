@@ -30,7 +30,7 @@ fn a_cell_elsewhere_is_over_once_reply_and_idle_are_there() {
         broker.submit(&"a".into(), Channel::Shell, cell.clone());
         let cell_of_ours = next_cell(&mut ours).unwrap();
         broker.our_cell_begins(&cell_of_ours, Some(7));
-        let mut ended = broker.run_elsewhere(&cell_of_ours, &old(), "code");
+        let mut ended = broker.run_elsewhere(&cell_of_ours, &old(), "code", false);
         let (channel, sent) = there.try_recv().unwrap();
         // It has the header of its client, and all of its content but the code.
         assert_eq!((channel, &sent.header), (Channel::Shell, &cell.header));
@@ -104,14 +104,14 @@ fn a_cell_whose_kernel_is_gone_ends_with_that() {
     cell.content = json!({"code": "%%kernel x\ncode"}).to_string().into();
     broker.submit(&"a".into(), Channel::Shell, cell);
     let cell = next_cell(&mut ours).unwrap();
-    let mut ended = broker.run_elsewhere(&cell, &old(), "code");
+    let mut ended = broker.run_elsewhere(&cell, &old(), "code", false);
     broker.other_is_gone(&old(), "it has ended");
     assert!(matches!(
         ended.try_recv(),
         Err(oneshot::error::TryRecvError::Closed)
     ));
     // Another one in its place has never heard of it.
-    let mut ended = broker.run_elsewhere(&cell, &old(), "code");
+    let mut ended = broker.run_elsewhere(&cell, &old(), "code", false);
     assert!(matches!(
         ended.try_recv(),
         Err(oneshot::error::TryRecvError::Closed)
@@ -120,7 +120,7 @@ fn a_cell_whose_kernel_is_gone_ends_with_that() {
 
 #[test]
 fn the_successor_of_a_supervisor_ends_the_cell_that_ran_elsewhere() {
-    for is_found in [true, false] {
+    for (is_found, goes_on) in [(true, false), (true, true), (false, false)] {
         let (broker, _requests) = running();
         let cell = request("a", "1", "execute_request");
         let asked = Asked {
@@ -134,7 +134,7 @@ fn the_successor_of_a_supervisor_ends_the_cell_that_ran_elsewhere() {
             elsewhere: Some(RunsElsewhere {
                 kernel: old(),
                 count: Some(4),
-                goes_on: false,
+                goes_on,
             }),
             end: None,
         };
@@ -159,7 +159,7 @@ fn the_successor_of_a_supervisor_ends_the_cell_that_ran_elsewhere() {
             broker.other_said(&old(), Channel::Iopub, said("1", "status", &idle));
         }
         let heard = read(&broker, "a", ticket.after);
-        let expected: &[&str] = match is_found {
+        let expected: &[&str] = match is_found && !goes_on {
             true => &["stream", "execute_reply", "status"],
             false => &["stream", "error", "execute_reply", "status"],
         };
@@ -186,7 +186,7 @@ fn another_kernel_hears_nothing_of_the_subshells_of_this_one() {
         "msg_id": "1", "msg_type": "execute_request", "session": "a", "subshell_id": "s", "x": 1.50,
     });
     let cell = typed(&broker, &header, &json!({"code": "%%kernel x\ncode"}));
-    let _ended = broker.run_elsewhere(&cell, &old(), "code");
+    let _ended = broker.run_elsewhere(&cell, &old(), "code", false);
     let (_, sent) = there.try_recv().unwrap();
     header.as_object_mut().unwrap().remove("subshell_id");
     let sent: Value = serde_json::from_slice(&sent.header).unwrap();
@@ -218,7 +218,7 @@ fn a_successor_does_not_wait_for_a_cell_that_has_replied_already() {
     broker.join(&"a".into(), &me());
     let header = json!({"msg_id": "1", "msg_type": "execute_request", "session": "a"});
     let cell = typed(&broker, &header, &json!({"code": "%%kernel x\ncode"}));
-    let mut ended = broker.run_elsewhere(&cell, &old(), "code");
+    let mut ended = broker.run_elsewhere(&cell, &old(), "code", false);
     let left = || Left::of(&std::fs::read(&path).unwrap());
     let is_elsewhere = || left().asked[0].elsewhere.is_some();
     assert!(is_elsewhere());

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 /// Lays rows out below their heads. Text that could steer a terminal is shown escaped.
-pub(super) fn table<const N: usize>(heads: [&str; N], rows: &[[String; N]]) -> String {
+pub fn table<const N: usize>(heads: [&str; N], rows: &[[String; N]]) -> String {
     let rows: Vec<[String; N]> = rows
         .iter()
         .map(|row| row.each_ref().map(|cell| escaped(cell)))
