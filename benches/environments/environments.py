@@ -66,6 +66,11 @@ def remove(environment):
     shutil.rmtree(environment, ignore_errors=True)
 
 
+def quiet():
+    """Waits until what was written before is on the disk: the next one does not wait for it."""
+    os.sync()
+
+
 class Nb:
     """nb with data of its own."""
 
@@ -167,6 +172,7 @@ def measure(uv, first, second, gateway, requirements, locked, folder, number):
         environment = folder / "plain"
         remove(environment)
         python = str(environment / "bin/python")
+        quiet()
         venv = run([uv, "venv", "--quiet", "--no-project", "--python", ">=3.10,<3.15", str(environment)], os.environ)
         install = ["--quiet", "--offline", "--no-deps", *more, "--python", python, "-r", str(requirements)]
         made[way] = venv[1] + run([uv, "pip", "install", *install], os.environ)[1]
@@ -174,11 +180,13 @@ def measure(uv, first, second, gateway, requirements, locked, folder, number):
         remove(environment)
     notebook = folder / "new" / f"{number}.ipynb"
     notebook.write_text(locked)
+    quiet()
     python, made[NEW], made[WHOLE] = first.sync(notebook)
     imported[NEW] = first_import(python)
     first.env("remove", str(notebook))
     notebook = folder / "second" / f"{number}.ipynb"
     notebook.write_text(locked)
+    quiet()
     python, _, made[SECOND] = second.sync(notebook)
     imported[SECOND] = first_import(python)
     gateway.start(notebook)

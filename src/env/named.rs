@@ -14,7 +14,7 @@ mod change;
 mod kept;
 mod locked;
 
-pub(super) use locked::{Trust, find_python};
+pub(super) use locked::{Trust, pythons};
 
 use locked::locked_content;
 
@@ -130,7 +130,7 @@ impl Named {
         Ok(())
     }
 
-    /// Makes it of this content, unless it is there; whether it was not.
+    /// Makes it of this content, unless it is there; whether it was not. Its files may still be shared with uv's cache.
     async fn make_of(
         &self,
         content: &Content,
@@ -168,12 +168,7 @@ impl Named {
                 .build(&environment, &self.tool(&uv, typed, &from, say))
                 .await?;
         }
-        let new = environment.clone();
-        let finished = held.aside(move || {
-            put_pip(&new)?;
-            unshare::at_once(&new);
-            Ok(())
-        });
+        let finished = held.aside(move || put_pip(&environment).map(|_| ()));
         finished.await.map_err(broken)?;
         self.keep(record).map_err(broken)?;
         Ok(true)
@@ -229,10 +224,7 @@ impl Named {
             let (uv, from) = (find_uv().await?, From::default());
             let tool = self.tool(&uv, typed, &from, &|_| ());
             if let Some(lock) = lock {
-                let python = find_python(lock.requires_python(), &uv).await?;
-                self.spares
-                    .fill(&locked_content(&lock, &python), &tool)
-                    .await?;
+                self.spares.fill(&locked_content(&lock)?, &tool).await?;
             }
             self.spares.fill(&content, &tool).await
         };

@@ -19,8 +19,10 @@ use tokio::time::timeout;
 
 use super::installed::site_packages;
 use super::pip::{Failure, Requirements, Tool, argument, put_pip};
+use super::uv::no_python;
 use super::{held, hex, leftovers, lock, tool, unshare};
 use crate::config::private_folder;
+use crate::error::Error;
 
 /// What is larger has none: nobody may ever want it.
 const BYTES_MAX: u64 = 1 << 30;
@@ -32,6 +34,9 @@ const WHOLE: &str = "nb-spare";
 
 /// In an environment, newer than its folder of packages when that is compiled.
 const COMPILED: &str = "nb-compiled";
+
+/// How uv begins to say that there is no such Python.
+const NO_PYTHON: &str = "No interpreter found";
 
 /// Compiling takes no longer, however much there is.
 const COMPILES: Duration = Duration::from_secs(15 * 60);
@@ -66,11 +71,16 @@ impl Content {
             "--quiet",
             "--no-project",
             "--relocatable",
+            "--no-python-downloads",
             "--python",
             &self.python,
             &folder,
         ];
-        tool.run(&venv, true).await?;
+        let made = tool.run(&venv, false).await;
+        made.map_err(|failure| match failure.message.starts_with(NO_PYTHON) {
+            true => Error::user(no_python(&self.python, &failure.message)).into(),
+            false => failure,
+        })?;
         unshare::expect(environment).map_err(broken)?;
         let lock = Requirements::write(tool.folder, &self.lock).map_err(broken)?;
         let (python, lock) = (

@@ -102,11 +102,8 @@ impl Uv {
     pub(super) async fn find_python(&self, versions: &str) -> Result<String, Error> {
         let mut command = self.command();
         command.args(["python", "find", "--no-project", versions]);
-        tool::run(&mut command, &|_| ()).await.map_err(|said| {
-            Error::user(format!(
-                "there is no Python {versions} on this machine (on Debian: apt install python3). uv said:\n{said}"
-            ))
-        })
+        let found = tool::run(&mut command, &|_| ()).await;
+        found.map_err(|said| Error::user(no_python(versions, &said.to_string())))
     }
 
     async fn that_works(program: PathBuf) -> Option<Self> {
@@ -117,6 +114,13 @@ impl Uv {
             works_in: None,
         })
     }
+}
+
+/// What is told of where uv finds no Python, and what it says itself.
+pub(super) fn no_python(versions: &str, said: &str) -> String {
+    format!(
+        "there is no Python {versions} on this machine (on Debian: apt install python3). uv said:\n{said}"
+    )
 }
 
 /// Major and minor number out of `uv 0.13.9 (…)`.

@@ -120,6 +120,12 @@ async fn run_in(
         environment.pip(command, typed, print).await
     })
     .await;
+    settle(environment, cell);
+    done.map_err(|failure| of_pip(failure, "PipError"))
+}
+
+/// Does what a cell does not have to wait for after an environment was made or changed.
+pub(super) fn settle(environment: &KernelEnvironment, cell: &dyn Cell) {
     let place = cell.place();
     let folder = working_folder(cell).unwrap_or_else(|| place.cwd.clone());
     let (environment, env) = (environment.clone(), place.env);
@@ -131,7 +137,6 @@ async fn run_in(
         };
         environment.settle(&typed).await;
     });
-    done.map_err(|failure| of_pip(failure, "PipError"))
 }
 
 /// Does something to an environment as it was typed here, and shows what that prints.

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use tokio::task::spawn_blocking;
 
 use super::{Home, KernelEnvironment, Kind, Prepared};
-use crate::env::named::{Named, Trust, find_python};
+use crate::env::named::{Named, Trust, pythons};
 use crate::env::notebook::{Asks, Lock};
 use crate::env::overlay::Overlay;
 use crate::env::pip::{Failure, Typed};
@@ -67,10 +67,6 @@ impl KernelEnvironment {
         // A block that makes no sense fails its own cell.
         let asks = asks.unwrap_or_default();
         let lock = asks.lock.clone();
-        let python = match named.is_there() {
-            true => None,
-            false => asked_python(&asks, find_uv).await,
-        };
         let notebook = is_notebooks.then_some(&*self.whose);
         if let Some(Ok(lock)) = lock.as_ref().filter(|_| is_notebooks && !named.is_there())
             && let Ok(uv) = find_uv().await
@@ -81,6 +77,10 @@ impl KernelEnvironment {
                 tracing::debug!(failure.message, "no environment of the lock");
             }
         }
+        let python = match named.is_there() {
+            true => None,
+            false => asked_python(&asks, find_uv).await,
+        };
         if let Err(failure) = named
             .make(notebook, python.as_deref(), typed, find_uv, say)
             .await
@@ -132,5 +132,6 @@ async fn asked_python(
     let lock = asks.lock.as_ref().and_then(|lock| lock.as_ref().ok());
     let asked = lock.and_then(Lock::requires_python);
     let asked = asked.or(asks.requires_python.as_deref())?;
-    find_python(Some(asked), &find_uv().await.ok()?).await.ok()
+    let versions = pythons(Some(asked)).ok()?;
+    find_uv().await.ok()?.find_python(&versions).await.ok()
 }

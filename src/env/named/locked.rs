@@ -79,10 +79,9 @@ impl Named {
         uv: &Uv,
         say: Say<'_>,
     ) -> Result<bool, Failure> {
-        let python = find_python(lock.requires_python(), uv).await?;
         let content = Content {
             is_wheels: trust == Trust::Opened,
-            ..locked_content(lock, &python)
+            ..locked_content(lock)?
         };
         if trust == Trust::Opened && (!is_common(lock) || !self.spares.has(&content)) {
             return Ok(false);
@@ -298,7 +297,7 @@ impl Named {
                 ))),
             };
         }
-        let python = find_python(requires, uv).await?;
+        let python = uv.find_python(&pythons(requires)?).await?;
         let version = version(Path::new(&python)).await?;
         Ok((python, version))
     }
@@ -308,12 +307,9 @@ impl Named {
     }
 }
 
-/// The path of a Python that may have a kernel, and is as asked.
-pub(in crate::env) async fn find_python(
-    requires: Option<&str>,
-    uv: &Uv,
-) -> Result<String, Failure> {
-    let versions = match requires {
+/// The versions of Python that may have a kernel, and are as asked.
+pub(in crate::env) fn pythons(requires: Option<&str>) -> Result<String, Failure> {
+    Ok(match requires {
         Some(asked) => {
             let _sound: Specifiers = asked.parse().map_err(|_| {
                 Failure::new(format!(
@@ -323,8 +319,7 @@ pub(in crate::env) async fn find_python(
             format!("{LOCKED_PYTHONS},{asked}")
         }
         None => LOCKED_PYTHONS.to_owned(),
-    };
-    Ok(uv.find_python(&versions).await?)
+    })
 }
 
 /// What an interpreter says.
@@ -342,12 +337,12 @@ fn is_common(lock: &Lock) -> bool {
 }
 
 /// What an environment of a lock has.
-pub(super) fn locked_content(lock: &Lock, python: &str) -> Content {
-    Content {
-        python: python.to_owned(),
+pub(super) fn locked_content(lock: &Lock) -> Result<Content, Failure> {
+    Ok(Content {
+        python: pythons(lock.requires_python())?,
         lock: lock.with_rest_of(KERNEL_LOCK),
         is_wheels: true,
-    }
+    })
 }
 
 fn hash(lock: &Lock) -> String {

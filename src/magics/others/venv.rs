@@ -15,7 +15,7 @@ use crate::magics::cell::{Answer, Bundle, Cell, Given};
 use crate::magics::failure::Failure;
 use crate::magics::magic::{Magic, Runs};
 use crate::magics::other::{OtherKernel, Running};
-use crate::magics::pip::{install_into, of_pip, printing};
+use crate::magics::pip::{install_into, of_pip, printing, settle};
 use crate::table::table;
 
 /// The magic.
@@ -133,6 +133,7 @@ async fn line(words: &[String], cell: &dyn Cell) -> Result<Answer, Failure> {
                 ));
             }
             ready(&asked, cell).await?;
+            settle(&environment(&asked.name, cell)?, cell);
             Ok(Answer::nothing())
         }
         "delete" | "remove" | "rm" => {
