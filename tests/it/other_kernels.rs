@@ -154,6 +154,17 @@ async fn interrupts_completion_and_comms_reach_the_kernel_they_are_for() {
         run(&mut a, "%%venv other\nprint(long_name_there)").await,
         "1\n"
     );
+    // It does not overtake a cell that is on its way there.
+    for _ in 0..5 {
+        let request = a.submit("%%venv other\nwhile True: pass").await;
+        while a.next().await.unwrap().msg_type != "execute_input" {}
+        assert_eq!(gateway.rest("POST", &path, "").await.0, 204);
+        let outcome = a.outcome(&request, "").await;
+        let reply = outcome.reply;
+        assert_eq!(reply["ename"], "KeyboardInterrupt", "{reply}");
+        let said = reply["evalue"].as_str().unwrap_or_default();
+        assert!(!said.contains("does not stop"), "{reply}");
+    }
     // From inside a cell of the kernel too.
     let request = a
         .submit("%%time\n%%venv other\nprint('begun', flush=True)\nimport time\ntime.sleep(600)")
