@@ -10,6 +10,7 @@
 
 mod adoption;
 mod attach;
+mod bounded;
 mod bring_up;
 mod cells;
 mod clock;
