@@ -3,6 +3,7 @@
 //! Owns which there are. Their clients' messages are the broker's; what they run for a cell is `cells`'. One that we lose
 //! with our process is found again by the next supervisor of this kernel.
 
+mod hidden;
 mod other;
 
 use std::cell::RefCell;

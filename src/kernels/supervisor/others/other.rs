@@ -14,6 +14,7 @@ use tokio::task::{JoinHandle, spawn_local};
 use tokio::time::{Instant, sleep};
 use tracing::{debug, warn};
 
+use super::hidden;
 use crate::kernels::client::Supervisor;
 use crate::kernels::supervisor::bounded;
 use crate::kernels::supervisor::broker::Broker;
@@ -29,9 +30,6 @@ const OF_CELLS_MAX: usize = 64;
 
 /// A longer header is none that a client sends.
 const HEADER_BYTES_MAX: usize = 16 * 1024;
-
-/// More than this is printed by no code of ours.
-const PRINTED_BYTES_MAX: usize = 64 * 1024 * 1024;
 
 /// How long a lost line is tried to be mended.
 const MENDED_WITHIN: Duration = Duration::from_secs(60);
@@ -217,30 +215,8 @@ impl Other {
         });
         let message = self.broker.compose("execute_request", &content);
         let mut answers = self.request(Channel::Shell, message);
-        let (mut printed, mut outcome, mut is_idle) = (String::new(), None, false);
-        while outcome.is_none() || !is_idle {
-            let Some((channel, message)) = answers.next().await else {
-                return Err(self.lost());
-            };
-            let content: Value = serde_json::from_slice(&message.content).unwrap_or_default();
-            let text = |key: &str| content[key].as_str().unwrap_or_default().to_owned();
-            let msg_type = HeaderPeek::read(&message.header).map(|peek| peek.msg_type.into_owned());
-            match (channel, msg_type.as_deref()) {
-                (Channel::Iopub, Some("stream")) if text("name") == "stdout" => {
-                    printed += &text("text");
-                    if printed.len() > PRINTED_BYTES_MAX {
-                        return Err(Failure::new("MemoryError", "It printed too much."));
-                    }
-                }
-                (Channel::Iopub, Some("status")) => is_idle |= text("execution_state") == "idle",
-                (Channel::Shell, _) if text("status") == "ok" => outcome = Some(Ok(())),
-                (Channel::Shell, _) => {
-                    outcome = Some(Err(Failure::new(text("ename"), text("evalue"))));
-                }
-                _ => {}
-            }
-        }
-        outcome.unwrap_or(Ok(())).map(|()| printed)
+        let printed = hidden::printed(&self.kernel, async || answers.next().await).await?;
+        printed.ok_or_else(|| self.lost())
     }
 
     /// It has ended before it answered.
