@@ -3,11 +3,13 @@
 mod frames;
 mod survival;
 
+use std::path::Path;
+
 use nb::protocol::message::Channel;
 use serde_json::{Value, json};
 
 use crate::client::{Client, Said};
-use crate::gateway::{Gateway, project};
+use crate::gateway::{Gateway, project, wait_for};
 use crate::packages::{fail, notebook, restart, run, with_uv};
 
 /// All that is said for a cell, to its end; questions are answered with `answer`.
@@ -434,6 +436,42 @@ async fn cells_of_other_kernelspecs_run_there() {
         refused.contains("Values go between kernels of Python"),
         "{refused}"
     );
+}
+
+#[tokio::test]
+async fn a_start_under_way_goes_with_the_kernel_of_its_notebook() {
+    let gateway = Gateway::start("auto").await;
+    // It says that it is there, and is never ready.
+    let begun = gateway.root().join("begun");
+    let script = format!(
+        "echo $$ > '{0}.new'; mv '{0}.new' '{0}'; exec sleep 600",
+        begun.display()
+    );
+    gateway.put_shell_spec("slow", &script);
+    let folders = || {
+        let folders = std::fs::read_dir(gateway.root().join("run/kernels"));
+        folders.map_or(0, Iterator::count)
+    };
+    let kernel = gateway.kernel("{}").await;
+    let mut a = gateway.connect(&kernel, "a").await;
+    for is_restart in [true, false] {
+        a.submit("%%kernel slow\n1").await;
+        let pid = wait_for("the start", || std::fs::read_to_string(&begun).ok()).await;
+        std::fs::remove_file(&begun).unwrap();
+        let process = Path::new("/proc").join(pid.trim());
+        assert!(process.exists());
+        match is_restart {
+            true => {
+                restart(&mut a, &gateway, &kernel).await;
+                wait_for("its end", || (folders() == 1).then_some(())).await;
+            }
+            false => {
+                gateway.delete(&kernel).await;
+                assert_eq!(folders(), 0);
+            }
+        }
+        assert!(!process.exists());
+    }
 }
 
 #[tokio::test]
