@@ -95,7 +95,14 @@ mod tests {
         assert_eq!(receiver.recv().await, Some(3));
         empty.await.unwrap();
         assert_eq!(receiver.recv().await, Some(4));
+    }
+
+    #[tokio::test]
+    async fn what_was_sent_comes_out_when_its_sender_is_gone() {
+        let (sender, mut receiver) = channel(1000);
+        sender.send(1, 500).await.unwrap();
         drop(sender);
+        assert_eq!(receiver.recv().await, Some(1));
         assert_eq!(receiver.recv().await, None);
     }
 
