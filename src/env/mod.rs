@@ -44,7 +44,7 @@ pub use kernelspec::install_kernelspecs;
 pub use kernelspec::own_kernelspecs;
 pub use leftovers::is_within_a_tool;
 pub use overlay::collect_layers;
-pub use script::Script;
+pub use script::{SEVERAL as SEVERAL_SCRIPTS, Script};
 pub use tool::is_waited_for;
 pub use uv::Uv;
 
