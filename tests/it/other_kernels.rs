@@ -403,6 +403,26 @@ async fn cells_of_other_kernelspecs_run_there() {
             .await
             .contains("No kernel second runs")
     );
+    // `exit` ends that kernel and no other, unless its user has called something so.
+    run(&mut a, "kept = 1").await;
+    for exit in ["exit", "quit()"] {
+        run(&mut a, "%%kernel second\nx = 5").await;
+        let said = run(&mut a, &format!("%%kernel second --put x\n{exit}")).await;
+        assert_eq!(
+            said,
+            "The kernel in second has ended; the next `%%kernel second` cell starts it anew.\n"
+        );
+        let left = run(
+            &mut a,
+            "k = %kernel\nprint(kept, x, [one['name'] for one in k['kernels']])",
+        );
+        assert_eq!(left.await, "1 5 ['plain']\n");
+    }
+    let said = run(&mut a, "%%kernel second\nquit = 'x' in globals()").await;
+    assert_eq!(said, "");
+    let mine = whole(&mut a, "%%kernel second\nquit", "").await;
+    let result = content(&mine, "execute_result");
+    assert_eq!(result["data"]["text/plain"], "False");
     // A kernel that ends in the middle of a cell fails that cell and is there for the next.
     let ended = fail(&mut a, "%%kernel second\nimport os; os._exit(3)").await;
     assert!(
