@@ -47,4 +47,5 @@ pub mod queue;
 
 pub mod sessions;
 
+pub use rebase::rebased_onto;
 pub use run::run;

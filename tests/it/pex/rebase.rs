@@ -258,9 +258,9 @@ async fn a_rebase_that_fails_leaves_the_kernel_as_it_was() {
     same(&mut client).await;
 
     // One that only ends where a kernel is started: it comes back in what it was in, twice.
-    let leaver = "import os; b'.json' in open('/proc/self/cmdline', 'rb').read() and os._exit(7)\n";
+    let leaves = "import os; b'.json' in open('/proc/self/cmdline', 'rb').read() and os._exit(7)\n";
     let wheel = shop
-        .wheel("leaver", "1.0", &json!({"leaver.pth": leaver}))
+        .wheel("leaver", "1.0", &json!({"leaver.pth": leaves}))
         .await;
     let leaver = shop.pex(NEW, "leaver.pex", &[&wheel]).await;
     let mut of_first = who.rsplit_once(' ').unwrap().0.to_owned();
@@ -292,6 +292,20 @@ async fn a_rebase_that_fails_leaves_the_kernel_as_it_was() {
         "{said}"
     );
     assert_eq!(print(&mut client, "%pex").await, "No pex is loaded.\n");
+    // What breaks once a kernel runs in it.
+    let pex = shop.pex(NEW, "later.pex", &["six"]).await;
+    replaced(&gateway, &kernel, &mut client, &rebase(&pex)).await;
+    let front = print(&mut client, "import _nb_front; print(_nb_front.__file__)").await;
+    fs::write(front.trim(), leaves).unwrap();
+    replaced(&gateway, &kernel, &mut client, "%nb restart").await;
+    let said = print(&mut client, WHO).await;
+    assert!(
+        said.contains("The kernel did not come up with later.pex as its environment and is in the one that it was started with first: ")
+            && said.contains("exited with code 7"),
+        "{said}"
+    );
+    replaced(&gateway, &kernel, &mut client, "%nb restart").await;
+    assert_eq!(print(&mut client, "print(1)").await, "1\n");
 }
 
 #[tokio::test]
@@ -358,5 +372,10 @@ async fn what_is_made_first_takes_over_too_and_pip_is_not_for_it() {
     let said = print(&mut client, "%pip list").await;
     assert!(said.contains("six"), "{said}");
     gateway.delete(&kernel).await;
-    assert_eq!(collected("--dry-run").await.matches('"').count(), 2);
+    // Its own, and the two that it was rebased onto.
+    let gone = collected("--dry-run").await;
+    assert_eq!(gone.matches('"').count(), 6, "{gone}");
+    assert_eq!(gone.matches("pex/bases/").count(), 2, "{gone}");
+    assert_eq!(collected("--yes").await, gone);
+    assert_eq!(collected("--dry-run").await.trim(), "[]");
 }
