@@ -37,7 +37,7 @@ mod whole;
 pub use changes::Added;
 pub use companion::{COMPANION, COMPANION_CLASS, CompanionState, companion_in, install_companion};
 pub use environment::Environment;
-pub use in_use::RETURNS_TO;
+pub use in_use::{RETURNS_TO, supervised};
 pub use installed::{Distribution, normal};
 pub use kernel::{BASE, ENVIRONMENT, KernelEnvironment, Kind, PIP, Prepared};
 pub use kernelspec::install_kernelspecs;
