@@ -244,6 +244,18 @@ async fn a_rebase_that_fails_leaves_the_kernel_as_it_was() {
         why.ends_with("no interpreter of this machine fits."),
         "{why}"
     );
+    let named = format!("{} --python 3.8", rebase(&pex));
+    let why = refusal(&mut client, &named).await;
+    assert!(
+        why.contains("app.pex needs CPython<3.4, and CPython 3.8.")
+            || why.contains("There is no Python 3.8 on this machine; there is: "),
+        "{why}"
+    );
+    let why = refusal(&mut client, "%requirements_load --rebase --python 3.2 six").await;
+    assert!(
+        why.starts_with("There is no Python 3.2 on this machine; there is: "),
+        "{why}"
+    );
     let missing = refusal(&mut client, "%pex_load --rebase nothing.pex").await;
     assert!(missing.contains("there is no such file"), "{missing}");
     // Its own ipykernel, and no kernel.
@@ -356,16 +368,23 @@ async fn what_is_made_first_takes_over_too_and_pip_is_not_for_it() {
         async |how: &str| nb(&gateway, "env", &["gc", "notebooks", "--json", how]).await;
     assert_eq!(collected("--yes").await.trim(), "[]");
 
+    // Another Python, where there is one.
+    let own = print(&mut client, WHO).await;
+    let pythons = pythons(&shop).await;
+    let other = pythons
+        .iter()
+        .find(|it| !own.starts_with(&format!("{} ", it.about)));
+    let about = &other.unwrap_or(&pythons[0]).about;
     let code = format!(
-        "%requirements_load --rebase --no-index -f {} six",
+        "%requirements_load --rebase --python {} --no-index -f {} six",
+        about.version,
         wheels.display()
     );
     let said = replaced(&gateway, &kernel, &mut client, &code).await;
-    assert!(
-        said.contains("What is required is this kernel's environment from now on, with "),
-        "{said}"
-    );
-    print(&mut client, "import six").await;
+    let with = format!("What is required is this kernel's environment from now on, with {about}");
+    assert!(said.contains(&with), "{said}");
+    let now = print(&mut client, &format!("import six\n{WHO}")).await;
+    assert!(now.starts_with(&format!("{about} ")), "{now}");
     replaced(&gateway, &kernel, &mut client, "%pex reset").await;
     let own = "import six, sys; print('venvs' in six.__file__, 'venvs' in sys.executable)";
     assert_eq!(print(&mut client, own).await, "True True\n");
