@@ -79,10 +79,9 @@ pub fn without_logins(line: &str) -> Cow<'_, str> {
     let mut rest = line;
     while let Some(at) = rest.find("://") {
         let (scheme, after) = rest.split_at(at + 3);
-        let authority = &after[..after.find(is_end).unwrap_or(after.len())];
         shown.push_str(scheme);
         rest = after;
-        if let Some((login, _)) = authority.rsplit_once('@') {
+        if let Some(login) = login(after) {
             let is_name = scheme.ends_with("ssh://") && !login.contains(':');
             shown.push_str(if is_name { login } else { "***" });
             rest = &after[login.len()..];
@@ -90,6 +89,49 @@ pub fn without_logins(line: &str) -> Cow<'_, str> {
     }
     shown.push_str(rest);
     Cow::Owned(shown)
+}
+
+/// Who logs in, of an address behind its scheme, also where the password has what should have been escaped in it.
+fn login(address: &str) -> Option<&str> {
+    let authority = &address[..address.find(is_end).unwrap_or(address.len())];
+    let until = authority.rfind('@');
+    if until.is_none() && !authority.contains(':') {
+        return None;
+    }
+    let place = until.map_or(authority, |at| &authority[at + 1..]);
+    let word = &address[..address.find(char::is_whitespace).unwrap_or(address.len())];
+    // A place with no port where one should be is the beginning of a password.
+    let last = match has_port(place) {
+        false => word.rfind('@'),
+        true => {
+            // Else what follows may be a path, as that of a revision is.
+            let word = &word[..word.find("://").unwrap_or(word.len())];
+            let mut ats = word.rmatch_indices('@');
+            let host = ats.find(|(at, _)| begins_with_host(&word[at + 1..]));
+            host.map(|(at, _)| at)
+        }
+    };
+    last.max(until).map(|at| &address[..at])
+}
+
+/// Whether what may be behind the host of an address is a port, or nothing.
+fn has_port(place: &str) -> bool {
+    let name = place.rfind(']').map_or(place, |at| &place[at..]);
+    let port = name.split_once(':').map_or("", |(_, port)| port);
+    port.is_empty() || port.parse::<u16>().is_ok()
+}
+
+/// Whether this is the name of a machine, and no version or branch.
+fn begins_with_host(text: &str) -> bool {
+    let is_of_host = |c: char| c.is_ascii_alphanumeric() || c == '.' || c == '-';
+    let end = text.find(|c| !is_of_host(c)).unwrap_or(text.len());
+    let name = text[..end].trim_end_matches('.');
+    let is_word = |label: &str| label.len() > 1 && label.chars().all(|c| c.is_ascii_alphabetic());
+    let last = name.rsplit_once('.').map(|(_, last)| last);
+    text.starts_with('[')
+        || name == "localhost"
+        || last.is_some_and(|last| is_word(last) || last.starts_with("xn--"))
+        || name.parse::<std::net::Ipv4Addr>().is_ok()
 }
 
 /// Whether the part of an address with the host is over here.
@@ -117,6 +159,40 @@ mod tests {
             ("ssh://git:p@host/r", "ssh://***@host/r"),
             ("git+https://u:p@host", "git+https://***@host"),
             ("://", "://"),
+            // What should have been escaped.
+            ("https://u:pa/ss@host/r", "https://***@host/r"),
+            ("https://u:pa?s#s'@host/r", "https://***@host/r"),
+            (
+                "https://u:1/s@s@h.example:80/r",
+                "https://***@h.example:80/r",
+            ),
+            (
+                "https://u:p@s/s@h.example/r@v1.0",
+                "https://***@h.example/r@v1.0",
+            ),
+            ("https://u:/s@127.0.0.1/", "https://***@127.0.0.1/"),
+            ("https://u:1/s@localhost/", "https://***@localhost/"),
+            ("https://u:p%2Fs%40@host/", "https://***@host/"),
+            (
+                "git+https://u:p/s@host/r@v1 and https://a:1/b@h.example",
+                "git+https://***@v1 and https://***@h.example",
+            ),
+            (
+                "https://a.example:1/x,https://a:b@h",
+                "https://a.example:1/x,https://***@h",
+            ),
+            // Nobody logs in here.
+            (
+                "git+https://h.example/r@v1.0",
+                "git+https://h.example/r@v1.0",
+            ),
+            ("http://host:3000/r@main", "http://host:3000/r@main"),
+            (
+                "http://h.example:3000/@x/r@1.0rc1",
+                "http://h.example:3000/@x/r@1.0rc1",
+            ),
+            ("http://[::1]:80/r@v1", "http://[::1]:80/r@v1"),
+            ("ssh://git@host/r@v1", "ssh://git@host/r@v1"),
         ] {
             assert_eq!(without_logins(line), shown);
         }
@@ -152,6 +228,23 @@ mod tests {
         fn no_secret_is_left_whatever_is_around(before in "[ -~]{0,20}", after in "[ -~]{0,20}") {
             let line = format!("{before} https://ada:SECRET@host/{after}");
             prop_assert!(!redacted(&line).contains("SECRET"));
+        }
+
+        #[test]
+        fn no_password_is_shown_whatever_is_in_it(
+            begin in "[!-~]{0,12}",
+            end in "[!-~]{0,12}",
+            after in "[ -~]{0,20}",
+        ) {
+            prop_assume!(![&begin, &end, &after].iter().any(|part| part.contains("://")));
+            let line = format!("git+https://ada:{begin}SECRET{end}@h.example/{after}");
+            let shown = without_logins(&line);
+            prop_assert!(!shown.contains("SECRET"), "{shown}");
+        }
+
+        #[test]
+        fn any_line_is_taken_without_a_panic(line in "(://|@|:|/|\\[|\\]|[a-z0-9.]|ß| ){0,30}") {
+            let _ = without_logins(&line);
         }
     }
 }

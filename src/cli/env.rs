@@ -79,7 +79,8 @@ enum Command {
         from: Option<String>,
         to: Option<String>,
     },
-    /// Removes old releases, or environments of notebooks that are gone; none in which a process runs
+    /// Removes old releases, or environments of notebooks that are gone and those that kernels were rebased onto; none in which a
+    /// process runs
     Gc {
         what: What,
         /// How many of the newest releases stay, beside the current one

@@ -2,8 +2,10 @@
 //! environment itself, as what compiles it in the background: that holds a lock on it, and ends for whoever wants to change it.
 //! And kernels that may come back to it.
 
+use std::ffi::OsStr;
 use std::fs;
-use std::path::Path;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
 
 use super::leftovers;
 
@@ -32,14 +34,18 @@ pub(super) fn process_in(folder: &Path) -> Option<u32> {
 
 /// Whether there is a supervisor of the kernel with this id: it may start a process again.
 pub(super) fn is_supervised(kernel: &str) -> bool {
+    supervised().iter().any(|folder| folder.ends_with(kernel))
+}
+
+/// The folders of the kernels that have a supervisor.
+pub fn supervised() -> Vec<PathBuf> {
     let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
-    let mut lines = processes.filter_map(|process| fs::read(process.path().join("cmdline")).ok());
-    lines.any(|line| {
+    let lines = processes.filter_map(|process| fs::read(process.path().join("cmdline")).ok());
+    let folders = lines.filter_map(|line| {
         let mut words = line.split(|byte| *byte == 0).skip(1);
         let is_supervise = words.next() == Some(b"supervise");
-        let above = words
-            .next()
-            .and_then(|folder| folder.strip_suffix(kernel.as_bytes()));
-        is_supervise && above.is_some_and(|above| above.ends_with(b"/"))
-    })
+        let folder = words.next().filter(|_| is_supervise)?;
+        Some(OsStr::from_bytes(folder).into())
+    });
+    folders.collect()
 }

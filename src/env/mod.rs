@@ -37,14 +37,14 @@ mod whole;
 pub use changes::Added;
 pub use companion::{COMPANION, COMPANION_CLASS, CompanionState, companion_in, install_companion};
 pub use environment::Environment;
-pub use in_use::RETURNS_TO;
+pub use in_use::{RETURNS_TO, supervised};
 pub use installed::{Distribution, normal};
 pub use kernel::{BASE, ENVIRONMENT, KernelEnvironment, Kind, PIP, Prepared};
 pub use kernelspec::install_kernelspecs;
 pub use kernelspec::own_kernelspecs;
 pub use leftovers::is_within_a_tool;
 pub use overlay::collect_layers;
-pub use script::Script;
+pub use script::{SEVERAL as SEVERAL_SCRIPTS, Script};
 pub use tool::is_waited_for;
 pub use uv::Uv;
 

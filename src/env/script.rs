@@ -2,12 +2,18 @@
 //!
 //! The helper in the kernel (`magics/helper/environment.py`) finds the same block in the cell that runs.
 
+use std::ops::Range;
+
 use serde::Deserialize;
 
 use super::version::{Specifiers, Version};
 
 const BEGIN: &str = "# /// script";
 const END: &str = "# ///";
+
+/// What is said of a cell with more than one.
+pub const SEVERAL: &str =
+    "This cell has several `# /// script` blocks; one says all that it needs.";
 
 /// What a block says.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
@@ -35,21 +41,21 @@ impl Script {
 
     /// The block in the head of a cell, before which there are only comments and empty lines; nothing without one.
     pub fn of_cell(code: &str) -> Option<Result<Self, String>> {
-        let mut block: Option<String> = None;
-        for line in code.lines() {
-            match &mut block {
-                None if line.trim_end() == BEGIN => block = Some(String::new()),
-                Some(block) if line.trim_end() == END => return Some(Self::read(block)),
-                _ if !line.trim().is_empty() && !line.starts_with('#') => return None,
-                None => {}
-                Some(block) => {
-                    let text = line.strip_prefix("# ").or_else(|| line.strip_prefix('#'));
-                    block.push_str(text.unwrap_or(line));
-                    block.push('\n');
-                }
-            }
+        let lines: Vec<&str> = code.lines().collect();
+        let mut blocks = blocks(&lines).filter(|block| lines[block.start] == BEGIN);
+        let block = blocks.next()?;
+        let is_head = |line: &&str| line.trim().is_empty() || line.starts_with('#');
+        if !lines[..block.start].iter().all(is_head) {
+            return None;
         }
-        None
+        if blocks.next().is_some() {
+            return Some(Err(SEVERAL.to_owned()));
+        }
+        let content = lines[block.start + 1..block.end].iter().map(|line| {
+            let text = line.strip_prefix("# ").unwrap_or(&line[1..]);
+            format!("{text}\n")
+        });
+        Some(Self::read(&content.collect::<String>()))
     }
 
     /// Whether its code runs on a Python of this version; an error is a sentence.
@@ -67,6 +73,41 @@ impl Script {
             )),
         }
     }
+}
+
+/// The lines of all blocks, from that which begins one to that which ends it: as the regular expression of the specification finds
+/// them, the last line of comments that may end a block does.
+fn blocks(lines: &[&str]) -> impl Iterator<Item = Range<usize>> {
+    let mut at = 0;
+    std::iter::from_fn(move || {
+        while at < lines.len() {
+            let start = at;
+            at += 1;
+            if !is_begin(lines[start]) {
+                continue;
+            }
+            let is_content = |line: &&&str| **line == "#" || line.starts_with("# ");
+            let content = lines[at..].iter().take_while(is_content).count();
+            let end = (at + 1..at + content).rev().find(|n| lines[*n] == END);
+            if let Some(end) = end {
+                at = end + 1;
+                return Some(start..end);
+            }
+        }
+        None
+    })
+}
+
+fn is_begin(line: &str) -> bool {
+    let of_type = line
+        .strip_prefix(END)
+        .and_then(|line| line.strip_prefix(' '));
+    of_type.is_some_and(|of_type| {
+        !of_type.is_empty()
+            && of_type
+                .chars()
+                .all(|c| c.is_ascii_alphanumeric() || c == '-')
+    })
 }
 
 /// Whether it is one line and no option: a notebook that somebody sent must not say where packages come from.
@@ -109,12 +150,39 @@ mod tests {
             "x = 1\n# /// script\n# ///",
             "# /// script\n# dependencies = []\nimport six\n# ///",
             "# /// script\n# dependencies = []",
+            "# /// script\n# ///",
+            "# /// script \n# dependencies = []\n# ///",
+            "# /// other\n# /// script\n# dependencies = []\n# ///",
             "'''\n# /// script\n# ///\n'''",
         ] {
             assert!(Script::of_cell(none).is_none(), "{none}");
         }
         let broken = Script::of_cell("# /// script\n# dependencies = [\n# ///").unwrap();
         assert!(broken.unwrap_err().contains("not understood"));
+    }
+
+    #[test]
+    fn the_last_line_that_may_end_a_block_does() {
+        let code = "# /// script\n# x = \"\"\"\n# ///\n#\n# \"\"\"\n# dependencies = [\"six\"]\n# ///\n# more\n";
+        let script = Script::of_cell(code).unwrap().unwrap();
+        assert_eq!(script.dependencies, ["six"]);
+        // Another one, without an empty line before it, is in the first.
+        let code =
+            "# /// script\n# dependencies = []\n# ///\n# /// script\n# dependencies = []\n# ///";
+        assert!(Script::of_cell(code).unwrap().is_err());
+    }
+
+    #[test]
+    fn a_cell_has_one_block_at_most() {
+        let block = "# /// script\n# dependencies = []\n# ///\n";
+        for code in [
+            format!("{block}\n{block}"),
+            format!("{block}x = 1\n{block}"),
+        ] {
+            assert_eq!(Script::of_cell(&code), Some(Err(SEVERAL.to_owned())));
+        }
+        let other = format!("# /// other\n# x\n# ///\n\n{block}");
+        assert!(Script::of_cell(&other).unwrap().is_ok());
     }
 
     #[test]

@@ -10,7 +10,7 @@ use super::cell::{Answer, Cell};
 use super::failure::Failure;
 use super::magic::Magic;
 use super::pip::install;
-use crate::env::Script as Metadata;
+use crate::env::{SEVERAL_SCRIPTS as SEVERAL, Script as Metadata};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use futures_util::FutureExt;
@@ -96,6 +96,9 @@ impl Magic for Script {
 
 /// The block as the helper hands it over.
 fn read(line: &str) -> Result<Metadata, Failure> {
+    if line.trim() == "several" {
+        return Err(Failure::usage(SEVERAL));
+    }
     let bytes = BASE64_STANDARD.decode(line.trim()).ok();
     let text = bytes.and_then(|bytes| String::from_utf8(bytes).ok());
     let Some(text) = text else {
@@ -120,5 +123,6 @@ mod tests {
         let failure = read("dependencies = [").unwrap_err();
         assert!(failure.message.contains("not understood"), "{failure}");
         assert!(super::read("%").is_err());
+        assert_eq!(super::read("several").unwrap_err().message, SEVERAL);
     }
 }

@@ -76,6 +76,11 @@ async fn output_goes_where_it_belongs_and_errors_end_with_one() {
     drop(stdin);
     let (code, stdout, stderr) = ended(child).await;
     assert_eq!((code, &*stdout), (0, "from stdin 5\n"), "{stderr}");
+    // Of what it does not understand itself IPython says so without an error, once.
+    let (code, _, stderr) = exec(&gateway, &[&id, "%no_such_magic"]).await;
+    assert_eq!(code, 1, "{stderr}");
+    assert_eq!(stderr.matches("no_such_magic").count(), 1, "{stderr}");
+    assert!(!stderr.contains("did not run"), "{stderr}");
     // Without a terminal nobody could answer.
     let (code, _, stderr) = exec(&gateway, &[&id, "input('name? ')"]).await;
     assert_eq!(code, 1);

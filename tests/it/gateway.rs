@@ -371,23 +371,45 @@ impl Drop for Gateway {
 
 /// Kills the kernels of a runtime folder with their supervisors.
 pub(crate) fn end_kernels(runtime: &Path) {
-    let kernels = fs::read_dir(runtime.join("kernels"));
-    for folder in kernels.into_iter().flatten().flatten() {
+    let kernels = runtime.join("kernels");
+    // The supervisors first: one that lives starts a kernel again, which stands in no file yet.
+    end_all_with(&kernels);
+    for folder in fs::read_dir(kernels).into_iter().flatten().flatten() {
         let state = fs::read(folder.path().join("state.json")).unwrap_or_default();
         let state: Value = serde_json::from_slice(&state).unwrap_or_default();
-        let pid = |key: &str| {
-            let pid = state["nb"][key].as_i64()?;
-            Pid::from_raw(i32::try_from(pid).ok()?)
-        };
-        if let Some(pid) = pid("supervisor_pid") {
-            let _gone = kill_process(pid, Signal::KILL);
-        }
-        if let Some(pid) = pid("kernel_pid") {
+        let pid = state["nb"]["kernel_pid"].as_i64();
+        let pid = pid.and_then(|pid| Pid::from_raw(i32::try_from(pid).ok()?));
+        if let Some(pid) = pid {
             let _gone = kill_process_group(pid, Signal::KILL);
         }
         // In shared memory.
         let notes = fs::read_link(folder.path().join("requests"));
         let _none = notes.and_then(fs::remove_file);
+    }
+}
+
+/// Kills the processes whose command has a file of this folder, until there is none: supervisors and kernels.
+fn end_all_with(folder: &Path) {
+    let deadline = std::time::Instant::now() + LIMIT;
+    let folder = folder.join("").into_os_string().into_encoded_bytes();
+    while std::time::Instant::now() < deadline {
+        let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
+        let found = processes.filter_map(|process| {
+            let pid: i32 = process.file_name().to_str()?.parse().ok()?;
+            // That of one that has ended is empty.
+            let command = fs::read(process.path().join("cmdline")).ok()?;
+            let has = command.windows(folder.len()).any(|part| part == folder);
+            Pid::from_raw(pid).filter(|_| has)
+        });
+        let found: Vec<Pid> = found.collect();
+        if found.is_empty() {
+            return;
+        }
+        for pid in found {
+            let _gone = kill_process_group(pid, Signal::KILL);
+            let _gone = kill_process(pid, Signal::KILL);
+        }
+        std::thread::yield_now();
     }
 }
 

@@ -3,11 +3,13 @@
 mod frames;
 mod survival;
 
+use std::path::Path;
+
 use nb::protocol::message::Channel;
 use serde_json::{Value, json};
 
 use crate::client::{Client, Said};
-use crate::gateway::{Gateway, project};
+use crate::gateway::{Gateway, project, wait_for};
 use crate::packages::{fail, notebook, restart, run, with_uv};
 
 /// All that is said for a cell, to its end; questions are answered with `answer`.
@@ -154,6 +156,17 @@ async fn interrupts_completion_and_comms_reach_the_kernel_they_are_for() {
         run(&mut a, "%%venv other\nprint(long_name_there)").await,
         "1\n"
     );
+    // It does not overtake a cell that is on its way there.
+    for _ in 0..5 {
+        let request = a.submit("%%venv other\nwhile True: pass").await;
+        while a.next().await.unwrap().msg_type != "execute_input" {}
+        assert_eq!(gateway.rest("POST", &path, "").await.0, 204);
+        let outcome = a.outcome(&request, "").await;
+        let reply = outcome.reply;
+        assert_eq!(reply["ename"], "KeyboardInterrupt", "{reply}");
+        let said = reply["evalue"].as_str().unwrap_or_default();
+        assert!(!said.contains("does not stop"), "{reply}");
+    }
     // From inside a cell of the kernel too.
     let request = a
         .submit("%%time\n%%venv other\nprint('begun', flush=True)\nimport time\ntime.sleep(600)")
@@ -390,6 +403,26 @@ async fn cells_of_other_kernelspecs_run_there() {
             .await
             .contains("No kernel second runs")
     );
+    // `exit` ends that kernel and no other, unless its user has called something so.
+    run(&mut a, "kept = 1").await;
+    for exit in ["exit", "quit()"] {
+        run(&mut a, "%%kernel second\nx = 5").await;
+        let said = run(&mut a, &format!("%%kernel second --put x\n{exit}")).await;
+        assert_eq!(
+            said,
+            "The kernel in second has ended; the next `%%kernel second` cell starts it anew.\n"
+        );
+        let left = run(
+            &mut a,
+            "k = %kernel\nprint(kept, x, [one['name'] for one in k['kernels']])",
+        );
+        assert_eq!(left.await, "1 5 ['plain']\n");
+    }
+    let said = run(&mut a, "%%kernel second\nquit = 'x' in globals()").await;
+    assert_eq!(said, "");
+    let mine = whole(&mut a, "%%kernel second\nquit", "").await;
+    let result = content(&mine, "execute_result");
+    assert_eq!(result["data"]["text/plain"], "False");
     // A kernel that ends in the middle of a cell fails that cell and is there for the next.
     let ended = fail(&mut a, "%%kernel second\nimport os; os._exit(3)").await;
     assert!(
@@ -423,6 +456,42 @@ async fn cells_of_other_kernelspecs_run_there() {
         refused.contains("Values go between kernels of Python"),
         "{refused}"
     );
+}
+
+#[tokio::test]
+async fn a_start_under_way_goes_with_the_kernel_of_its_notebook() {
+    let gateway = Gateway::start("auto").await;
+    // It says that it is there, and is never ready.
+    let begun = gateway.root().join("begun");
+    let script = format!(
+        "echo $$ > '{0}.new'; mv '{0}.new' '{0}'; exec sleep 600",
+        begun.display()
+    );
+    gateway.put_shell_spec("slow", &script);
+    let folders = || {
+        let folders = std::fs::read_dir(gateway.root().join("run/kernels"));
+        folders.map_or(0, Iterator::count)
+    };
+    let kernel = gateway.kernel("{}").await;
+    let mut a = gateway.connect(&kernel, "a").await;
+    for is_restart in [true, false] {
+        a.submit("%%kernel slow\n1").await;
+        let pid = wait_for("the start", || std::fs::read_to_string(&begun).ok()).await;
+        std::fs::remove_file(&begun).unwrap();
+        let process = Path::new("/proc").join(pid.trim());
+        assert!(process.exists());
+        match is_restart {
+            true => {
+                restart(&mut a, &gateway, &kernel).await;
+                wait_for("its end", || (folders() == 1).then_some(())).await;
+            }
+            false => {
+                gateway.delete(&kernel).await;
+                assert_eq!(folders(), 0);
+            }
+        }
+        assert!(!process.exists());
+    }
 }
 
 #[tokio::test]

@@ -300,6 +300,15 @@ async fn every_spelling_of_pip_has_one_effect() {
         !text.contains("not reached") && reply["ename"] == "PipError",
         "{text} {reply}"
     );
+    let block = "# /// script\n# dependencies = []\n# ///\n";
+    let several = fail(&mut a, &format!("{block}\n{block}print('not reached')")).await;
+    assert!(
+        several.contains("several `# /// script` blocks"),
+        "{several}"
+    );
+    let inner = "# /// script\n# x = '''\n# ///\n# '''\n# requires-python = '<3.4'\n# ///\n1";
+    let refused = fail(&mut a, inner).await;
+    assert!(refused.contains("asks for <3.4"), "{refused}");
     let string =
         "x = '''\n# /// script\n# dependencies = [\"no-such\"]\n# ///\n'''\nprint(len(x.split()))";
     assert_eq!(run(&mut a, string).await, "9\n");

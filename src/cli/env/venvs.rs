@@ -2,7 +2,7 @@
 //! releases.
 
 use std::io::{self, BufRead, IsTerminal};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -11,11 +11,14 @@ use super::minute;
 use crate::cli::pip::failed;
 use crate::cli::{output, runtime};
 use crate::config::Places;
+use crate::env::pex::{Base, collect_bases};
 use crate::env::release::Releases;
+use crate::env::supervised;
 use crate::env::venvs::{self, Venv};
 use crate::error::Error;
 use crate::kernels::catalog::Catalog;
 use crate::kernels::kernelspecs::SearchPath;
+use crate::kernels::supervisor::rebased_onto;
 use crate::table::table;
 
 #[derive(Debug, clap::Args)]
@@ -167,7 +170,8 @@ impl Remove {
     }
 }
 
-/// Removes those of notebooks and kernels that are gone and in which nothing runs, after somebody has said yes.
+/// Removes those of notebooks and kernels that are gone and in which nothing runs, and what no kernel is rebased onto, after somebody has
+/// said yes.
 pub(super) fn collect(
     is_agreed: bool,
     only_look: bool,
@@ -178,19 +182,33 @@ pub(super) fn collect(
         .into_iter()
         .filter(|venv| venv.orphaned && !venv.is_in_use())
         .collect();
+    let kept: Vec<Base> = supervised()
+        .iter()
+        .flat_map(|folder| rebased_onto(folder))
+        .collect();
+    let bases = |really| {
+        let is_kept = |folder: &Path| kept.iter().any(|base| base.is_in(folder));
+        collect_bases(&places.data, is_kept, really, &|_| ()).map_err(failed)
+    };
+    let no_ones = bases(false)?;
     if only_look {
-        let names: Vec<&String> = gone.iter().map(|venv| &venv.name).collect();
+        let names = gone.iter().map(|venv| &venv.name);
+        let names: Vec<&String> = names.chain(&no_ones).collect();
         return match is_json {
             true => output::json(&json!(names)),
             false => names.iter().try_for_each(|name| output::line(name)),
         };
     }
-    if !gone.is_empty() && !is_agreed {
+    let count = gone.len() + no_ones.len();
+    if count > 0 && !is_agreed {
         for venv in &gone {
             let notebook = venv.notebook.as_deref().unwrap_or_default();
             output::warn(&format!("{} of {notebook}, which is gone", venv.name));
         }
-        agree(gone.len())?;
+        for base in &no_ones {
+            output::warn(&format!("{base}, onto which no kernel is rebased"));
+        }
+        agree(count)?;
     }
     let mut removed = Vec::new();
     let runtime = runtime()?;
@@ -199,6 +217,7 @@ pub(super) fn collect(
         runtime.block_on(removing).map_err(failed)?;
         removed.push(venv.name);
     }
+    removed.extend(bases(true)?);
     match is_json {
         true => output::json(&json!(removed)),
         false => output::line(&format!("removed {} environments", removed.len())),

@@ -221,12 +221,16 @@ async fn watch(
 fn code(outcome: Outcome) -> u8 {
     match outcome {
         Outcome::Done => 0,
-        Outcome::Failed { shown } => {
-            if !shown {
-                output::warn(
-                    "the kernel did not run the code: another cell failed before it, or it restarted",
-                );
+        Outcome::Failed(error) => {
+            if let Some(error) = error {
+                output::warn(&error);
             }
+            FAILED
+        }
+        Outcome::Aborted => {
+            output::warn(
+                "the kernel did not run the code: another cell failed before it, or it restarted",
+            );
             FAILED
         }
     }

@@ -30,14 +30,17 @@ pub(super) trait Viewer {
     async fn ask(&mut self, prompt: &str, password: bool) -> Result<String, Error>;
 }
 
+/// So much of what the kernel says to stderr is looked through for an error that has no output of its own.
+const SAID_BYTES_MAX: usize = 64 * 1024;
+
 /// How a cell ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Outcome {
     Done,
-    /// With an error, which was shown if the kernel said one.
-    Failed {
-        shown: bool,
-    },
+    /// With an error, which the kernel has not shown where this says what it is.
+    Failed(Option<String>),
+    /// It was not run, since something before it went wrong.
+    Aborted,
 }
 
 /// A cell that runs.
@@ -55,7 +58,9 @@ pub(super) struct Cell<'a> {
     heard: bool,
     idle: bool,
     shown: bool,
-    reply: Option<Outcome>,
+    /// The end of what the kernel said to stderr.
+    said: String,
+    reply: Option<Reply>,
 }
 
 impl<'a> Cell<'a> {
@@ -90,6 +95,7 @@ impl<'a> Cell<'a> {
             heard: false,
             idle: false,
             shown: false,
+            said: String::new(),
             reply: None,
         })
     }
@@ -97,8 +103,8 @@ impl<'a> Cell<'a> {
     /// Goes on until the cell has ended. Cancelling loses at most what is being shown.
     pub(super) async fn run(&mut self, viewer: &mut impl Viewer) -> Result<Outcome, Error> {
         loop {
-            if let (Some(outcome), true) = (self.reply, self.idle) {
-                return Ok(outcome);
+            if let (Some(reply), true) = (&self.reply, self.idle) {
+                return Ok(reply.outcome(self.shown, &self.said));
             }
             match self.from.next().await {
                 Ok(Said::Message(channel, message)) => self.take(channel, &message, viewer).await?,
@@ -139,11 +145,15 @@ impl<'a> Cell<'a> {
             (Channel::Iopub, "status") => self.idle |= read::<Status>(message).is_idle(),
             (Channel::Iopub, "error") => self.shown = true,
             (Channel::Shell, "execute_reply") => {
-                let status = read::<Reply>(message).status;
-                self.reply = Some(match &*status {
-                    "ok" => Outcome::Done,
-                    _ => Outcome::Failed { shown: self.shown },
-                });
+                self.reply = Some(read(message));
+            }
+            (Channel::Iopub, "stream") => {
+                let stream: Stream = read(message);
+                if stream.name == "stderr" {
+                    self.said.push_str(&stream.text);
+                    let over = self.said.len().saturating_sub(SAID_BYTES_MAX);
+                    self.said.drain(..self.said.ceil_char_boundary(over));
+                }
             }
             (Channel::Stdin, "input_request") => {
                 let asked: Asked = read(message);
@@ -235,10 +245,40 @@ impl Status {
     }
 }
 
-#[derive(Default, Deserialize)]
+#[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 struct Reply {
     status: String,
+    ename: String,
+    evalue: String,
+}
+
+impl Reply {
+    /// How the cell ended, of which the kernel has shown its error or has said this to stderr.
+    fn outcome(&self, shown: bool, said: &str) -> Outcome {
+        let (name, value) = (self.ename.as_str(), self.evalue.as_str());
+        match self.status.as_str() {
+            "ok" => Outcome::Done,
+            "error" if shown => Outcome::Failed(None),
+            // IPython says so of a magic that it does not know.
+            "error" if !name.is_empty() && said.contains(name) && said.contains(value) => {
+                Outcome::Failed(None)
+            }
+            "error" => Outcome::Failed(Some(match (name, value) {
+                ("", "") => "the kernel does not say what is wrong".to_owned(),
+                (only, "") | ("", only) => only.to_owned(),
+                (name, value) => format!("{name}: {value}"),
+            })),
+            _ => Outcome::Aborted,
+        }
+    }
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Stream {
+    name: String,
+    text: String,
 }
 
 #[derive(Default, Deserialize)]
@@ -246,4 +286,38 @@ struct Reply {
 struct Asked {
     prompt: String,
     password: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_that_the_kernel_has_not_shown_is_told() {
+        let told = |text: &str| Outcome::Failed(Some(text.to_owned()));
+        for (status, ename, evalue, shown, said, outcome) in [
+            ("ok", "", "", false, "", Outcome::Done),
+            ("error", "E", "why", true, "", Outcome::Failed(None)),
+            ("error", "E", "why", false, "E: why", Outcome::Failed(None)),
+            ("error", "E", "why", false, "E: other", told("E: why")),
+            ("error", "E", "", false, "", told("E")),
+            (
+                "error",
+                "",
+                "",
+                false,
+                "x",
+                told("the kernel does not say what is wrong"),
+            ),
+            ("aborted", "", "", false, "", Outcome::Aborted),
+            ("", "", "", false, "", Outcome::Aborted),
+        ] {
+            let reply = Reply {
+                status: status.to_owned(),
+                ename: ename.to_owned(),
+                evalue: evalue.to_owned(),
+            };
+            assert_eq!(reply.outcome(shown, said), outcome, "{reply:?}");
+        }
+    }
 }

@@ -37,7 +37,7 @@ use super::{Say, lock};
 use crate::config::private_folder;
 use crate::error::Error;
 
-pub use base::Base;
+pub use base::{Base, collect_bases};
 pub use fit::Misfit;
 pub use info::PexInfo;
 pub use requirements::Requirements;

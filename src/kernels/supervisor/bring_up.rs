@@ -62,7 +62,8 @@ pub(super) struct Running {
 /// A kernel that ends since another process has one of its ports is started again with others, and one that
 /// may know no Unix sockets over TCP; all within the one deadline.
 ///
-/// One that does not come up in what it was asked to be rebased onto is started in what it was in before.
+/// One that does not come up in what it was asked to be rebased onto is started in what it was in before; in what it has been rebased
+/// onto for longer, in what it was started with first.
 pub(super) async fn bring_up(
     start: &Start,
     helper: &Helper,
@@ -71,28 +72,33 @@ pub(super) async fn bring_up(
     broker: &Broker,
     vitals: &Vitals,
 ) -> Result<(Running, Outbox), StartFailure> {
-    let once = || once(start, helper, folder, epoch, broker, vitals);
-    let failure = match once().await {
-        Ok(brought) => {
-            rebase::prove(folder);
-            return Ok(brought);
-        }
-        Err(failure) => failure,
-    };
-    let Some(asked) = rebase::take_back(folder) else {
-        return Err(failure);
-    };
-    let what = match &asked {
-        Some(base) => format!("with {} as its environment", base.title),
-        None => "in the environment that it was started with first".to_owned(),
-    };
-    let note = format!(
-        "The kernel did not come up {what} and is again in the one that it was in: {}",
-        failure.message
-    );
-    warn!(note, failure.stderr_tail, "of a rebase");
-    broker.say_with_next_cell(&note);
-    once().await
+    loop {
+        let failure = match once(start, helper, folder, epoch, broker, vitals).await {
+            Ok(brought) => {
+                rebase::prove(folder);
+                return Ok(brought);
+            }
+            Err(failure) => failure,
+        };
+        // Each time there is one less to come back to.
+        let (from, whither) = if let Some(asked) = rebase::take_back(folder) {
+            (asked, "again in the one that it was in")
+        } else if let Some(broken) = rebase::give_up(folder) {
+            (Some(broken), "in the one that it was started with first")
+        } else {
+            return Err(failure);
+        };
+        let what = match &from {
+            Some(base) => format!("with {} as its environment", base.title),
+            None => "in the environment that it was started with first".to_owned(),
+        };
+        let note = format!(
+            "The kernel did not come up {what} and is {whither}: {}",
+            failure.message
+        );
+        warn!(note, failure.stderr_tail, "of a rebase");
+        broker.say_with_next_cell(&note);
+    }
 }
 
 /// What makes an IPython kernel know our magics.

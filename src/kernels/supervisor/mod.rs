@@ -10,6 +10,7 @@
 
 mod adoption;
 mod attach;
+mod bounded;
 mod bring_up;
 mod cells;
 mod clock;
@@ -46,4 +47,5 @@ pub mod queue;
 
 pub mod sessions;
 
+pub use rebase::rebased_onto;
 pub use run::run;

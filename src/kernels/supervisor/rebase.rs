@@ -3,6 +3,7 @@
 //! ```text
 //! asked for: {now: the new one, before: the old one} -> the kernel is ready in it: {now}
 //!                                                    -> it is not: {now: the old one}
+//! {now: one that was ready once} -> the kernel is not ready in it: {}
 //! ```
 //!
 //! Knows nothing of how an environment is made, nor how a kernel is started.
@@ -38,6 +39,13 @@ pub(super) fn now(folder: &Path) -> Option<Base> {
     read(folder).now
 }
 
+/// All that a process of the kernel with this folder may be started in.
+pub fn rebased_onto(folder: &Path) -> Vec<Base> {
+    let known = read(folder);
+    let before = known.before.and_then(|before| before.base);
+    known.now.into_iter().chain(before).collect()
+}
+
 /// The next process is to be started in this one.
 pub(super) fn ask(folder: &Path, onto: Option<Base>) -> io::Result<()> {
     let known = read(folder);
@@ -65,13 +73,19 @@ pub(super) fn take_back(folder: &Path) -> Option<Option<Base>> {
         now: before.base,
         before: None,
     };
-    told(write(folder, &bases));
-    Some(known.now)
+    told(write(folder, &bases)).then_some(known.now)
 }
 
-/// It is not there any more.
-pub(super) fn forget(folder: &Path) {
-    told(write(folder, &Bases::default()));
+/// What a process has been ready in, and the last one was not, is forgotten, and told: the next process is started as the first was.
+pub(super) fn give_up(folder: &Path) -> Option<Base> {
+    let known = read(folder);
+    let broken = known.now.filter(|_| known.before.is_none())?;
+    forget(folder).then_some(broken)
+}
+
+/// It is not there any more. False when it could not be forgotten.
+pub(super) fn forget(folder: &Path) -> bool {
+    told(write(folder, &Bases::default()))
 }
 
 fn read(folder: &Path) -> Bases {
@@ -87,10 +101,11 @@ fn write(folder: &Path, bases: &Bases) -> io::Result<()> {
     private_file::write(&folder.join(file::BASE), &serde_json::to_vec(bases)?)
 }
 
-fn told(written: io::Result<()>) {
-    if let Err(error) = written {
-        warn!(%error, "base.json could not be written");
-    }
+/// Whether it was written.
+fn told(written: io::Result<()>) -> bool {
+    written
+        .inspect_err(|error| warn!(%error, "base.json could not be written"))
+        .is_ok()
 }
 
 #[cfg(test)]
@@ -114,6 +129,7 @@ mod tests {
         assert_eq!(take_back(folder), None);
         ask(folder, Some(base("a"))).unwrap();
         assert_eq!(now(folder), Some(base("a")));
+        assert_eq!(give_up(folder), None);
         prove(folder);
         assert_eq!(take_back(folder), None);
         assert_eq!(now(folder), Some(base("a")));
@@ -122,8 +138,13 @@ mod tests {
         ask(folder, Some(base("b"))).unwrap();
         ask(folder, None).unwrap();
         assert_eq!(now(folder), None);
+        assert_eq!(rebased_onto(folder), [base("a")]);
         assert_eq!(take_back(folder), Some(None));
         assert_eq!(now(folder), Some(base("a")));
+        // That one is broken by now too.
+        assert_eq!(give_up(folder), Some(base("a")));
+        assert_eq!((now(folder), give_up(folder)), (None, None));
+        ask(folder, Some(base("c"))).unwrap();
         forget(folder);
         assert_eq!(now(folder), None);
 

@@ -124,7 +124,7 @@ class Blocks:
         if block is None:
             return tree
         number, text = block
-        line = "script " + base64.b64encode(text.encode()).decode()
+        line = "script " + ("several" if text is None else base64.b64encode(text.encode()).decode())
         call = ast.parse("get_ipython().run_line_magic('nb', %r)" % line).body[0]
         for node in ast.walk(call):
             if hasattr(node, "lineno"):
@@ -147,14 +147,18 @@ def follow_blocks(shell):
 
 
 def block_of(lines):
-    """The number of the line with which the block of a cell begins, and its text."""
-    begin = None
-    for n, line in enumerate(lines):
-        if begin is None and line.rstrip() == BLOCK:
-            begin = n
-        elif begin is not None and line.rstrip() == "# ///":
-            return begin + 1, "".join(one[2:] if one.startswith("# ") else one[1:] for one in lines[begin + 1 : n])
-        elif line.strip() and not line.startswith("#"):
-            # Only comments stand before it and in it.
-            break
-    return None
+    """The number of the line with which the block of a cell begins, and its text; no text when there are several.
+
+    As PEP 723 has it, but for that only comments stand before the block.
+    """
+    import re
+
+    cell = "".join(lines).replace("\r\n", "\n")
+    expression = r"(?m)^# /// (?P<type>[a-zA-Z0-9-]+)$\s(?P<content>(^#(| .*)$\s)+)^# ///$"
+    blocks = [one for one in re.finditer(expression, cell) if one.group("type") == "script"]
+    before = cell[: blocks[0].start()] if blocks else ""
+    if not blocks or any(line.strip() and not line.startswith("#") for line in before.split("\n")):
+        return None
+    content = blocks[0].group("content").splitlines(keepends=True)
+    text = "".join(one[2:] if one.startswith("# ") else one[1:] for one in content)
+    return before.count("\n") + 1, text if len(blocks) == 1 else None

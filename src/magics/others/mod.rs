@@ -10,6 +10,7 @@
 mod arguments;
 mod exchange;
 mod kernel;
+mod leaving;
 mod moves;
 mod venv;
 
@@ -49,10 +50,22 @@ async fn run_cell(
         if cell.interrupted().now_or_never().is_some() {
             return Err(Failure::interrupted());
         }
+        if leaving::is_meant(body, &language, kernel, cell).await? {
+            put(asked, kernel, cell).await?;
+            return leaving::leave(kernel, cell).await;
+        }
         let goes_on = !asked.put.is_empty();
         let code = as_typed(call, body, &language);
         cell.run_in(kernel, code, goes_on).await?;
     }
+    put(asked, kernel, cell).await
+}
+
+async fn put(
+    asked: &arguments::Asked,
+    kernel: &OtherKernel,
+    cell: &dyn Cell,
+) -> Result<(), Failure> {
     if !asked.put.is_empty() {
         move_values(&asked.put, Side::Other(kernel), Side::Main, cell).await?;
     }

@@ -6,15 +6,15 @@ use crate::magics::call::Call;
 use crate::magics::failure::Failure;
 
 /// How a pex gets into the kernel.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) enum Mode {
     /// As the pex allows.
     #[default]
     Auto,
     /// Into the interpreter that runs.
     Live,
-    /// A new interpreter takes over.
-    Rebase,
+    /// A new interpreter takes over, the one that is named.
+    Rebase(Option<String>),
 }
 
 /// What makes a pex of a target.
@@ -113,10 +113,24 @@ fn taken<'a>(
     what: &str,
     words: &[&'a str],
 ) -> Result<(Vec<&'a str>, Mode), Failure> {
-    let mut mode = Mode::default();
+    let (mut mode, mut python) = (Mode::default(), None);
     let mut others = Vec::new();
     let mut words = words.iter().copied();
     while let Some(word) = words.next() {
+        if let Some(value) = word.strip_prefix("--python") {
+            let value = match value.strip_prefix('=') {
+                None if value.is_empty() => words.next(),
+                value => value,
+            };
+            let value = value.filter(|value| !value.is_empty());
+            if value.is_none() || python.is_some() {
+                return Err(Failure::usage(format!(
+                    "`--python` takes one version: write `%{spelling} {what} --rebase --python 3.11`."
+                )));
+            }
+            python = value.map(str::to_owned);
+            continue;
+        }
         let value = match word.strip_prefix("--mode") {
             _ if word == "--rebase" => "rebase",
             Some("") => words.next().unwrap_or_default(),
@@ -128,7 +142,7 @@ fn taken<'a>(
         };
         mode = match value {
             "live" => Mode::Live,
-            "rebase" => Mode::Rebase,
+            "rebase" => Mode::Rebase(None),
             "auto" => Mode::Auto,
             _ => {
                 return Err(Failure::usage(format!(
@@ -137,7 +151,13 @@ fn taken<'a>(
             }
         };
     }
-    Ok((others, mode))
+    match (mode, python) {
+        (Mode::Rebase(_), python) => Ok((others, Mode::Rebase(python))),
+        (mode, None) => Ok((others, mode)),
+        (_, Some(_)) => Err(Failure::usage(format!(
+            "A process keeps its Python: `%{spelling} {what} --rebase --python VERSION` restarts the kernel with another one."
+        ))),
+    }
 }
 
 fn load(spelling: &str, words: &[&str], mode: Mode) -> Result<Asked, Failure> {
@@ -184,7 +204,7 @@ mod tests {
         let live = load("a.pex", Mode::Live);
         assert_eq!(asked("pex_load", "--mode live a.pex"), live);
         assert_eq!(asked("pex_load", "a.pex --mode=live"), live);
-        let rebase = load("a.pex", Mode::Rebase);
+        let rebase = load("a.pex", Mode::Rebase(None));
         assert_eq!(asked("pex_load", "--rebase a.pex"), rebase);
         assert_eq!(asked("pex", "load a.pex --mode rebase"), rebase);
         let six = Ok(Asked::Requirements(
@@ -194,10 +214,18 @@ mod tests {
         assert_eq!(asked("requirements_load", "six>=1.16 'a b'"), six);
         assert_eq!(asked("pex", "requirements six>=1.16 'a b'"), six);
         let words = owned(&["six", "--pre"]);
-        let rebase = Ok(Asked::Requirements(words, Mode::Rebase));
+        let rebase = Ok(Asked::Requirements(words.clone(), Mode::Rebase(None)));
         assert_eq!(asked("requirements_load", "six --rebase --pre"), rebase);
+        let python = Some(">=3.9,<3.12".to_owned());
+        let with = Ok(Asked::Requirements(words, Mode::Rebase(python)));
+        for line in [
+            "six --rebase --pre --python >=3.9,<3.12",
+            "--python='>=3.9,<3.12' six --pre --mode=rebase",
+        ] {
+            assert_eq!(asked("requirements_load", line), with, "{line}");
+        }
         let target = |tool| Ok(Asked::Build(tool, "//app:bin".to_owned(), Mode::Auto));
-        let rebase = Asked::Build(BuildTool::Pants, "a:b".to_owned(), Mode::Rebase);
+        let rebase = Asked::Build(BuildTool::Pants, "a:b".to_owned(), Mode::Rebase(None));
         assert_eq!(asked("pants_load", "--rebase a:b"), Ok(rebase.clone()));
         assert_eq!(asked("pex", "pants a:b --rebase"), Ok(rebase));
         assert_eq!(asked("pants_load", "//app:bin"), target(BuildTool::Pants));
@@ -224,6 +252,18 @@ mod tests {
             ("pex_load", "a.pex --mode", "There is no mode ``"),
             ("pex_load", "a.pex --mode dead", "There is no mode `dead`"),
             ("pex_load", "a.pex --now", "There is no option --now"),
+            (
+                "pex_load",
+                "a.pex --python 3.9",
+                "A process keeps its Python",
+            ),
+            ("pex_load", "a.pex --rebase --python", "takes one version"),
+            ("pex_load", "a.pex --rebase --python=", "takes one version"),
+            (
+                "pants_load",
+                "a:b --rebase --python 3.9 --python 3.8",
+                "takes one version",
+            ),
             ("pex_load", "'a.pex", "is not closed"),
             ("pex", "lode a.pex", "There is no `%pex lode`; there is"),
             ("pants_load", "", "Write `%pants_load TARGET`."),

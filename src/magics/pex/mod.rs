@@ -86,7 +86,7 @@ impl Magic for Pexes {
             }
             _ if matches!(at.call.magic.as_str(), "clean_path" | "pants_repo") => &[],
             _ if at.before.ends_with("--mode ") => &["live", "rebase", "auto"],
-            _ => &["--mode", "--rebase"],
+            _ => &["--mode", "--rebase", "--python"],
         };
         let words = words.iter().map(|&word| word.to_owned());
         Box::pin(future::ready(words.collect()))
@@ -126,8 +126,8 @@ async fn load_file(
     let title = path.file_name().unwrap_or(path.as_os_str());
     let title = title.to_string_lossy().into_owned();
     let pex = Pex::open(path).await.map_err(plain)?;
-    if mode == Mode::Rebase {
-        return rebase::onto_pex(cell, here, &title, &pex).await;
+    if let Mode::Rebase(python) = mode {
+        return rebase::onto_pex(cell, here, &title, &pex, python.as_deref()).await;
     }
     let fit = match pex.fit(&here.about) {
         Ok(fit) => fit,
@@ -148,15 +148,24 @@ async fn requirements(cell: &dyn Cell, words: &[String], mode: Mode) -> Result<S
     let here = kernel::here(cell).await?;
     let asked = Requirements::parse(words, &here.folder).map_err(plain)?;
     let data = data()?;
+    let (python, onto) = match mode {
+        Mode::Rebase(Some(python)) => {
+            let named = rebase::named(cell, &here, &python).await?;
+            (named.path.clone(), Some(named))
+        }
+        Mode::Rebase(None) => (here.python.clone(), Some(rebase::own(&here))),
+        Mode::Live | Mode::Auto => (here.python.clone(), None),
+    };
+    let about = onto.as_ref().map_or(&here.about, |onto| &onto.about);
     let mount = progress::shown(cell, async |say| {
-        asked.mount(&here.python, &here.about, &data, say).await
+        asked.mount(&python, about, &data, say).await
     });
     let mount = unless_interrupted(cell, mount).await?;
     // The words may have a login.
     let title = "What is required";
-    match mode {
-        Mode::Rebase => rebase::onto(cell, &here, title, &mount, &rebase::own(&here)).await,
-        Mode::Live | Mode::Auto => load_mount(cell, title, &mount).await,
+    match onto {
+        Some(interpreter) => rebase::onto(cell, &here, title, &mount, &interpreter).await,
+        None => load_mount(cell, title, &mount).await,
     }
 }
 
@@ -211,13 +220,21 @@ fn full(file: &str, folder: &Path, place: &Place) -> PathBuf {
     }
 }
 
+/// What a pex is for; an error when it cannot be loaded at all.
+fn needs(title: &str, misfit: &Misfit) -> Result<String, Failure> {
+    match misfit {
+        Misfit::Constraint(constraint) => Ok(format!("{title} needs {constraint}")),
+        Misfit::Wheels { project, tags } => Ok(format!("{title} has {project} for {tags} only")),
+        Misfit::Malformed(why) => Err(failure(format!("{title} cannot be loaded: {why}."))),
+    }
+}
+
 /// The sentence for a pex that is not for the kernel's interpreter: what it needs, what there is.
 async fn unfit(pex: &Pex, title: &str, misfit: &Misfit, here: &Here, place: Place) -> Failure {
     let kernel = &here.about;
-    let needs = match misfit {
-        Misfit::Constraint(constraint) => format!("{title} needs {constraint}"),
-        Misfit::Wheels { project, tags } => format!("{title} has {project} for {tags} only"),
-        Misfit::Malformed(why) => return failure(format!("{title} cannot be loaded: {why}.")),
+    let needs = match needs(title, misfit) {
+        Ok(needs) => needs,
+        Err(failure) => return failure,
     };
     let env = place.env;
     let variable = |name: &str| env.get(name).map(OsString::from);

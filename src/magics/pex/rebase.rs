@@ -6,22 +6,37 @@ use std::ffi::OsString;
 use std::fs;
 
 use super::kernel::Here;
-use super::{ASK_WITHIN, data, failure, progress, summary, unfit, unless_interrupted};
-use crate::env::interpreters::{Interpreter, Interpreters};
+use super::{
+    ASK_WITHIN, data, failure, needs, plain, progress, summary, unfit, unless_interrupted,
+};
+use crate::env::interpreters::{Interpreter, Interpreters, Wanted};
 use crate::env::pex::{Base, Fit, Misfit, Mount, Pex};
 use crate::env::pip::{self, Typed};
 use crate::magics::cell::{Cell, Output};
 use crate::magics::failure::Failure;
 use crate::magics::pip::Interrupt;
 
-/// Rebases onto this pex, with the kernel's own interpreter where it fits, else with the newest one that does.
+/// Rebases onto this pex, with the interpreter that is named, else with the kernel's own where it fits, else with the newest one that does.
 pub(super) async fn onto_pex(
     cell: &dyn Cell,
     here: &Here,
     title: &str,
     pex: &Pex,
+    python: Option<&str>,
 ) -> Result<String, Failure> {
     let data = data()?;
+    if let Some(python) = python {
+        let interpreter = named(cell, here, python).await?;
+        let fit = pex.fit(&interpreter.about).map_err(|misfit| {
+            let about = &interpreter.about;
+            needs(title, &misfit).map_or_else(
+                |failure| failure,
+                |needs| failure(format!("{needs}, and {about} was asked for.")),
+            )
+        })?;
+        let mount = unless_interrupted(cell, pex.mount(&fit, &data, &|_| ())).await?;
+        return onto(cell, here, title, &mount, &interpreter).await;
+    }
     let own = own(here);
     let (interpreter, fit) = match pex.fit(&own.about) {
         Ok(fit) if Base::takes(&own.about) => (own, fit),
@@ -112,12 +127,40 @@ pub(super) fn own(here: &Here) -> Interpreter {
     }
 }
 
-/// The newest other one that the pex fits and that a kernel can be of.
-async fn another(cell: &dyn Cell, pex: &Pex) -> Result<Option<(Interpreter, Fit)>, Failure> {
+/// The one that is asked for: the kernel's own if it is such, else the newest.
+pub(super) async fn named(
+    cell: &dyn Cell,
+    here: &Here,
+    asked: &str,
+) -> Result<Interpreter, Failure> {
+    let wanted: Wanted = asked.parse().map_err(plain)?;
+    let found = match wanted.is(&here.about) {
+        true => own(here),
+        false => {
+            let all = all(cell).await?;
+            all.find(asked).map_err(plain)?.clone()
+        }
+    };
+    match Base::takes(&found.about) {
+        true => Ok(found),
+        false => Err(failure(format!(
+            "No kernel runs on a Python as old as {}.",
+            found.about
+        ))),
+    }
+}
+
+/// Those of this machine.
+async fn all(cell: &dyn Cell) -> Result<Interpreters, Failure> {
     let (data, place) = (data()?, cell.place());
     let variable = |name: &str| place.env.get(name).map(OsString::from);
     let look = Interpreters::look(&data, variable, ASK_WITHIN);
-    let all = unless_interrupted(cell, async { Ok(look.await) }).await?;
+    unless_interrupted(cell, async { Ok(look.await) }).await
+}
+
+/// The newest other one that the pex fits and that a kernel can be of.
+async fn another(cell: &dyn Cell, pex: &Pex) -> Result<Option<(Interpreter, Fit)>, Failure> {
+    let all = all(cell).await?;
     let mut fitting = all.0.into_iter().filter(|one| Base::takes(&one.about));
     Ok(fitting.find_map(|one| {
         let fit = pex.fit(&one.about).ok()?;

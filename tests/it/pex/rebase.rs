@@ -244,6 +244,18 @@ async fn a_rebase_that_fails_leaves_the_kernel_as_it_was() {
         why.ends_with("no interpreter of this machine fits."),
         "{why}"
     );
+    let named = format!("{} --python 3.8", rebase(&pex));
+    let why = refusal(&mut client, &named).await;
+    assert!(
+        why.contains("app.pex needs CPython<3.4, and CPython 3.8.")
+            || why.contains("There is no Python 3.8 on this machine; there is: "),
+        "{why}"
+    );
+    let why = refusal(&mut client, "%requirements_load --rebase --python 3.2 six").await;
+    assert!(
+        why.starts_with("There is no Python 3.2 on this machine; there is: "),
+        "{why}"
+    );
     let missing = refusal(&mut client, "%pex_load --rebase nothing.pex").await;
     assert!(missing.contains("there is no such file"), "{missing}");
     // Its own ipykernel, and no kernel.
@@ -258,9 +270,9 @@ async fn a_rebase_that_fails_leaves_the_kernel_as_it_was() {
     same(&mut client).await;
 
     // One that only ends where a kernel is started: it comes back in what it was in, twice.
-    let leaver = "import os; b'.json' in open('/proc/self/cmdline', 'rb').read() and os._exit(7)\n";
+    let leaves = "import os; b'.json' in open('/proc/self/cmdline', 'rb').read() and os._exit(7)\n";
     let wheel = shop
-        .wheel("leaver", "1.0", &json!({"leaver.pth": leaver}))
+        .wheel("leaver", "1.0", &json!({"leaver.pth": leaves}))
         .await;
     let leaver = shop.pex(NEW, "leaver.pex", &[&wheel]).await;
     let mut of_first = who.rsplit_once(' ').unwrap().0.to_owned();
@@ -292,6 +304,20 @@ async fn a_rebase_that_fails_leaves_the_kernel_as_it_was() {
         "{said}"
     );
     assert_eq!(print(&mut client, "%pex").await, "No pex is loaded.\n");
+    // What breaks once a kernel runs in it.
+    let pex = shop.pex(NEW, "later.pex", &["six"]).await;
+    replaced(&gateway, &kernel, &mut client, &rebase(&pex)).await;
+    let front = print(&mut client, "import _nb_front; print(_nb_front.__file__)").await;
+    fs::write(front.trim(), leaves).unwrap();
+    replaced(&gateway, &kernel, &mut client, "%nb restart").await;
+    let said = print(&mut client, WHO).await;
+    assert!(
+        said.contains("The kernel did not come up with later.pex as its environment and is in the one that it was started with first: ")
+            && said.contains("exited with code 7"),
+        "{said}"
+    );
+    replaced(&gateway, &kernel, &mut client, "%nb restart").await;
+    assert_eq!(print(&mut client, "print(1)").await, "1\n");
 }
 
 #[tokio::test]
@@ -342,21 +368,33 @@ async fn what_is_made_first_takes_over_too_and_pip_is_not_for_it() {
         async |how: &str| nb(&gateway, "env", &["gc", "notebooks", "--json", how]).await;
     assert_eq!(collected("--yes").await.trim(), "[]");
 
+    // Another Python, where there is one.
+    let own = print(&mut client, WHO).await;
+    let pythons = pythons(&shop).await;
+    let other = pythons
+        .iter()
+        .find(|it| !own.starts_with(&format!("{} ", it.about)));
+    let about = &other.unwrap_or(&pythons[0]).about;
     let code = format!(
-        "%requirements_load --rebase --no-index -f {} six",
+        "%requirements_load --rebase --python {} --no-index -f {} six",
+        about.version,
         wheels.display()
     );
     let said = replaced(&gateway, &kernel, &mut client, &code).await;
-    assert!(
-        said.contains("What is required is this kernel's environment from now on, with "),
-        "{said}"
-    );
-    print(&mut client, "import six").await;
+    let with = format!("What is required is this kernel's environment from now on, with {about}");
+    assert!(said.contains(&with), "{said}");
+    let now = print(&mut client, &format!("import six\n{WHO}")).await;
+    assert!(now.starts_with(&format!("{about} ")), "{now}");
     replaced(&gateway, &kernel, &mut client, "%pex reset").await;
     let own = "import six, sys; print('venvs' in six.__file__, 'venvs' in sys.executable)";
     assert_eq!(print(&mut client, own).await, "True True\n");
     let said = print(&mut client, "%pip list").await;
     assert!(said.contains("six"), "{said}");
     gateway.delete(&kernel).await;
-    assert_eq!(collected("--dry-run").await.matches('"').count(), 2);
+    // Its own, and the two that it was rebased onto.
+    let gone = collected("--dry-run").await;
+    assert_eq!(gone.matches('"').count(), 6, "{gone}");
+    assert_eq!(gone.matches("pex/bases/").count(), 2, "{gone}");
+    assert_eq!(collected("--yes").await, gone);
+    assert_eq!(collected("--dry-run").await.trim(), "[]");
 }

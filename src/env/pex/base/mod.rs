@@ -10,6 +10,7 @@
 //! how a kernel is started.
 
 mod programs;
+mod remains;
 
 use std::fs;
 use std::io;
@@ -19,6 +20,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use tokio::time::timeout;
+
+pub use remains::collect_bases;
 
 use super::store::{Distribution, Mount};
 use crate::config::private_folder;
@@ -108,6 +111,11 @@ impl Base {
     /// Whether a kernel can be started in it still.
     pub fn is_there(&self) -> bool {
         self.python.exists() && self.mount.is_dir()
+    }
+
+    /// Whether it is in this folder.
+    pub fn is_in(&self, folder: &Path) -> bool {
+        self.python.starts_with(folder)
     }
 
     /// Its folder of programs.

@@ -9,10 +9,11 @@ use bytes::Bytes;
 use jiff::Timestamp;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 use tracing::debug;
 
 use super::ours::OurCell;
+use super::progress::Progress;
 use super::requests::noted;
 use super::state::{error_content, field};
 use super::{Broker, Outbox, State};
@@ -41,13 +42,30 @@ struct Running {
     runs: RunsElsewhere,
     reply: Option<Value>,
     idle: bool,
+    progress: watch::Sender<Progress>,
     /// Nobody, when it was an earlier supervisor.
     asker: Option<oneshot::Sender<Value>>,
+}
+
+/// A cell that is sent to another kernel, for whoever waits for it.
+#[derive(Debug)]
+pub struct Sent {
+    /// What it replies once it is idle; nothing comes when that kernel is gone.
+    pub ended: oneshot::Receiver<Value>,
+    /// How far it is, until it has ended.
+    pub progress: watch::Receiver<Progress>,
 }
 
 struct Comm {
     kernel: OtherKernel,
     target: String,
+}
+
+impl Running {
+    fn says(&self, channel: Channel, msg_type: &str) {
+        self.progress
+            .send_modify(|at| *at = at.hears(channel, msg_type));
+    }
 }
 
 impl Elsewhere {
@@ -58,7 +76,7 @@ impl Elsewhere {
 
     /// An earlier supervisor was waiting for this cell.
     pub(super) fn recall(&mut self, key: &RequestKey, runs: &RunsElsewhere) {
-        self.begin(key, runs.clone(), None);
+        self.begin(key, runs.clone(), None, watch::Sender::default());
     }
 
     fn begin(
@@ -66,11 +84,13 @@ impl Elsewhere {
         key: &RequestKey,
         runs: RunsElsewhere,
         asker: Option<oneshot::Sender<Value>>,
+        progress: watch::Sender<Progress>,
     ) {
         let running = Running {
             runs,
             reply: None,
             idle: false,
+            progress,
             asker,
         };
         self.running.insert(RequestKey::clone(key), running);
@@ -166,16 +186,17 @@ impl Broker {
         state.say_input(&cell.message, count);
     }
 
-    /// Runs code in another kernel as our cell, which may go on after. What it replies is given when it is idle, and is our cell's; nothing comes
-    /// when that kernel is gone.
+    /// Runs code in another kernel as our cell, which may go on after. What it replies is our cell's.
     pub fn run_elsewhere(
         &self,
         cell: &OurCell,
         kernel: &OtherKernel,
         code: &str,
         goes_on: bool,
-    ) -> oneshot::Receiver<Value> {
+    ) -> Sent {
         let (asker, ended) = oneshot::channel();
+        let (at, progress) = watch::channel(Progress::Sent);
+        let sent = Sent { ended, progress };
         let mut state = self.state.borrow_mut();
         let mut content: Value =
             serde_json::from_slice(&cell.message.content).unwrap_or_else(|_| json!({}));
@@ -186,7 +207,7 @@ impl Broker {
             ..cell.message.clone()
         };
         if !state.elsewhere.outboxes.contains_key(kernel) {
-            return ended;
+            return sent;
         }
         let key = RequestKey::clone(&cell.key);
         let runs = RunsElsewhere {
@@ -201,9 +222,9 @@ impl Broker {
             request: key.to_string(),
             runs: runs.clone(),
         });
-        state.elsewhere.begin(&key, runs, Some(asker));
+        state.elsewhere.begin(&key, runs, Some(asker), at);
         state.elsewhere.send(kernel, Channel::Shell, message);
-        ended
+        sent
     }
 
     /// What another kernel has replied to our cell, but for its count, is our cell's reply. An error in it was shown.
@@ -231,6 +252,9 @@ impl State {
         let running = key
             .as_ref()
             .and_then(|key| self.elsewhere.running.get_mut(key));
+        if let Some(running) = &running {
+            running.says(Channel::Iopub, &msg_type);
+        }
         let message = match (msg_type.as_str(), running) {
             // Its life is its own.
             ("status", None) if parent.is_none() => {
@@ -267,6 +291,9 @@ impl State {
         let running = key
             .as_ref()
             .and_then(|key| self.elsewhere.running.get_mut(key));
+        if let Some(running) = &running {
+            running.says(channel, "");
+        }
         match running {
             Some(running) if channel == Channel::Shell => {
                 running.reply = serde_json::from_slice(&message.content).ok();

@@ -6,8 +6,8 @@
 //! ```
 //!
 //! `requests` has the first of these lines, `kernel` the second, `clients` who they are, `state` what all of
-//! them do to the journal; `ours` are the cells that the magics run, `elsewhere` those of them that other kernels run, `hints` what
-//! they complete and explain,
+//! them do to the journal; `ours` are the cells that the magics run, `elsewhere` those of them that other kernels run
+//! (`progress`: how far), `hints` what they complete and explain,
 //! `keeping` sees to it that what is needed for long is safe, `ended` knows the requests whose answer is not, `adoption`
 //! is the takeover of a kernel whose supervisor died, `probes` find the replies that were lost, `questions` what was asked on
 //! stdin.
@@ -25,6 +25,7 @@ mod kernel;
 mod line;
 mod ours;
 mod probes;
+mod progress;
 mod questions;
 mod requests;
 mod state;
@@ -46,6 +47,7 @@ use super::ledger::Ledger;
 use super::sessions::{ConnectionId, Loss, Sessions};
 use crate::protocol::message::{Channel, Message};
 use elsewhere::Elsewhere;
+pub use elsewhere::Sent;
 use ended::Ended;
 pub use hints::{Hint, Wants};
 use keeping::Fault;
@@ -53,6 +55,7 @@ pub use line::{Closing, Line, Ticket};
 use ours::Ours;
 pub use ours::{Interrupt, OurCell, Said, Takeover, Work};
 use probes::Probes;
+pub use progress::Progress;
 use questions::Questions;
 use requests::{Pending, Queues};
 

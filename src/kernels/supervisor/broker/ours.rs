@@ -99,6 +99,9 @@ impl Interrupt {
     }
 }
 
+/// More than this is printed by no code of ours.
+const PRINTED_BYTES_MAX: usize = 64 * 1024 * 1024;
+
 /// Hidden code that the kernel runs.
 struct Hidden {
     printed: String,
@@ -341,7 +344,16 @@ impl State {
         };
         let msg_type = HeaderPeek::read(&message.header).map(|peek| peek.msg_type.into_owned());
         match msg_type.as_deref() {
-            Some("stream") if text("name") == "stdout" => hidden.printed += &text("text"),
+            Some("stream") if text("name") == "stdout" => {
+                hidden.printed += &text("text");
+                if hidden.printed.len() > PRINTED_BYTES_MAX {
+                    let failure = Failure::new("MemoryError", "It printed too much.");
+                    if let Some(hidden) = self.ours.hidden.remove(parent_id) {
+                        let _gone = hidden.asker.send(Err(failure));
+                    }
+                    return;
+                }
+            }
             Some("status") => hidden.idle |= text("execution_state") == "idle",
             Some("execute_reply") if text("status") == "ok" => {
                 hidden.count = field(&message.content, "execution_count").and_then(|n| n.as_i64());

@@ -5,11 +5,16 @@
 
 use std::time::Duration;
 
+use futures_util::FutureExt;
+use futures_util::future::{Fuse, FusedFuture};
 use serde_json::{Map, Value, json};
+use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::helper_door::HelperCell;
+use super::interrupting::interrupt;
 use super::queue_door::QueueCell;
+use crate::kernels::supervisor::broker::{Progress, Sent};
 use crate::kernels::supervisor::others::Other;
 use crate::magics::{Bundle, Cell, Failure, OtherKernel, Output, Question, StreamName};
 use crate::protocol::message::{Channel, HeaderPeek, Message};
@@ -25,12 +30,18 @@ impl QueueCell<'_> {
         goes_on: bool,
     ) -> Result<(), Failure> {
         let other = self.cells.others.get(kernel)?;
-        let mut ended = self.broker.run_elsewhere(self.cell, kernel, code, goes_on);
+        let sent = self.broker.run_elsewhere(self.cell, kernel, code, goes_on);
+        let Sent {
+            mut ended,
+            progress,
+        } = sent;
         let reply = tokio::select! {
             reply = &mut ended => reply,
             () = self.cell.interrupt.wait() => {
-                other.interrupt().await;
-                match timeout(STOPS_WITHIN, ended).await {
+                let deadline = Instant::now() + STOPS_WITHIN;
+                let interrupting = interrupt(progress, deadline, async || other.interrupt().await);
+                let (ended, ()) = tokio::join!(timeout(STOPS_WITHIN, ended), interrupting);
+                match ended {
                     Ok(reply) => reply,
                     Err(_) => return Err(unstopped(kernel)),
                 }
@@ -53,18 +64,26 @@ impl HelperCell {
         let request = self.cells.broker.compose("execute_request", &content);
         let mut answers = other.request_for(self.header.clone(), request);
         let (mut reply, mut is_idle, mut stops_by) = (None, false, None);
+        let progress = watch::Sender::new(Progress::Sent);
+        let mut interrupting = std::pin::pin!(Fuse::terminated());
         while reply.is_none() || !is_idle {
             let said = tokio::select! {
                 said = answers.next() => said,
                 () = self.interrupted(), if stops_by.is_none() => {
-                    stops_by = Some(Instant::now() + STOPS_WITHIN);
-                    other.interrupt().await;
+                    let deadline = Instant::now() + STOPS_WITHIN;
+                    stops_by = Some(deadline);
+                    let send = async || other.interrupt().await;
+                    interrupting.set(interrupt(progress.subscribe(), deadline, send).fuse());
                     continue;
                 }
+                () = &mut interrupting => continue,
                 () = until(stops_by) => return Err(unstopped(kernel)),
             };
             let (channel, message) = said.ok_or_else(|| other.lost())?;
             let content: Value = serde_json::from_slice(&message.content).unwrap_or_default();
+            let header = HeaderPeek::read(&message.header);
+            let msg_type = header.map_or_else(String::new, |header| header.msg_type.into_owned());
+            progress.send_modify(|at| *at = at.hears(channel, &msg_type));
             match channel {
                 Channel::Iopub => is_idle |= content["execution_state"] == "idle",
                 Channel::Stdin => {
@@ -76,9 +95,14 @@ impl HelperCell {
             }
             if let Some(output) = output(&message, content).filter(|_| channel == Channel::Iopub) {
                 self.emit(output).await;
-            } else if channel == Channel::Iopub && is_comm(&message) {
+            } else if channel == Channel::Iopub && msg_type.starts_with("comm_") {
                 self.cells.broker.other_said(kernel, channel, message);
             }
+        }
+        // One that is under way is not the next cell's.
+        drop(progress);
+        if !interrupting.is_terminated() {
+            interrupting.await;
         }
         outcome(&reply.unwrap_or_default())
     }
@@ -170,8 +194,4 @@ fn output(message: &Message, mut content: Value) -> Option<Output> {
         },
         _ => return None,
     })
-}
-
-fn is_comm(message: &Message) -> bool {
-    HeaderPeek::read(&message.header).is_some_and(|header| header.msg_type.starts_with("comm_"))
 }

@@ -7,20 +7,20 @@ use futures_util::FutureExt;
 use futures_util::future::LocalBoxFuture;
 use serde::Deserialize;
 use serde_json::value::RawValue;
-use tokio::sync::mpsc;
 use tokio_util::task::TaskTracker;
 
 use super::Cells;
 use crate::env::pex::Base;
+use crate::kernels::supervisor::bounded;
 use crate::magics::wire::{CellRequest, Line};
 use crate::magics::{Cell, Facts, Failure, OtherKernel, Others, Output, Place, Question};
 
-/// Lines that the helper has not taken; a magic that goes on waits.
-const LINES_MAX: usize = 64;
+/// What the helper has not taken; a magic that goes on waits.
+const LINES_BYTES_MAX: u32 = 1024 * 1024;
 
 pub(super) struct HelperCell {
     pub(super) cells: Rc<Cells>,
-    lines: mpsc::Sender<Bytes>,
+    lines: bounded::Sender<Bytes>,
     /// Of the request that runs the cell.
     msg_id: String,
     /// The header of that, as far as it is known.
@@ -32,8 +32,8 @@ pub(in crate::kernels::supervisor) fn open(
     cells: Rc<Cells>,
     request: CellRequest,
     tasks: &TaskTracker,
-) -> mpsc::Receiver<Bytes> {
-    let (lines, answer) = mpsc::channel(LINES_MAX);
+) -> bounded::Receiver<Bytes> {
+    let (lines, answer) = bounded::channel(LINES_BYTES_MAX);
     let (call, parent) = request.into_parts();
     let msg_id = parent.as_deref().and_then(msg_id).unwrap_or_default();
     let header = parent.map(|parent| Bytes::copy_from_slice(parent.get().as_bytes()));
@@ -63,7 +63,9 @@ fn msg_id(header: &RawValue) -> Option<String> {
 impl HelperCell {
     /// Nobody may listen any more: then the cell is interrupted, which the magic notices itself.
     async fn say(&self, line: &Line) {
-        let _gone = self.lines.send(line.encode().into()).await;
+        let line = line.encode();
+        let bytes = line.len();
+        let _gone = self.lines.send(line.into(), bytes).await;
     }
 
     async fn ask_helper(&self, line: impl FnOnce(String) -> Line) -> Result<String, Failure> {

@@ -5,6 +5,7 @@
 mod elsewhere;
 pub(super) mod helper_door;
 mod hints;
+mod interrupting;
 pub(super) mod queue_door;
 
 use std::cell::{Cell, RefCell};

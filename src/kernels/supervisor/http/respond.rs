@@ -14,10 +14,11 @@ use hyper::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderValue};
 use hyper::{Request, StatusCode};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{sleep, timeout};
 
 use crate::kernels::contract::ErrorBody;
+use crate::kernels::supervisor::bounded;
 
 /// A larger body is refused.
 const BODY_BYTES_MAX: usize = 1024 * 1024;
@@ -115,7 +116,7 @@ pub(super) fn text(body: String) -> Response {
 }
 
 /// Lines of JSON as they come.
-pub(super) fn lines(lines: mpsc::Receiver<Bytes>) -> Response {
+pub(super) fn lines(lines: bounded::Receiver<Bytes>) -> Response {
     let frames = stream::unfold(lines, |mut lines| async {
         let line = lines.recv().await?;
         Some((Ok(Frame::data(line)), lines))

@@ -3,9 +3,10 @@
 //! Owns which there are. Their clients' messages are the broker's; what they run for a cell is `cells`'. One that we lose
 //! with our process is found again by the next supervisor of this kernel.
 
+mod hidden;
 mod other;
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::rc::Rc;
@@ -52,6 +53,8 @@ pub(super) struct Others {
     turn: Mutex<()>,
     /// Rung when all are to end: then none is started for a cell of before.
     ending: Notify,
+    /// This kernel has ended: none is started any more.
+    closed: Cell<bool>,
 }
 
 impl Others {
@@ -73,6 +76,7 @@ impl Others {
             running: RefCell::default(),
             turn: Mutex::default(),
             ending: Notify::new(),
+            closed: Cell::new(false),
         }
     }
 
@@ -117,6 +121,9 @@ impl Others {
         tokio::pin!(ending);
         ending.as_mut().enable();
         let _turn = self.turn.lock().await;
+        if self.closed.get() {
+            return Err(ended());
+        }
         if let Ok(other) = self.get(kernel) {
             return Ok(other);
         }
@@ -143,7 +150,7 @@ impl Others {
         // Dropped, what a launch has begun is undone.
         let launched = tokio::select! {
             launched = launcher.launch(start, Quota::default()) => launched,
-            () = ending => return Err(failed("The kernel of this notebook is restarted or ended.")),
+            () = ending => return Err(ended()),
         };
         launched.map_err(|error| unstarted(kernel, error))?.keep();
         Ok(self.join(kernel, machine))
@@ -213,6 +220,7 @@ impl Others {
 
     /// The same for good: waits until nothing of them is left.
     pub(super) async fn close(&self) {
+        self.closed.set(true);
         self.end_all().await;
         if let Some((_, launcher)) = &self.machine {
             let undone = timeout(END_WITHIN, launcher.settled()).await;
@@ -301,6 +309,10 @@ fn parts(registry: &Registry, main: &str) -> Vec<OtherKernel> {
         (part.of == main).then_some(part.kernel)
     });
     of_main.collect()
+}
+
+fn ended() -> Failure {
+    failed("The kernel of this notebook is restarted or ended.")
 }
 
 fn failed(message: impl Into<String>) -> Failure {

@@ -14,20 +14,22 @@ use tokio::task::{JoinHandle, spawn_local};
 use tokio::time::{Instant, sleep};
 use tracing::{debug, warn};
 
+use super::hidden;
 use crate::kernels::client::Supervisor;
+use crate::kernels::supervisor::bounded;
 use crate::kernels::supervisor::broker::Broker;
 use crate::kernels::upstream::{FromKernel, Line, Over, Reach, Said, ToKernel, Window};
 use crate::magics::{Failure, OtherKernel};
 use crate::protocol::message::{Channel, HeaderPeek, Message};
 
-/// Messages that wait for whoever asked; then the line is not read and the other kernel's journal has them.
-const ANSWERS_MAX: usize = 1024;
+/// What waits for whoever asked; then the line is not read and the other kernel's journal has the rest.
+const ANSWERS_BYTES_MAX: u32 = 8 * 1024 * 1024;
 
 /// So many cells get what is said later.
 const OF_CELLS_MAX: usize = 64;
 
-/// More than this is printed by no code of ours.
-const PRINTED_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// A longer header is none that a client sends.
+const HEADER_BYTES_MAX: usize = 16 * 1024;
 
 /// How long a lost line is tried to be mended.
 const MENDED_WITHIN: Duration = Duration::from_secs(60);
@@ -42,7 +44,7 @@ pub(in crate::kernels::supervisor) struct Other {
     session: String,
     broker: Broker,
     outbox: mpsc::UnboundedSender<(Channel, Message)>,
-    waiting: RefCell<HashMap<String, mpsc::Sender<(Channel, Message)>>>,
+    waiting: RefCell<HashMap<String, bounded::Sender<(Channel, Message)>>>,
     /// The last requests of our own that were for a cell, with the header of that: what they say later is the cell's.
     of_cells: RefCell<VecDeque<(String, Bytes)>>,
     window: RefCell<Window>,
@@ -61,7 +63,7 @@ pub(in crate::kernels::supervisor) struct Other {
 pub(in crate::kernels::supervisor) struct Answers {
     other: Rc<Other>,
     id: String,
-    answers: mpsc::Receiver<(Channel, Message)>,
+    answers: bounded::Receiver<(Channel, Message)>,
 }
 
 impl Answers {
@@ -152,7 +154,7 @@ impl Other {
         channel: Channel,
         message: Message,
     ) -> Answers {
-        let (asker, answers) = mpsc::channel(ANSWERS_MAX);
+        let (asker, answers) = bounded::channel(ANSWERS_BYTES_MAX);
         let id = HeaderPeek::read(&message.header).map(|peek| peek.msg_id.into_owned());
         let id = id.unwrap_or_default();
         if !self.gone.get() {
@@ -173,7 +175,7 @@ impl Other {
         message: Message,
     ) -> Answers {
         let answers = self.request(Channel::Shell, message);
-        if let Some(cell) = cell {
+        if let Some(cell) = cell.filter(|cell| cell.len() <= HEADER_BYTES_MAX) {
             let mut of_cells = self.of_cells.borrow_mut();
             of_cells.push_back((answers.id.clone(), cell));
             if of_cells.len() > OF_CELLS_MAX {
@@ -213,30 +215,8 @@ impl Other {
         });
         let message = self.broker.compose("execute_request", &content);
         let mut answers = self.request(Channel::Shell, message);
-        let (mut printed, mut outcome, mut is_idle) = (String::new(), None, false);
-        while outcome.is_none() || !is_idle {
-            let Some((channel, message)) = answers.next().await else {
-                return Err(self.lost());
-            };
-            let content: Value = serde_json::from_slice(&message.content).unwrap_or_default();
-            let text = |key: &str| content[key].as_str().unwrap_or_default().to_owned();
-            let msg_type = HeaderPeek::read(&message.header).map(|peek| peek.msg_type.into_owned());
-            match (channel, msg_type.as_deref()) {
-                (Channel::Iopub, Some("stream")) if text("name") == "stdout" => {
-                    printed += &text("text");
-                    if printed.len() > PRINTED_BYTES_MAX {
-                        return Err(Failure::new("MemoryError", "It printed too much."));
-                    }
-                }
-                (Channel::Iopub, Some("status")) => is_idle |= text("execution_state") == "idle",
-                (Channel::Shell, _) if text("status") == "ok" => outcome = Some(Ok(())),
-                (Channel::Shell, _) => {
-                    outcome = Some(Err(Failure::new(text("ename"), text("evalue"))));
-                }
-                _ => {}
-            }
-        }
-        outcome.unwrap_or(Ok(())).map(|()| printed)
+        let printed = hidden::printed(&self.kernel, async || answers.next().await).await?;
+        printed.ok_or_else(|| self.lost())
     }
 
     /// It has ended before it answered.
@@ -315,7 +295,8 @@ impl Other {
         });
         match asker {
             Some(asker) => {
-                let _gone = asker.send((channel, message)).await;
+                let bytes = message.bytes();
+                let _gone = asker.send((channel, message), bytes).await;
             }
             None => {
                 let message = self.of_its_cell(channel, message);

@@ -3,6 +3,7 @@
 use tokio::sync::oneshot;
 
 use super::*;
+use crate::kernels::supervisor::broker::Progress;
 use crate::kernels::supervisor::ledger::{Asked, Ledger, Left, RunsElsewhere};
 use crate::magics::OtherKernel;
 
@@ -30,7 +31,10 @@ fn a_cell_elsewhere_is_over_once_reply_and_idle_are_there() {
         broker.submit(&"a".into(), Channel::Shell, cell.clone());
         let cell_of_ours = next_cell(&mut ours).unwrap();
         broker.our_cell_begins(&cell_of_ours, Some(7));
-        let mut ended = broker.run_elsewhere(&cell_of_ours, &old(), "code", false);
+        let sent = broker.run_elsewhere(&cell_of_ours, &old(), "code", false);
+        let mut ended = sent.ended;
+        let progress = || *sent.progress.borrow();
+        assert_eq!(progress(), Progress::Sent);
         let (channel, sent) = there.try_recv().unwrap();
         // It has the header of its client, and all of its content but the code.
         assert_eq!((channel, &sent.header), (Channel::Shell, &cell.header));
@@ -41,7 +45,9 @@ fn a_cell_elsewhere_is_over_once_reply_and_idle_are_there() {
             broker.other_said(&old(), channel, said("1", msg_type, &content));
         };
         say(Channel::Iopub, "status", json!({"execution_state": "busy"}));
+        assert_eq!(progress(), Progress::Taken);
         say(Channel::Iopub, "execute_input", json!({"code": "code"}));
+        assert_eq!(progress(), Progress::Runs);
         say(
             Channel::Iopub,
             "execute_result",
@@ -104,14 +110,14 @@ fn a_cell_whose_kernel_is_gone_ends_with_that() {
     cell.content = json!({"code": "%%kernel x\ncode"}).to_string().into();
     broker.submit(&"a".into(), Channel::Shell, cell);
     let cell = next_cell(&mut ours).unwrap();
-    let mut ended = broker.run_elsewhere(&cell, &old(), "code", false);
+    let mut ended = broker.run_elsewhere(&cell, &old(), "code", false).ended;
     broker.other_is_gone(&old(), "it has ended");
     assert!(matches!(
         ended.try_recv(),
         Err(oneshot::error::TryRecvError::Closed)
     ));
     // Another one in its place has never heard of it.
-    let mut ended = broker.run_elsewhere(&cell, &old(), "code", false);
+    let mut ended = broker.run_elsewhere(&cell, &old(), "code", false).ended;
     assert!(matches!(
         ended.try_recv(),
         Err(oneshot::error::TryRecvError::Closed)
@@ -186,7 +192,7 @@ fn another_kernel_hears_nothing_of_the_subshells_of_this_one() {
         "msg_id": "1", "msg_type": "execute_request", "session": "a", "subshell_id": "s", "x": 1.50,
     });
     let cell = typed(&broker, &header, &json!({"code": "%%kernel x\ncode"}));
-    let _ended = broker.run_elsewhere(&cell, &old(), "code", false);
+    let _sent = broker.run_elsewhere(&cell, &old(), "code", false);
     let (_, sent) = there.try_recv().unwrap();
     header.as_object_mut().unwrap().remove("subshell_id");
     let sent: Value = serde_json::from_slice(&sent.header).unwrap();
@@ -218,7 +224,7 @@ fn a_successor_does_not_wait_for_a_cell_that_has_replied_already() {
     broker.join(&"a".into(), &me());
     let header = json!({"msg_id": "1", "msg_type": "execute_request", "session": "a"});
     let cell = typed(&broker, &header, &json!({"code": "%%kernel x\ncode"}));
-    let mut ended = broker.run_elsewhere(&cell, &old(), "code", false);
+    let mut ended = broker.run_elsewhere(&cell, &old(), "code", false).ended;
     let left = || Left::of(&std::fs::read(&path).unwrap());
     let is_elsewhere = || left().asked[0].elsewhere.is_some();
     assert!(is_elsewhere());

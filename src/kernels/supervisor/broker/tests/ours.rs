@@ -145,6 +145,21 @@ fn hidden_code_gives_what_it_printed_once_it_is_answered_and_idle() {
     assert_eq!(printed.try_recv().unwrap().unwrap().printed, "out");
 }
 
+#[test]
+fn hidden_code_that_prints_too_much_is_not_listened_to_any_more() {
+    let (broker, mut requests) = running();
+    let mut printed = broker.run_hidden("1");
+    let (_, hidden) = requests.try_recv().unwrap();
+    let text = json!({"name": "stdout", "text": "x".repeat(40 * 1024 * 1024)});
+    let mut print = || {
+        broker.kernel_said(Channel::Iopub, from_kernel("stream", &hidden, &text));
+        printed.try_recv()
+    };
+    assert!(print().is_err());
+    let failure = print().unwrap().unwrap_err();
+    assert_eq!(failure.ename, "MemoryError");
+}
+
 /// Whoever fills the room waits for it, and a cell of ours that ends makes some.
 #[tokio::test]
 async fn a_cell_of_ours_that_ends_lets_those_who_wait_for_room_go_on() {
