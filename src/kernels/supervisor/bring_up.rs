@@ -14,7 +14,6 @@ use tokio::sync::mpsc;
 use tokio::time::{sleep, timeout, timeout_at};
 use tracing::{debug, info, warn};
 
-use super::adoption::Ready;
 use super::broker::{Broker, Outbox};
 use super::endpoints::Endpoints;
 use super::environment;
@@ -37,9 +36,6 @@ const SILENT_WITHIN: Duration = Duration::from_secs(2);
 
 /// How long a kernel may take to learn our magics.
 const HELPER_WITHIN: Duration = Duration::from_secs(5);
-
-/// How long a kernel that is taken over may take to accept our connections.
-const LINKED_WITHIN: Duration = Duration::from_secs(10);
 
 /// So many times a kernel gets other ports when it has lost one.
 const OTHER_PORTS_MAX: u32 = 4;
@@ -201,54 +197,6 @@ impl From<StartFailure> for Failed {
             by_itself: false,
         }
     }
-}
-
-/// Takes over a kernel process that was ready.
-///
-/// It may be busy, so it is asked nothing: what it answers later is the broker's. Kernels of which it is not known
-/// that they give an identity to whoever comes last with it (`ROUTER_HANDOVER`) see a new one.
-pub(super) async fn adopt(
-    start: &Start,
-    ready: &Ready,
-    takeovers: usize,
-    folder: &Path,
-) -> Result<(Running, Outbox), StartFailure> {
-    let mut process = KernelProcess::adopt(ready.process, folder).map_err(|error| {
-        let message = format!("the kernel ended while nobody listened: {error}");
-        died(message, String::new())
-    })?;
-    let identity = match ready.implementation.as_str() {
-        "ipython" => start.kernel_id.clone(),
-        _ => format!("{}-{takeovers}", start.kernel_id),
-    };
-    let link = tokio::select! {
-        link = timeout(LINKED_WITHIN, link::connect(&ready.connection, &identity)) => link,
-        cause = process.ended() => {
-            let message = format!("the kernel {cause}");
-            return Err(died(message, process.stderr_tail()));
-        }
-    };
-    let (sender, receiver) = match link {
-        Ok(Ok(link)) => link,
-        Ok(Err(error)) => return Err(died(error.to_string(), process.stderr_tail())),
-        Err(_) => {
-            return Err(died(
-                "the kernel took no connection".to_owned(),
-                process.stderr_tail(),
-            ));
-        }
-    };
-    let (outbox, requests) = mpsc::unbounded_channel();
-    let running = Running {
-        process,
-        transport: ready.connection.transport,
-        sender,
-        receiver,
-        requests,
-        since: Instant::now(),
-        wakes: Wakes::default(),
-    };
-    Ok((running, outbox))
 }
 
 /// One process at these endpoints.

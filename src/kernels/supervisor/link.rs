@@ -1,7 +1,10 @@
 //! The ZeroMQ sockets of one kernel process: the one place that names the `zeromq` crate.
 //!
 //! A link serves one epoch: when the kernel is replaced, so is its link, because a DEALER of this
-//! crate does not reconnect. Knows nothing of clients or of what messages mean.
+//! crate does not reconnect. That of a kernel that runs already is made in the order of `listening`. Knows nothing of clients or
+//! of what messages mean.
+
+mod listening;
 
 use std::future::poll_fn;
 use std::io;
@@ -21,6 +24,8 @@ use crate::protocol::connection_file::{ConnectionFile, Socket, Transport};
 use crate::protocol::message::{Channel, Message};
 use crate::protocol::multipart::{self, DecodeError};
 use crate::protocol::signature::Signer;
+
+pub use listening::{Listening, listen};
 
 /// How often an ipc path is looked for while the kernel starts: the crate's own retry of a failed
 /// connect backs off by 50 ms and more.
@@ -107,6 +112,16 @@ pub async fn connect(
     Ok((sender, receiver))
 }
 
+async fn send_signed(
+    socket: &mut DealerSendHalf,
+    message: &Message,
+    signer: &Signer,
+) -> Result<(), LinkError> {
+    let frames = multipart::encode(message, signer);
+    let frames = ZmqMessage::try_from(frames).map_err(|error| LinkError(error.to_string()))?;
+    Ok(socket.send(frames).await?)
+}
+
 impl LinkReceiver {
     /// Listens to the kernel's output by another connection: the kernel may treat it otherwise than the first.
     /// What it says meanwhile may be lost.
@@ -177,9 +192,7 @@ impl LinkSender {
             Channel::Stdin => &mut self.stdin,
             Channel::Iopub => return Ok(()),
         };
-        let frames = multipart::encode(message, &self.signer);
-        let frames = ZmqMessage::try_from(frames).map_err(|error| LinkError(error.to_string()))?;
-        Ok(socket.send(frames).await?)
+        send_signed(socket, message, &self.signer).await
     }
 }
 

@@ -26,6 +26,7 @@ mod others;
 mod private_file;
 mod rebase;
 mod record;
+mod rejoin;
 mod restarts;
 mod run;
 #[cfg(test)]

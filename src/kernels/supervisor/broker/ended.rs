@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 
 use bytes::Bytes;
+use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::json;
 use tracing::info;
@@ -84,6 +85,27 @@ impl State {
         let half = &mut self.ended.half;
         let at = half.iter().position(|(request, ..)| request == key);
         if let Some((_, asked, mut end)) = at.and_then(|at| half.remove(at)) {
+            end.seq = self.journal.last();
+            self.is_over(asked, end);
+        }
+    }
+
+    /// What was answered on this channel and is not idle.
+    pub(super) fn without_idle(&self, channel: Channel) -> impl Iterator<Item = RequestKey> {
+        let half = self.ended.half.iter();
+        let of_it = half.filter(move |(_, asked, _)| asked.channel == channel.name());
+        of_it.map(|(key, ..)| RequestKey::clone(key))
+    }
+
+    /// The kernel has answered this request and done with it: its idle, when nobody has heard it, is ours to say.
+    pub(super) fn idle_was_lost(&mut self, key: &RequestKey) {
+        let half = &mut self.ended.half;
+        let at = half.iter().position(|(request, ..)| request == key);
+        if let Some((key, asked, mut end)) = at.and_then(|at| half.remove(at)) {
+            info!(request = &*key, "its idle was lost with the supervisor");
+            let header = Bytes::from(asked.header.clone());
+            self.activity.idle(&key, Timestamp::now());
+            self.say_idle(&header, Route::Everyone, Mark::Idle(key));
             end.seq = self.journal.last();
             self.is_over(asked, end);
         }

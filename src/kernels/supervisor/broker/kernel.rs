@@ -23,7 +23,10 @@ impl Broker {
     pub fn kernel_said(&self, channel: Channel, message: Message) {
         let mut state = self.state.borrow_mut();
         match channel {
-            Channel::Iopub => state.published(message),
+            Channel::Iopub => {
+                state.probes.heard_output();
+                state.published(message);
+            }
             Channel::Shell | Channel::Control | Channel::Stdin => state.replied(channel, message),
         }
         drop(state);

@@ -32,11 +32,14 @@ impl State {
     }
 
     pub(super) fn execution_state(&self) -> &'static str {
+        let is_busy = self.activity.running().is_some();
         match self.phase {
+            // A kernel that is being taken over runs all the while.
+            Phase::Starting if is_busy && self.probes.has_recalled() => "busy",
             Phase::Starting => "starting",
             Phase::Restarting { .. } => "restarting",
             Phase::Dead(_) => "dead",
-            Phase::Running if self.activity.running().is_some() => "busy",
+            Phase::Running if is_busy => "busy",
             Phase::Running => "idle",
         }
     }

@@ -12,13 +12,14 @@
 mod ending;
 mod takeover;
 
+use std::future;
 use std::path::PathBuf;
 use std::rc::Rc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use tokio::sync::{mpsc, oneshot};
-use tokio::time::{interval, timeout};
+use tokio::time::{interval, sleep_until, timeout};
 use tracing::{info, warn};
 
 use super::bring_up::{self, Helper, Running};
@@ -285,6 +286,7 @@ impl Lifecycle {
     async fn relay(&mut self, kernel: &mut Running) -> Exit {
         let mut look = interval(LOOK_EVERY);
         loop {
+            let probe_due = self.broker.probe_due();
             tokio::select! {
                 received = kernel.receiver.recv() => {
                     let mut next = Some(received);
@@ -313,6 +315,7 @@ impl Lifecycle {
                 }
                 _ = look.tick() => kernel.process.look_after(),
                 () = kernel.wakes.due() => self.broker.wake(),
+                () = at(probe_due) => self.broker.probe_again(),
                 Some(command) = self.commands.recv() => match command {
                     Command::Interrupt(asker) => {
                         self.interrupt(kernel).await;
@@ -344,6 +347,14 @@ impl Lifecycle {
         self.vitals.kernel_started.set(None);
         self.vitals.changed.notify_one();
         self.broker.close_epoch(phase, ename, reason);
+    }
+}
+
+/// Ends then, if ever.
+async fn at(time: Option<Instant>) {
+    match time {
+        Some(time) => sleep_until(time.into()).await,
+        None => future::pending().await,
     }
 }
 

@@ -10,6 +10,7 @@ use crate::kernels::supervisor::bring_up;
 use crate::kernels::supervisor::environment;
 use crate::kernels::supervisor::ledger::Left;
 use crate::kernels::supervisor::rebase;
+use crate::kernels::supervisor::rejoin;
 
 /// A kernel whose supervisor died.
 pub(in crate::kernels::supervisor) struct Adopted {
@@ -35,7 +36,8 @@ impl Lifecycle {
             }
             Some(ready) => {
                 let takeovers = found.takeovers.len();
-                let adopted = bring_up::adopt(&self.start, ready, takeovers, &self.folder);
+                let adopted =
+                    rejoin::adopt(&self.start, ready, takeovers, &self.folder, &self.broker);
                 match adopted.await {
                     Ok((running, outbox)) => {
                         info!(pid = running.process.pid(), "took a kernel over");

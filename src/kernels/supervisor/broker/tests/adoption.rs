@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde_json::json;
 use tokio::sync::mpsc;
-use tokio::time::sleep;
+use tokio::time::{sleep, sleep_until};
 
 use super::{
     answers, broker, from_kernel, kinds, me, next_cell, read, request, running, status, taken_over,
@@ -71,8 +71,93 @@ fn what_was_asked_on_a_channel_is_made_good_once_the_kernel_has_answered_there()
     );
     assert_eq!(
         heard[1..],
-        ["execute_reply ok", "status idle", "debug_reply ok"]
+        [
+            "execute_reply ok",
+            "status idle",
+            "debug_reply ok",
+            "status idle"
+        ]
     );
+}
+
+/// A kernel that learns late of our subscription says what is idle to nobody.
+#[tokio::test(start_paused = true)]
+async fn what_replied_before_its_output_was_heard_gets_its_idle() {
+    let broker = broker();
+    let cell = request("a", "1", "execute_request");
+    let left = Left {
+        asked: vec![asked(Channel::Shell, &cell, "1", "execute_request", false)],
+        joined: vec![joined("a")],
+        ..Left::default()
+    };
+    broker.recall(&left);
+    // Who comes back while the kernel is connected to.
+    assert_eq!(broker.snapshot().execution_state, "busy");
+    let (outbox, mut requests) = mpsc::unbounded_channel();
+    broker.adopt(outbox, &left);
+    let replies = |to: &Message, msg_type: &str| {
+        let reply = from_kernel(msg_type, to, &json!({"status": "ok"}));
+        broker.kernel_said(Channel::Shell, reply);
+    };
+    let (_, probe) = requests.try_recv().unwrap();
+    assert!(broker.probe_due().is_none());
+    replies(&cell, "execute_reply");
+    replies(&probe, "kernel_info_reply");
+    // Another one comes before the subscription has arrived.
+    let next = request("a", "2", "execute_request");
+    broker.submit(&Rc::from("a"), Channel::Shell, next.clone());
+    requests.try_recv().unwrap();
+    replies(&next, "execute_reply");
+
+    let due = broker.probe_due().unwrap();
+    broker.probe_again();
+    assert!(requests.try_recv().is_err());
+    sleep_until(due.into()).await;
+    broker.probe_again();
+    let (_, probe) = requests.try_recv().unwrap();
+    assert_eq!(broker.snapshot().execution_state, "busy");
+    answers(&broker, Channel::Shell, &probe);
+    let heard = read(&broker, "a", 0);
+    let said = [
+        "execute_reply ok",
+        "execute_reply ok",
+        "status idle",
+        "status idle",
+    ];
+    assert_eq!(heard[1..], said);
+    assert_eq!(broker.snapshot().execution_state, "idle");
+    assert!(broker.probe_due().is_none());
+    // It was heard: no answer is lost from here on.
+    replies(&request("b", "3", "execute_request"), "execute_reply");
+    assert!(broker.probe_due().is_none());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_kernel_that_publishes_nothing_is_not_asked_for_ever() {
+    let broker = broker();
+    let cell = request("a", "1", "execute_request");
+    let left = Left {
+        asked: vec![asked(Channel::Shell, &cell, "1", "execute_request", false)],
+        joined: vec![joined("a")],
+        ..Left::default()
+    };
+    broker.recall(&left);
+    let (outbox, mut requests) = mpsc::unbounded_channel();
+    broker.adopt(outbox, &left);
+    let mut asked = 0;
+    loop {
+        while let Ok((channel, probe)) = requests.try_recv() {
+            asked += 1;
+            let reply = from_kernel("kernel_info_reply", &probe, &json!({"status": "ok"}));
+            broker.kernel_said(channel, reply);
+        }
+        let Some(due) = broker.probe_due() else { break };
+        sleep_until(due.into()).await;
+        broker.probe_again();
+    }
+    assert!((2..100).contains(&asked), "{asked}");
+    let heard = read(&broker, "a", 0);
+    assert_eq!(heard[1..], ["execute_reply ok", "status idle"]);
 }
 
 /// Whoever comes while the kernel is still being connected to finds things as they are.
