@@ -23,6 +23,7 @@ pub mod pex;
 pub mod pip;
 pub mod release;
 mod script;
+mod small;
 mod spares;
 mod tool;
 mod undo;

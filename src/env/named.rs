@@ -30,6 +30,7 @@ use super::held::Held;
 use super::installed::{installed, python_version, site_packages};
 use super::notebook::REQUIREMENTS;
 use super::pip::{Failure, From, Install, Packages, Stop, Tool, Typed, put_pip};
+use super::small;
 use super::spares::{Content, Spares, compile};
 use super::undo::Undo;
 use super::version::Version;
@@ -181,8 +182,14 @@ impl Named {
         find_uv: impl AsyncFnOnce() -> Result<Uv, Failure>,
         say: Say<'_>,
     ) -> Result<(), Failure> {
-        let Ok(content) = fs::read(typed.folder.join(REQUIREMENTS)) else {
-            return Ok(());
+        let file = typed.folder.join(REQUIREMENTS);
+        let content = match small::bytes(&file, small::REQUIREMENTS_BYTES_MAX) {
+            Ok(content) => content,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(error) => {
+                let file = file.display();
+                return Err(Failure::new(format!("{file} cannot be read: {error}.")));
+            }
         };
         let hash = hex(&Sha256::digest(content));
         let mut record = self.record().unwrap_or_default();

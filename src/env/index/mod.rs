@@ -27,12 +27,13 @@ use self::login::{Login, Server, apart, with_login};
 use self::netrc::Netrc;
 use self::sources::Sources;
 use super::failure::Failure;
+use super::small;
 use crate::config;
 
 pub(super) use refusal::refusal;
 pub(super) use typed::without_logins;
 
-/// A larger file names no requirements.
+/// A larger file names no requirements, and has no logins.
 const FILE_BYTES_MAX: u64 = 1024 * 1024;
 
 /// How a file with logins is called that has to be found when its process was killed.
@@ -335,12 +336,9 @@ fn servers(arguments: &[&str], asker: Asker<'_>) -> BTreeSet<(Server, bool)> {
         let options = ["-r", "--requirement", "-c", "--constraint"];
         options.contains(&pair[0]).then_some(pair[1])
     });
-    let texts = named.chain(arguments.last().copied()).filter_map(|file| {
-        let path = asker.folder.join(file);
-        let about = fs::metadata(&path).ok()?;
-        let is_small = about.is_file() && about.len() <= FILE_BYTES_MAX;
-        is_small.then(|| fs::read_to_string(&path).ok()).flatten()
-    });
+    let texts = named
+        .chain(arguments.last().copied())
+        .filter_map(|file| small::text(&asker.folder.join(file), FILE_BYTES_MAX).ok());
     let words = arguments.iter().map(|word| (*word).to_owned());
     let addresses = texts.chain(words).flat_map(|text| {
         let lines = text.lines().flat_map(|line| apart(line, asker.env).1);
@@ -360,7 +358,7 @@ fn netrc(sources: &Sources, env: &BTreeMap<String, String>) -> Result<Netrc, Fai
     let Some(path) = named.clone().or(own) else {
         return Ok(Netrc::default());
     };
-    match fs::read_to_string(&path) {
+    match small::text(&path, FILE_BYTES_MAX) {
         Ok(text) => Ok(Netrc::read(&text)),
         Err(error) if named.is_some() && error.kind() != io::ErrorKind::NotFound => {
             Err(Failure::new(format!(

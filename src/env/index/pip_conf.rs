@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use crate::env::small;
+
 /// A larger file is none of pip's.
 const FILE_BYTES_MAX: u64 = 1024 * 1024;
 
@@ -48,9 +50,7 @@ impl PipConf {
     fn of_files(files: &[PathBuf]) -> Self {
         let mut all = Self::default();
         for file in files {
-            if std::fs::metadata(file).is_ok_and(|about| about.len() <= FILE_BYTES_MAX)
-                && let Ok(text) = std::fs::read_to_string(file)
-            {
+            if let Ok(text) = small::text(file, FILE_BYTES_MAX) {
                 all.add(&text);
             }
         }

@@ -26,9 +26,7 @@ use serde::{Deserialize, Serialize};
 use super::changes::{self, Added, CHANGES};
 use super::held::Held;
 use super::installed::{Distribution, installed, name_of, normal, site_packages};
-use super::pip::{
-    self, Asked, Changes, Failure, From, Packages, State, Stop, Tool, Typed, read_file,
-};
+use super::pip::{self, Asked, Changes, Failure, From, Packages, State, Stop, Tool, Typed};
 use super::undo::Undo;
 use super::{Say, Uv, held, index, unshare};
 use crate::redact::without_logins;
@@ -163,10 +161,8 @@ impl Overlay {
         let held = self.hold(typed.stop, say).await?;
         let mut asked = Asked::new(install, typed);
         let mut from = install.from.clone();
-        for file in &asked.files {
-            let (lines, said) = read_file(file)?;
-            asked.lines.extend(lines);
-            from.add(said);
+        for file in std::mem::take(&mut asked.files) {
+            from.add(asked.take_file(&file, typed)?);
         }
         let before = self.state(&held).await?;
         let mut record = self.record();

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use super::{Command, Failure, From, Install, Typed, absolute};
 use crate::env::index;
 use crate::env::installed::name_of;
+use crate::env::small;
 
 /// What an install asks for, for a tool that runs anywhere.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -61,20 +62,30 @@ impl Asked {
     pub(in crate::env) fn take_logins(&mut self, typed: &Typed<'_>) -> Result<From, Failure> {
         let mut from = From::default();
         for file in std::mem::take(&mut self.files) {
-            let text = fs::read_to_string(&file).unwrap_or_default();
+            let text = read_text(&file)?;
             if !index::has_login_of_git(&text, typed.env) {
                 self.files.push(file);
                 continue;
             }
-            let (lines, said) = read_file(&file)?;
-            let there = Typed {
-                folder: file.parent().unwrap_or(typed.folder),
-                ..*typed
-            };
-            self.lines
-                .extend(lines.iter().map(|said| line(said, &there)));
-            from.add(said);
+            from.add(self.take_text(&text, &file, typed)?);
         }
+        Ok(from)
+    }
+
+    /// Reads what a file of somebody's asks for; what it says of where packages come from.
+    pub(in crate::env) fn take_file(
+        &mut self,
+        file: &Path,
+        typed: &Typed<'_>,
+    ) -> Result<From, Failure> {
+        self.take_text(&read_text(file)?, file, typed)
+    }
+
+    /// Its paths are relative to where it was named, as pip has it.
+    fn take_text(&mut self, text: &str, file: &Path, typed: &Typed<'_>) -> Result<From, Failure> {
+        let (lines, from) = parse_file(text, file)?;
+        self.lines
+            .extend(lines.iter().map(|said| line(said, typed)));
         Ok(from)
     }
 
@@ -131,6 +142,13 @@ fn building(install: &Install) -> Vec<String> {
 
 /// A requirement whose path, if it is one, says where it is from anywhere.
 fn line(requirement: &str, typed: &Typed<'_>) -> String {
+    let editable = ["-e ", "--editable ", "--editable="]
+        .iter()
+        .find_map(|option| requirement.strip_prefix(option));
+    if let Some(place) = editable {
+        let place = place.trim_start();
+        return format!("-e {}", self::line(place, typed));
+    }
     let is_path = requirement.starts_with(['.', '/', '~'])
         || !requirement.contains("://")
             && (requirement.contains('/') && !requirement.contains('@')
@@ -155,13 +173,16 @@ fn line(requirement: &str, typed: &Typed<'_>) -> String {
 
 /// The requirements of a file of somebody's, without its comments.
 pub(in crate::env) fn read_requirements(file: &Path) -> Result<Vec<String>, Failure> {
-    Ok(read_file(file)?.0)
+    Ok(parse_file(&read_text(file)?, file)?.0)
 }
 
-/// The same, and where it says that packages come from.
-pub(in crate::env) fn read_file(file: &Path) -> Result<(Vec<String>, From), Failure> {
-    let text = fs::read_to_string(file)
-        .map_err(|error| Failure::new(format!("{} cannot be read: {error}.", file.display())))?;
+fn read_text(file: &Path) -> Result<String, Failure> {
+    let text = small::text(file, small::REQUIREMENTS_BYTES_MAX);
+    text.map_err(|error| Failure::new(format!("{} cannot be read: {error}.", file.display())))
+}
+
+/// The lines of a file of this text, and where it says that packages come from.
+fn parse_file(text: &str, file: &Path) -> Result<(Vec<String>, From), Failure> {
     let (mut lines, mut from) = (Vec::new(), From::default());
     for line in text.replace("\\\n", " ").lines() {
         let line = line.split(" #").next().unwrap_or(line).trim();
@@ -261,6 +282,9 @@ mod tests {
             ("git+https://h/x.git", "git+https://h/x.git"),
             ("six @ https://h/six.whl", "six @ https://h/six.whl"),
             ("six @ file:///x", "six @ file:///x"),
+            ("-e ./own[x]", "-e /w/./own[x]"),
+            ("--editable=.", "-e /w/."),
+            ("-e git+https://h/x.git", "-e git+https://h/x.git"),
         ] {
             assert_eq!(line(requirement, &typed), expected, "{requirement}");
         }
@@ -302,8 +326,10 @@ mod tests {
             (from.find_links, asked.files),
             (words(&["./w"]), vec![plain])
         );
-        let own = folder.path().join("./own").display().to_string();
-        assert_eq!(asked.lines, ["git+https://x:${TOKEN}@h/r.git", &own]);
+        assert_eq!(asked.lines, ["git+https://x:${TOKEN}@h/r.git", "/w/./own"]);
+        asked.files = vec![folder.path().join("none")];
+        let none = asked.take_logins(&typed).unwrap_err().message;
+        assert!(none.contains("none cannot be read: "), "{none}");
     }
 
     #[test]
@@ -315,12 +341,13 @@ mod tests {
             "--extra-index-url https://h/simple  # ours\nsix\n-f ./wheels\n",
         )
         .unwrap();
-        let (lines, from) = read_file(&file).unwrap();
+        let read = |file: &Path| parse_file(&read_text(file)?, file);
+        let (lines, from) = read(&file).unwrap();
         assert_eq!(lines, ["six"]);
         assert_eq!(from.extra_indexes, ["https://h/simple"]);
         assert_eq!(from.find_links, ["./wheels"]);
         fs::write(&file, "--pre\n").unwrap();
-        assert!(read_file(&file).is_err());
+        assert!(read(&file).is_err());
     }
 
     #[test]

@@ -22,7 +22,7 @@ use super::{Say, Uv, leftovers, tool};
 pub use super::failure::Failure;
 pub use super::index::From;
 pub use arguments::{COMMANDS, Command, Format, Install};
-pub(super) use install::{Asked, Requirements, read_file, read_requirements};
+pub(super) use install::{Asked, Requirements, read_requirements};
 pub use show::{freeze, list, show, usage, version};
 pub(super) use stub::put_pip;
 
@@ -196,11 +196,12 @@ impl Tool<'_> {
             access = Access::gain(asker, arguments) => access?,
             () = self.typed.stop.stopped() => return Err(Failure::interrupt()),
         };
-        // Not in the notebook's folder, whose settings for uv are of a project and no environment's.
         let is_by_pip = arguments.first() == Some(&"tool");
-        let folder = match is_by_pip {
+        // What a file of requirements has is relative to where it is named. A kernel may be in a folder that is gone.
+        let is_there = self.typed.folder.is_dir();
+        let folder = match is_there && (is_by_pip || arguments.first() == Some(&"pip")) {
             true => self.typed.folder,
-            false => Path::new("/"),
+            false => Path::new(NO_PROJECT),
         };
         let mut command = self.uv.command();
         command
@@ -214,7 +215,8 @@ impl Tool<'_> {
         if is_by_pip {
             command.envs(access.of_pip());
         }
-        command.args(["--color", "never"]).args(arguments);
+        command.args(["--color", "never", "--project", NO_PROJECT]);
+        command.args(arguments);
         tool::forget_misleading(&mut command);
         leftovers::mark(&mut command, self.folder);
         tokio::select! {
@@ -277,6 +279,9 @@ pub(super) async fn by_pip(
     index::settle(done.is_ok());
     done.map_err(|said| failure(&said))
 }
+
+/// The notebook's folder may have settings for uv, which are of a project and no environment's: these are looked for here.
+const NO_PROJECT: &str = "/";
 
 /// How long uv waits for an index that is silent, and how often again: as long as pip does, and not for minutes. Who has set
 /// these variables is followed.

@@ -2,6 +2,7 @@
 
 use std::fs;
 
+use rustix::fs::{CWD, FileType, Mode, mknodat};
 use serde_json::json;
 
 use super::{SIX, SIX_ELSEWHERE, fail, notebook, own_package, restart, run, with_pycx, with_uv};
@@ -17,6 +18,32 @@ async fn a_projects_settings_for_uv_are_not_an_environments() {
     run(&mut a, "%pip install -q six==1.16.0").await;
     assert_eq!(run(&mut a, SIX).await, "1.16.0\n");
     assert!(!gateway.root().join("elsewhere").exists());
+}
+
+#[tokio::test]
+async fn a_file_of_requirements_is_read_as_pip_reads_it() {
+    let gateway = with_pycx().await;
+    let root = gateway.root();
+    own_package(&root, "1");
+    let asked = "# siehe „https://h.example/“\n./source\n";
+    fs::write(root.join("r.txt"), asked).unwrap();
+    mknodat(CWD, root.join("pipe"), FileType::Fifo, Mode::RUSR, 0).unwrap();
+    for spec in ["pip", "pycx"] {
+        let kernel = notebook(&gateway, &format!("{spec}.ipynb"), spec).await;
+        let mut a = gateway.connect(&kernel, "a").await;
+        // Nobody writes into it.
+        let waits = fail(&mut a, "%pip install -r pipe").await;
+        assert!(
+            waits.ends_with("/pipe cannot be read: it is no plain file."),
+            "{waits}"
+        );
+        let own = "%pip install -q -r r.txt\nimport own; print(own.VALUE)";
+        assert!(run(&mut a, own).await.ends_with("1\n"), "{spec}");
+        // The folder that a kernel is in may be gone.
+        let gone = "import os; os.mkdir('gone'); os.chdir('gone'); os.rmdir('../gone')";
+        run(&mut a, &format!("{gone}\n%pip install -q six==1.16.0")).await;
+        assert_eq!(run(&mut a, SIX).await, "1.16.0\n");
+    }
 }
 
 #[tokio::test]
