@@ -208,6 +208,15 @@ async fn what_is_typed_and_what_pip_is_told_counts_and_is_not_kept() {
     fs::write(gateway.root().join("g.txt"), file).unwrap();
     said += &run(&mut a, "%pip install -r g.txt\nimport foo; print(foo.x)").await;
     assert!(said.ends_with("\n1\n"), "{said}");
+    // What is loaded and not installed.
+    said += &run(&mut a, "%requirements_load -r g.txt").await;
+    assert!(said.contains("on the path: acme-foo 1.0"), "{said}");
+    let loads = format!(
+        "%requirements_load --extra-index-url {url} acme-six http://bob:{TYPED}@{wheel}\n\
+         import acme_five, acme_six; print(acme_five.__file__)"
+    );
+    said += &run(&mut a, &loads).await;
+    assert!(said.trim().ends_with("acme_five.py"), "{said}");
     assert!(!said.contains(TYPED) && !said.contains(PASSWORD), "{said}");
     assert_eq!(kept(&gateway, PASSWORD, &["g.txt"]), [""; 0]);
     // IPython's history has the cells as they were typed.

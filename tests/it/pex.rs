@@ -575,7 +575,7 @@ async fn requirements_are_installed_into_a_folder_of_their_own() {
     let (gateway, mut client) = kernel().await;
     let wheels = project("target/pex-wheels");
     let from = format!("--no-index -f {}", wheels.display());
-    let code = format!("%requirements_load {from} 'platformdirs<5' six");
+    let code = format!("%requirements_load {from} platformdirs==4.2.2 six==1.16.0");
     let said = print(&mut client, &code).await;
     let expected = "What is required is on the path: platformdirs 4.2.2, six 1.16.0.\n";
     assert!(said.contains(expected), "{said}");
@@ -585,12 +585,11 @@ async fn requirements_are_installed_into_a_folder_of_their_own() {
     let missing = client
         .run(&format!("%requirements_load {from} nothing-of-this-name"))
         .await;
-    assert_eq!(
-        missing.reply["evalue"], "The requirements cannot be met.",
+    let why = missing.reply["evalue"].as_str().unwrap();
+    assert!(
+        why.starts_with("No versions fit together: Because nothing-of-this-name was not found"),
         "{missing:?}"
     );
-    let log = missing.reply["traceback"].to_string();
-    assert!(log.contains("nothing-of-this-name"), "{log}");
     print(&mut client, "%clean_path").await;
     assert_eq!(print(&mut client, DIRS).await, THEIRS);
     let mounts = fs::read_dir(gateway.root().join("data/pex/mounts")).unwrap();

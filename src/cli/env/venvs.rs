@@ -11,7 +11,7 @@ use super::minute;
 use crate::cli::pip::failed;
 use crate::cli::{output, runtime};
 use crate::config::Places;
-use crate::env::pex::{Base, collect_bases};
+use crate::env::pex::collect_bases;
 use crate::env::release::Releases;
 use crate::env::supervised;
 use crate::env::venvs::{self, Venv};
@@ -182,12 +182,13 @@ pub(super) fn collect(
         .into_iter()
         .filter(|venv| venv.orphaned && !venv.is_in_use())
         .collect();
-    let kept: Vec<Base> = supervised()
-        .iter()
-        .flat_map(|folder| rebased_onto(folder))
-        .collect();
     let bases = |really| {
-        let is_kept = |folder: &Path| kept.iter().any(|base| base.is_in(folder));
+        // Asked anew each time: kernels go on while somebody is asked.
+        let is_kept = |folder: &Path| {
+            let kernels = supervised();
+            let mut kept = kernels.iter().flat_map(|kernel| rebased_onto(kernel));
+            kept.any(|base| base.is_in(folder))
+        };
         collect_bases(&places.data, is_kept, really, &|_| ()).map_err(failed)
     };
     let no_ones = bases(false)?;

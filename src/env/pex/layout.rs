@@ -8,19 +8,20 @@ use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use super::bytes::Bytes;
 use super::info::{INFO_MAX, PexInfo};
 use super::path::{in_site_packages, is_code, is_safe};
-use super::unpack::Unpacker;
-use super::zip::{Archive, Entry, Packing};
+use super::unpack::{Unless, Unpacker};
+use super::zip::{Archive, Entry, FILES_MAX, Packing};
+use crate::env::small;
 
 const INFO: &str = "PEX-INFO";
 const DEPS: &str = ".deps";
 
-/// No pex has deeper folders or more files; who made one waits for nothing.
+/// No pex has deeper folders; who made one waits for nothing.
 const DEPTH_MAX: usize = 64;
-const FILES_MAX: usize = 1_000_000;
 
 /// A file that belongs somewhere below `site-packages`.
 #[derive(Clone, Debug)]
@@ -117,14 +118,8 @@ impl Shape {
     }
 
     fn of_folder(folder: &Path) -> Result<Self, String> {
-        let info = match File::open(folder.join(INFO)) {
-            Ok(file) => {
-                let mut bytes = Vec::new();
-                file.take(INFO_MAX)
-                    .read_to_end(&mut bytes)
-                    .map_err(reason)?;
-                PexInfo::parse(&bytes)?
-            }
+        let info = match small::bytes(&folder.join(INFO), INFO_MAX) {
+            Ok(bytes) => PexInfo::parse(&bytes)?,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 return Err(format!("it is a folder without {INFO}"));
             }
@@ -154,17 +149,26 @@ impl Shape {
 }
 
 impl Dep {
+    /// What it takes before it can be looked into.
+    pub(super) fn nested_bytes(&self) -> u64 {
+        match self {
+            Self::Nested(_, entry) => entry.size,
+            _ => 0,
+        }
+    }
+
     /// What belongs into `site-packages`. What has to be unpacked for that goes, for as long as it is needed, to a file
     /// without a name in the folder `scratch`.
-    pub(super) fn leaves(self, scratch: &Path) -> Result<Vec<Leaf>, String> {
+    pub(super) fn leaves(self, scratch: &Path, lost: &AtomicBool) -> Result<Vec<Leaf>, String> {
         let bytes = match self {
             Self::Files(leaves) => return Ok(leaves),
             Self::Folder(folder) => return walk(&folder, &folder, &in_site_packages),
             Self::Packed(bytes) => bytes,
             Self::Nested(archive, entry) => {
-                let mut file = tempfile(scratch).map_err(reason)?;
-                Unpacker::new().unpack(&archive, &entry, &mut file)?;
-                Bytes::of_file(file).map_err(reason)?
+                let file = tempfile(scratch).map_err(reason)?;
+                let mut to = Unless::new(file, lost);
+                Unpacker::new().unpack(&archive, &entry, &mut to)?;
+                Bytes::of_file(to.into_inner()).map_err(reason)?
             }
         };
         let archive = Arc::new(Archive::open(bytes)?);

@@ -37,14 +37,14 @@ use super::{Say, lock};
 use crate::config::private_folder;
 use crate::error::Error;
 
-pub use base::{Base, collect_bases};
+pub use base::{Base, Made, collect_bases};
 pub use fit::Misfit;
 pub use info::PexInfo;
 pub use requirements::Requirements;
 pub use store::{Content, Distribution, Mount};
 
 use layout::{Leaf, Shape};
-use store::{Piece, Store};
+use store::{BYTES_MAX, Piece, Store, too_large};
 
 /// A pex that can be read.
 #[derive(Clone, Debug)]
@@ -96,7 +96,7 @@ impl Pex {
         let (pex, fit) = (self.clone(), fit.clone());
         let (at, cancelled) = (folder.clone(), Arc::clone(&interest.lost));
         let found = spawn_blocking(move || -> Result<_, String> {
-            let pieces = pex.pieces(&fit, &at)?;
+            let pieces = pex.pieces(&fit, &at, &cancelled)?;
             let store = Store {
                 folder: &at,
                 cancelled: &cancelled,
@@ -132,7 +132,7 @@ impl Pex {
     }
 
     /// The code first: it has its way where a distribution has the same path.
-    fn pieces(&self, fit: &Fit, scratch: &Path) -> Result<Vec<Piece>, String> {
+    fn pieces(&self, fit: &Fit, scratch: &Path, lost: &AtomicBool) -> Result<Vec<Piece>, String> {
         let info = &self.shape.info;
         let piece = |project, hash: &str, mut leaves: Vec<Leaf>| {
             leaves.sort_by(|one, other| one.path.cmp(&other.path));
@@ -142,11 +142,17 @@ impl Pex {
                 leaves,
             }
         };
+        let deps = fit.chosen.wheels.iter();
+        let nested = deps.filter_map(|(name, _)| self.shape.deps.get(name));
+        let nested = nested.fold(0u64, |sum, dep| sum.saturating_add(dep.nested_bytes()));
+        if nested > BYTES_MAX {
+            return Err(too_large());
+        }
         let mut pieces = vec![piece(None, &info.code_hash, self.shape.code.clone())];
         for (name, wheel) in &fit.chosen.wheels {
             let dep = self.shape.deps.get(name).cloned();
             let dep = dep.ok_or_else(|| format!("{name} is not in it"))?;
-            let leaves = dep.leaves(scratch);
+            let leaves = dep.leaves(scratch, lost);
             let leaves = leaves.map_err(|why| format!("of {name} it is said: {why}"))?;
             let hash = info.distributions.get(name).map_or("", String::as_str);
             let project = (wheel.project.clone(), wheel.version.clone());
@@ -185,7 +191,7 @@ pub fn read_through(bytes: &[u8], about: &About) -> Result<u64, String> {
     let mut unpacker = unpack::Unpacker::new();
     let mut read = 0;
     for leaf in pex
-        .pieces(&fit, Path::new("/no/such/folder"))?
+        .pieces(&fit, Path::new("/no/such/folder"), &AtomicBool::new(false))?
         .iter()
         .flat_map(|piece| &piece.leaves)
     {

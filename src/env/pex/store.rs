@@ -24,13 +24,13 @@ use sha2::{Digest, Sha256};
 
 use super::layout::{At, Leaf};
 use super::path::module;
-use super::unpack::Unpacker;
+use super::unpack::{Unless, Unpacker};
 use crate::env::hex;
 
 const RECORD: &str = "nb-pex.json";
 
 /// More is not unpacked: no program has it, and the disk is for others too.
-const BYTES_MAX: u64 = 64 * 1024 * 1024 * 1024;
+pub(super) const BYTES_MAX: u64 = 64 * 1024 * 1024 * 1024;
 
 /// Threads that unpack.
 const THREADS_MAX: usize = 4;
@@ -170,7 +170,7 @@ impl Store<'_> {
         let sizes = pieces.iter().flat_map(|piece| &piece.leaves);
         let bytes = sizes.fold(0u64, |sum, leaf| sum.saturating_add(leaf.size));
         if bytes > BYTES_MAX {
-            return Err("it is larger than 64 GiB unpacked".to_owned());
+            return Err(too_large());
         }
         self.unpack_all(&store, pieces)?;
         let folder = self.start(hash)?;
@@ -216,9 +216,6 @@ impl Store<'_> {
         let part = store.join(format!("{key}.part"));
         fs::create_dir(&part).map_err(reason)?;
         for leaf in &piece.leaves {
-            if self.cancelled.load(Ordering::Relaxed) {
-                return Err("it was interrupted".to_owned());
-            }
             let path = part.join(&leaf.path);
             let write = |unpacker: &mut Unpacker| -> Result<(), String> {
                 if let Some(folder) = path.parent() {
@@ -227,7 +224,8 @@ impl Store<'_> {
                 let mut options = File::options();
                 let mode = if leaf.is_program { 0o555 } else { 0o444 };
                 let file = options.write(true).create_new(true).mode(mode).open(&path);
-                let mut file = BufWriter::new(file.map_err(reason)?);
+                let file = BufWriter::new(file.map_err(reason)?);
+                let mut file = Unless::new(file, self.cancelled);
                 content(leaf, unpacker, &mut file)?;
                 file.flush().map_err(reason)
             };
@@ -340,6 +338,10 @@ fn remove(path: &Path) -> io::Result<()> {
         Err(error) if error.kind() == io::ErrorKind::NotADirectory => fs::remove_file(path),
         removed => removed,
     }
+}
+
+pub(super) fn too_large() -> String {
+    "it is larger than 64 GiB unpacked".to_owned()
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "maps errors")]

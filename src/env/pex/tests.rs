@@ -346,6 +346,68 @@ async fn hostile_and_damaged_pexes_are_refused() {
 }
 
 #[tokio::test]
+async fn what_would_fill_a_disk_or_the_memory_is_refused_before() {
+    let folder = Folder::new();
+    // Distributions that are packed once more, each of nearly 4 GiB as it says.
+    let names: Vec<String> = (0..17)
+        .map(|n| format!("d{n}-1-py3-none-any.whl"))
+        .collect();
+    let listed: Vec<String> = names
+        .iter()
+        .map(|name| format!("\"{name}\":\"\""))
+        .collect();
+    let text = format!("{{\"distributions\":{{{}}}}}", listed.join(","));
+    let mut all = vec![made("PEX-INFO", text)];
+    all.extend(names.iter().map(|name| Made {
+        size: Some(u32::MAX - 1),
+        ..made(&format!(".deps/{name}"), "x")
+    }));
+    let nested = folder.mount(&folder.put("nested.pex", zip(&all))).await;
+    assert!(nested.unwrap_err().contains("larger than 64 GiB"));
+
+    // More names than anybody has.
+    let mut bytes = zip(&[]);
+    let end = bytes.split_off(0);
+    for n in 0..=super::zip::FILES_MAX {
+        bytes.extend(b"PK\x01\x02\x14\x03\x14\0");
+        bytes.extend([0; 20]);
+        bytes.extend(7u16.to_le_bytes());
+        bytes.extend([0; 16]);
+        bytes.extend(format!("{n:07}").as_bytes());
+    }
+    let size = u32::try_from(bytes.len()).unwrap().to_le_bytes();
+    bytes.extend(&end[..12]);
+    bytes.extend(size);
+    bytes.extend([0; 6]);
+    let many = folder.mount(&folder.put("many.pex", bytes)).await;
+    assert!(many.unwrap_err().contains("more files than a program has"));
+}
+
+#[test]
+fn nothing_is_written_for_whoever_has_lost_interest() {
+    use std::io::Write;
+    let lost = AtomicBool::new(false);
+    let mut to = super::unpack::Unless::new(Vec::new(), &lost);
+    to.write_all(b"a").unwrap();
+    lost.store(true, Ordering::Relaxed);
+    let why = to.write_all(b"b").unwrap_err().to_string();
+    assert_eq!(
+        (why.as_str(), to.into_inner()),
+        ("it was interrupted", b"a".to_vec())
+    );
+}
+
+#[tokio::test]
+async fn a_pipe_is_not_waited_for() {
+    use rustix::fs::{CWD, FileType, Mode, mknodat};
+    let folder = Folder::new();
+    let info = folder.put("app.pex/x", "").with_file_name("PEX-INFO");
+    mknodat(CWD, &info, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
+    let why = folder.mount(info.parent().unwrap()).await.unwrap_err();
+    assert!(why.contains("no plain file"), "{why}");
+}
+
+#[tokio::test]
 async fn links_in_a_folder_lead_nowhere_else() {
     let folder = Folder::new();
     for file in files() {

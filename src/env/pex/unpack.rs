@@ -1,6 +1,7 @@
 //! Brings a file of an archive out of it: so many bytes as the directory says, and no other ones.
 
 use std::io::{self, Write};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use miniz_oxide::inflate::stream::{InflateState, inflate};
 use miniz_oxide::{DataFormat, MZError, MZFlush, MZStatus};
@@ -8,6 +9,35 @@ use miniz_oxide::{DataFormat, MZError, MZFlush, MZStatus};
 use super::zip::{Archive, Entry, Packing};
 
 const CHUNK: usize = 64 * 1024;
+
+/// What is written until nobody wants it any more, which is an error then.
+pub(super) struct Unless<'a, W> {
+    to: W,
+    lost: &'a AtomicBool,
+}
+
+impl<'a, W: Write> Unless<'a, W> {
+    pub(super) fn new(to: W, lost: &'a AtomicBool) -> Self {
+        Self { to, lost }
+    }
+
+    pub(super) fn into_inner(self) -> W {
+        self.to
+    }
+}
+
+impl<W: Write> Write for Unless<'_, W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self.lost.load(Ordering::Relaxed) {
+            true => Err(io::Error::other("it was interrupted")),
+            false => self.to.write(bytes),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.to.flush()
+    }
+}
 
 /// The memory that unpacking takes, for one thread.
 pub(super) struct Unpacker {

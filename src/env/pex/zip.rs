@@ -12,6 +12,9 @@ use super::path;
 /// A directory of more is no archive of a program; it is held in memory.
 const DIRECTORY_MAX: u64 = 256 * 1024 * 1024;
 
+/// No pex has more files; each is held in memory.
+pub(super) const FILES_MAX: usize = 1_000_000;
+
 const END: u32 = 0x0605_4b50;
 const END_LENGTH: usize = 22;
 const COMMENT_MAX: u64 = 0xffff;
@@ -69,6 +72,9 @@ impl Archive {
             rest = after;
             let Some(entry) = entry else { continue };
             packed = packed.saturating_add(entry.packed);
+            if files.len() == FILES_MAX {
+                return Err(too_many());
+            }
             if !names.insert(entry.name.clone()) {
                 return Err(format!("it has {} twice", entry.name));
             }
@@ -124,7 +130,7 @@ impl End {
             (end, size, offset) = (large_at, large_size, large_offset);
         }
         if size > DIRECTORY_MAX {
-            return Err("it has more files than a program has".to_owned());
+            return Err(too_many());
         }
         let at = end.checked_sub(size).ok_or_else(broken)?;
         let shift = at.checked_sub(offset).ok_or_else(broken)?;
@@ -239,6 +245,10 @@ fn number4(bytes: &[u8], at: usize) -> Option<u32> {
 fn number8(bytes: &[u8], at: usize) -> Option<u64> {
     let bytes = bytes.get(at..)?.first_chunk()?;
     Some(u64::from_le_bytes(*bytes))
+}
+
+fn too_many() -> String {
+    "it has more files than a program has".to_owned()
 }
 
 fn broken() -> String {

@@ -73,6 +73,7 @@ pub(super) fn take_back(folder: &Path) -> Option<Option<Base>> {
         now: before.base,
         before: None,
     };
+    known.now.iter().for_each(Base::distrust);
     told(write(folder, &bases)).then_some(known.now)
 }
 
@@ -80,6 +81,7 @@ pub(super) fn take_back(folder: &Path) -> Option<Option<Base>> {
 pub(super) fn give_up(folder: &Path) -> Option<Base> {
     let known = read(folder);
     let broken = known.now.filter(|_| known.before.is_none())?;
+    broken.distrust();
     forget(folder).then_some(broken)
 }
 

@@ -24,9 +24,11 @@ use super::call::{At, Call};
 use super::cell::{Answer, Cell, Output, Place};
 use super::failure::Failure;
 use super::magic::Magic;
+use super::pip::Interrupt;
 use crate::config::Places;
 use crate::env::interpreters::{About, Interpreters, names};
 use crate::env::pex::{Base, Misfit, Mount, Pex, Requirements};
+use crate::env::pip::{self, Typed};
 use crate::error::Error;
 
 use arguments::{Asked, Mode};
@@ -125,7 +127,7 @@ async fn load_file(
 ) -> Result<String, Failure> {
     let title = path.file_name().unwrap_or(path.as_os_str());
     let title = title.to_string_lossy().into_owned();
-    let pex = Pex::open(path).await.map_err(plain)?;
+    let pex = unless_interrupted(cell, Pex::open(path)).await?;
     if let Mode::Rebase(python) = mode {
         return rebase::onto_pex(cell, here, &title, &pex, python.as_deref()).await;
     }
@@ -146,7 +148,7 @@ async fn load_file(
 /// What is required, installed into a folder of its own and loaded.
 async fn requirements(cell: &dyn Cell, words: &[String], mode: Mode) -> Result<String, Failure> {
     let here = kernel::here(cell).await?;
-    let asked = Requirements::parse(words, &here.folder).map_err(plain)?;
+    let asked = Requirements::parse(words).map_err(plain)?;
     let data = data()?;
     let (python, onto) = match mode {
         Mode::Rebase(Some(python)) => {
@@ -157,10 +159,16 @@ async fn requirements(cell: &dyn Cell, words: &[String], mode: Mode) -> Result<S
         Mode::Live | Mode::Auto => (here.python.clone(), None),
     };
     let about = onto.as_ref().map_or(&here.about, |onto| &onto.about);
+    let (place, interrupt) = (cell.place(), Interrupt(cell));
+    let typed = Typed {
+        folder: &here.folder,
+        env: &place.env,
+        stop: &interrupt,
+    };
     let mount = progress::shown(cell, async |say| {
-        asked.mount(&python, about, &data, say).await
+        asked.mount(&python, about, &data, &typed, say).await
     });
-    let mount = unless_interrupted(cell, mount).await?;
+    let mount = mount.await.map_err(of_env)?;
     // The words may have a login.
     let title = "What is required";
     match onto {
@@ -369,6 +377,16 @@ fn data() -> Result<PathBuf, Failure> {
 
 fn mounts() -> Result<PathBuf, Failure> {
     Ok(data()?.join("pex/mounts"))
+}
+
+fn of_env(failed: pip::Failure) -> Failure {
+    match failed.is_interrupt {
+        true => Failure::interrupted(),
+        false => Failure {
+            log: failed.log,
+            ..failure(failed.message)
+        },
+    }
 }
 
 fn failure(message: impl Into<String>) -> Failure {

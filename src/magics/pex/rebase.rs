@@ -7,11 +7,11 @@ use std::fs;
 
 use super::kernel::Here;
 use super::{
-    ASK_WITHIN, data, failure, needs, plain, progress, summary, unfit, unless_interrupted,
+    ASK_WITHIN, data, failure, needs, of_env, plain, progress, summary, unfit, unless_interrupted,
 };
 use crate::env::interpreters::{Interpreter, Interpreters, Wanted};
 use crate::env::pex::{Base, Fit, Misfit, Mount, Pex};
-use crate::env::pip::{self, Typed};
+use crate::env::pip::Typed;
 use crate::magics::cell::{Cell, Output};
 use crate::magics::failure::Failure;
 use crate::magics::pip::Interrupt;
@@ -70,16 +70,13 @@ pub(super) async fn onto(
         stop: &interrupt,
     };
     let made = progress::shown(cell, async |say| {
-        let base = Base::make(title, mount, interpreter, &data, &typed, say).await?;
-        let is_new = cell.base().is_none_or(|now| now.python != base.python);
-        if is_new {
-            base.try_it(&typed).await?;
-        }
-        Ok((base, is_new))
+        let now = cell.base();
+        Base::make(title, mount, interpreter, now.as_ref(), &data, &typed, say).await
     });
-    let (base, is_new) = made.await.map_err(of_env)?;
-    let (summary, interpreter) = (summary(mount), base.interpreter.clone());
-    if !is_new {
+    // Held until it is written down that a kernel is in it.
+    let made = made.await.map_err(of_env)?;
+    let (summary, interpreter) = (summary(mount), &made.base.interpreter);
+    if !made.is_new {
         return Ok(format!(
             "{title} is this kernel's environment, with {interpreter}: {summary}.\n"
         ));
@@ -90,7 +87,7 @@ pub(super) async fn onto(
     );
     // Before the restart, which does not wait for long.
     cell.emit(Output::stdout(text)).await;
-    cell.rebase(Some(base))?;
+    cell.rebase(Some(made.base.clone()))?;
     Ok(String::new())
 }
 
@@ -166,14 +163,4 @@ async fn another(cell: &dyn Cell, pex: &Pex) -> Result<Option<(Interpreter, Fit)
         let fit = pex.fit(&one.about).ok()?;
         Some((one, fit))
     }))
-}
-
-fn of_env(failed: pip::Failure) -> Failure {
-    match failed.is_interrupt {
-        true => Failure::interrupted(),
-        false => Failure {
-            log: failed.log,
-            ..failure(failed.message)
-        },
-    }
 }

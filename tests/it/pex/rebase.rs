@@ -318,6 +318,15 @@ async fn a_rebase_that_fails_leaves_the_kernel_as_it_was() {
     );
     replaced(&gateway, &kernel, &mut client, "%nb restart").await;
     assert_eq!(print(&mut client, "print(1)").await, "1\n");
+    // The same pex again has one that is made anew, whether a kernel does not come up in the old one or it cannot be tried.
+    for _ in 0..2 {
+        replaced(&gateway, &kernel, &mut client, &rebase(&pex)).await;
+        let status = print(&mut client, "%pex status").await;
+        assert!(status.starts_with("later.pex is this kernel's"), "{status}");
+        replaced(&gateway, &kernel, &mut client, "%clean_path").await;
+        print(&mut client, "1").await;
+        fs::write(front.trim(), "raise RuntimeError('of the base')\n").unwrap();
+    }
 }
 
 #[tokio::test]

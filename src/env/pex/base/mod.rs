@@ -2,8 +2,9 @@
 //! in the pex in front of that.
 //!
 //! ```text
-//! <data>/pex/bases/<key>/env   of one interpreter and one mount; never changed
-//! <data>/pex/bases/<key>.lock  who makes it holds it
+//! <data>/pex/bases/<key>/env        of one interpreter and one mount; never changed
+//! <data>/pex/bases/<key>/nb-broken  a kernel did not come up in it
+//! <data>/pex/bases/<key>.lock       who makes it holds it, until it is written down that a kernel is in it
 //! ```
 //!
 //! A pex that brings its own ipykernel is left alone; what else one brings of what a kernel needs, the rest goes with. Knows nothing of
@@ -12,7 +13,7 @@
 mod programs;
 mod remains;
 
-use std::fs;
+use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -25,6 +26,7 @@ pub use remains::collect_bases;
 
 use super::store::{Distribution, Mount};
 use crate::config::private_folder;
+use crate::env::in_use::process_in;
 use crate::env::installed::{normal, site_packages};
 use crate::env::interpreters::{About, Interpreter};
 use crate::env::named::{KERNEL_LOCK, LOCKED_PYTHONS};
@@ -34,14 +36,19 @@ use crate::env::pip::{Failure, From, Requirements, Tool, Typed, argument};
 use crate::env::version::Specifiers;
 use crate::env::{Say, Uv, held, hex, leftovers, lock, tool};
 
+/// In the folder of one in which a kernel did not come up.
+const BROKEN: &str = "nb-broken";
+
 /// The oldest Python that a kernel of nb can be of.
 const OLDEST: (u32, u32) = (3, 8);
 
 /// What a kernel is started with is imported within this time.
 const TRIED_WITHIN: Duration = Duration::from_secs(60);
 
-/// All that a kernel's start imports, and where it came from: nothing of it may be broken by what is in front.
-const TRY: &str = "import ipykernel_launcher, ipykernel.kernelapp, ipykernel.ipkernel, IPython";
+/// All that a kernel's start imports, and where it came from: nothing of it may be broken by what is in front. As there, the folder
+/// that it is in is not on the path.
+const TRY: &str = "import sys; sys.path[:1] == [''] and sys.path.pop(0)
+import ipykernel_launcher, ipykernel.kernelapp, ipykernel.ipkernel, IPython";
 
 /// What puts a mount in front of an environment's path: in every process of its Python, the kernel's and what that starts.
 const FRONT: &str = include_str!("front.py");
@@ -60,21 +67,33 @@ pub struct Base {
     pub mount: PathBuf,
 }
 
+/// One that is there, and goes by nobody's doing as long as this lives.
+#[must_use]
+#[derive(Debug)]
+pub struct Made {
+    pub base: Base,
+    /// Whether it is another one than the kernel is in.
+    pub is_new: bool,
+    _held: File,
+}
+
 impl Base {
     /// Whether a kernel can be of this interpreter.
     pub fn takes(about: &About) -> bool {
         (about.version.number(0), about.version.number(1)) >= OLDEST
     }
 
-    /// The one of a mount that fits this interpreter, made if it is not there.
+    /// The one of a mount that fits this interpreter, made if it is not there. A kernel can be started in it, which is not tried of
+    /// the one that a kernel is in `now`. One that has been broken since is made again.
     pub async fn make(
         title: &str,
         mount: &Mount,
         interpreter: &Interpreter,
+        now: Option<&Self>,
         data: &Path,
         typed: &Typed<'_>,
         say: Say<'_>,
-    ) -> Result<Self, Failure> {
+    ) -> Result<Made, Failure> {
         let bases = data.join("pex/bases");
         for folder in [data, &data.join("pex"), &bases] {
             private_folder(folder)?;
@@ -87,25 +106,49 @@ impl Base {
             python: folder.join("env/bin/python"),
             mount: mount.folder.clone(),
         };
-        if base.is_there() {
-            return Ok(base);
+        let lock = bases.join(format!("{key}.lock"));
+        let held = tokio::select! {
+            held = lock::exclusive(&lock, say) => held?,
+            () = typed.stop.stopped() => return Err(Failure::interrupt()),
+        };
+        let is_new = now.is_none_or(|now| now.python != base.python);
+        let made = Made {
+            base,
+            is_new,
+            _held: held,
+        };
+        let base = &made.base;
+        let has_process = || process_in(&folder).is_some();
+        if base.is_there() && (!is_new || !folder.join(BROKEN).exists() || has_process()) {
+            let tried = match is_new {
+                true => base.try_it(typed).await,
+                false => Ok(()),
+            };
+            match tried {
+                Ok(()) => return Ok(made),
+                Err(failure) if failure.is_interrupt || has_process() => {
+                    return Err(failure);
+                }
+                Err(failure) => say(&format!("making it again. {}", failure.message)),
+            }
         }
         let uv = Uv::find(data, say).await?;
-        let _held = lock::exclusive(&bases.join(format!("{key}.lock")), say).await?;
-        if base.is_there() {
-            return Ok(base);
-        }
         let part = bases.join(format!("{key}.part"));
         leftovers::end(&part).await?;
-        let made = build(&part, mount, interpreter, &uv, typed, say).await;
-        let made = made.and_then(|()| {
+        let built = build(&part, mount, interpreter, &uv, typed, say).await;
+        let built = built.and_then(|()| {
             let moved = remove(&folder).and_then(|()| fs::rename(&part, &folder));
             moved.map_err(|error| held::unusable(&folder, &error))
         });
-        if made.is_err() {
-            let _half = remove(&part);
+        let done = match built {
+            Ok(()) => base.try_it(typed).await,
+            Err(failure) => Err(failure),
+        };
+        if done.is_err() {
+            // What is half made, or of no use.
+            let _nothing = (remove(&part), remove(&folder));
         }
-        made.map(|()| base)
+        done.map(|()| made)
     }
 
     /// Whether a kernel can be started in it still.
@@ -116,6 +159,14 @@ impl Base {
     /// Whether it is in this folder.
     pub fn is_in(&self, folder: &Path) -> bool {
         self.python.starts_with(folder)
+    }
+
+    /// A kernel did not come up in it: the next one that is to be made is made anew.
+    pub fn distrust(&self) {
+        let folder = self.python.ancestors().nth(3);
+        if let Some(Err(error)) = folder.map(|folder| fs::write(folder.join(BROKEN), "")) {
+            tracing::debug!(%error, "a broken environment is not marked");
+        }
     }
 
     /// Its folder of programs.
@@ -132,7 +183,7 @@ impl Base {
     }
 
     /// Imports what a kernel is started with, as one would: what is in front of it may break that.
-    pub async fn try_it(&self, typed: &Typed<'_>) -> Result<(), Failure> {
+    async fn try_it(&self, typed: &Typed<'_>) -> Result<(), Failure> {
         let mut command = tool::command(&self.python);
         command.env_clear().envs(typed.env).env_remove("PYTHONHOME");
         command.current_dir(typed.folder).args(["-c", TRY]);
@@ -291,6 +342,8 @@ fn remove(folder: &Path) -> io::Result<()> {
 mod tests {
     use super::*;
     use crate::env::interpreters::tests::about;
+    use crate::env::pip::Never;
+    use std::collections::BTreeMap;
 
     fn brings(pins: &[&str], python: &str) -> Needed {
         let distributions = pins.iter().map(|pin| {
@@ -323,6 +376,34 @@ mod tests {
             brings(&["ipykernel==6.0", "traitlets==5.0"], "3.8.18"),
             Needed::Nothing
         );
+    }
+
+    #[tokio::test]
+    async fn what_is_in_the_notebooks_folder_does_not_count_when_it_is_tried() {
+        let root = tempfile::tempdir().unwrap();
+        let (packages, folder) = (root.path().join("packages"), root.path().join("folder"));
+        fs::create_dir_all(packages.join("ipykernel")).unwrap();
+        fs::create_dir(&folder).unwrap();
+        for name in ["__init__", "kernelapp", "ipkernel"] {
+            fs::write(packages.join(format!("ipykernel/{name}.py")), "").unwrap();
+        }
+        for name in ["ipykernel_launcher", "IPython"] {
+            fs::write(packages.join(format!("{name}.py")), "").unwrap();
+            fs::write(folder.join(format!("{name}.py")), "raise RuntimeError").unwrap();
+        }
+        let base = Base {
+            title: "a.pex".to_owned(),
+            interpreter: "CPython".to_owned(),
+            python: "python3".into(),
+            mount: root.path().to_owned(),
+        };
+        let packages = packages.to_string_lossy().into_owned();
+        let path = std::env::var("PATH").unwrap();
+        let env = [("PATH", path), ("PYTHONPATH", packages)];
+        let env = BTreeMap::from(env.map(|(name, value)| (name.to_owned(), value)));
+        let (folder, stop) = (&*folder, &Never);
+        let env = &env;
+        base.try_it(&Typed { folder, env, stop }).await.unwrap();
     }
 
     #[test]

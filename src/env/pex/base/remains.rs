@@ -29,6 +29,10 @@ pub fn collect_bases(
             say(&format!("{} stays: another nb is at it", folder.display()));
             continue;
         };
+        // Whoever held the lock may have put a kernel into it.
+        if is_kept(&folder) {
+            continue;
+        }
         if process_in(&folder).is_some() {
             say(&format!("{} stays: a process runs in it", folder.display()));
             continue;
@@ -52,11 +56,17 @@ mod tests {
         let data = tempfile::tempdir().unwrap();
         let data = data.path();
         let bases = data.join("pex/bases");
-        for name in ["aa", "bb", "cc", "dd.part"] {
+        for name in ["aa", "bb", "cc", "dd.part", "ee"] {
             fs::create_dir_all(bases.join(name).join("env/bin")).unwrap();
         }
         let collect = |really| {
-            let is_kept = |folder: &Path| folder.ends_with("aa");
+            let asked = std::cell::Cell::new(0);
+            // In the last one there is a kernel by the time that its lock is had.
+            let is_kept = |folder: &Path| {
+                let is_last = folder.ends_with("ee");
+                asked.set(asked.get() + usize::from(is_last));
+                folder.ends_with("aa") || is_last && asked.get() == 2
+            };
             collect_bases(data, is_kept, really, &|_| ()).unwrap()
         };
         let held = lock::exclusive(&bases.join("bb.lock"), &|_| ())
@@ -67,7 +77,8 @@ mod tests {
         drop(held);
         assert_eq!(collect(true), ["pex/bases/bb"]);
         assert!(collect(true).is_empty());
-        assert!(bases.join("aa").exists() && bases.join("bb.lock").exists());
+        let is_there = |name: &str| bases.join(name).exists();
+        assert!(is_there("aa") && is_there("bb.lock") && is_there("ee"));
     }
 
     #[test]
