@@ -2,9 +2,9 @@
 
 use std::io;
 
-use super::super::changes;
+use super::super::changes::{self, Added};
 use super::super::held::Held;
-use super::super::installed::normal;
+use super::super::installed::{normal, site_packages};
 use super::super::pip::{
     Asked, Changes, Failure, From, Install, Packages, Requirements, State, Tool, Typed, argument,
     put_pip,
@@ -161,8 +161,8 @@ impl Named {
         }
         let this = self.clone();
         let done = held.aside(move || this.finish(&before, undo, is_foreign));
-        let changes = done.await.map_err(broken)?;
-        changes::tell(held, &self.folder, &changes, None).await;
+        let (changes, added) = done.await.map_err(broken)?;
+        changes::tell(held, &self.folder, &changes, added).await;
         Ok(changes)
     }
 
@@ -182,8 +182,13 @@ impl Named {
         Ok((before, Undo::begin(&environment)?))
     }
 
-    /// What was done stays. Blocks.
-    fn finish(&self, before: &State, undo: Undo, is_foreign: bool) -> io::Result<Changes> {
+    /// What was done stays; what has changed, and what of that a process that runs has to add to its path. Blocks.
+    fn finish(
+        &self,
+        before: &State,
+        undo: Undo,
+        is_foreign: bool,
+    ) -> io::Result<(Changes, Option<Added>)> {
         undo.commit()?;
         let changes = before.changes(&self.packages());
         if !is_foreign {
@@ -198,6 +203,15 @@ impl Named {
             // Another pip than ours may have come.
             put_pip(&environment)?;
         }
-        Ok(changes)
+        // That of an editable project has one.
+        let is_path_file = |file: &String| file.ends_with(".pth");
+        let mut new = changes.added.values();
+        let has_path = new.any(|one| one.files().iter().any(is_path_file));
+        let packages = site_packages(&self.environment()).filter(|_| has_path);
+        let added = packages.map(|packages| Added {
+            packages,
+            python: self.python(),
+        });
+        Ok((changes, added))
     }
 }

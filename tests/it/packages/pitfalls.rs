@@ -25,7 +25,7 @@ async fn a_file_of_requirements_is_read_as_pip_reads_it() {
     let gateway = with_pycx().await;
     let root = gateway.root();
     own_package(&root, "1");
-    let asked = "# siehe „https://h.example/“\n./source\n";
+    let asked = "# siehe „https://h.example/“\n-e ./source\n";
     fs::write(root.join("r.txt"), asked).unwrap();
     mknodat(CWD, root.join("pipe"), FileType::Fifo, Mode::RUSR, 0).unwrap();
     for spec in ["pip", "pycx"] {
