@@ -407,6 +407,32 @@ mod tests {
     }
 
     #[test]
+    fn a_pip_in_a_pex_is_not_the_one_that_runs() {
+        let root = tempfile::tempdir().unwrap();
+        let (own, mount) = (root.path().join("own"), root.path().join("mount"));
+        for (folder, whose) in [(&own, "own"), (&mount, "mount")] {
+            fs::create_dir(folder).unwrap();
+            for module in ["pip", "other"] {
+                let text = format!("print({whose:?})\n");
+                fs::write(folder.join(format!("{module}.py")), text).unwrap();
+            }
+        }
+        let front = FRONT.replace("MOUNT = None", &format!("MOUNT = {mount:?}"));
+        fs::write(own.join("sitecustomize.py"), front).unwrap();
+        for (words, whose) in [
+            (&["-m", "other"][..], "mount"),
+            (&["-m", "pip"], "own"),
+            (&["-X", "utf8", "-Wignore", "-um", "pip", "install"], "own"),
+            (&["-c", "import pip"], "mount"),
+        ] {
+            let mut python = std::process::Command::new("python3");
+            let said = python.args(words).env("PYTHONPATH", &own).output().unwrap();
+            let said = String::from_utf8(said.stdout).unwrap();
+            assert_eq!(said.trim(), whose, "{words:?}");
+        }
+    }
+
+    #[test]
     fn a_kernel_is_of_a_python_that_it_runs_on() {
         assert!(Base::takes(&about("CPython", "3.8.0")));
         assert!(!Base::takes(&about("CPython", "3.7.17")));
