@@ -3,7 +3,6 @@
 //! Of a flood that is faster than the client the middle is left out, and the number of its lines told.
 
 use std::cell::{Cell as Counter, RefCell};
-use std::collections::VecDeque;
 
 use futures_util::future::{self, Either};
 use tokio::sync::Notify;
@@ -11,24 +10,24 @@ use tokio::sync::Notify;
 use crate::env::Say;
 use crate::magics::cell::{Cell, Output};
 
-/// Lines that wait for the client.
-const WAITING_MAX: usize = 1000;
+/// Of lines that wait for the client; a line has less.
+const WAITING_BYTES_MAX: usize = 1 << 20;
 
 /// Does the work and shows what it says meanwhile.
 pub(super) async fn shown<T>(cell: &dyn Cell, work: impl AsyncFnOnce(Say<'_>) -> T) -> T {
-    let waiting = RefCell::new(VecDeque::new());
+    let waiting = RefCell::new(String::new());
     let left_out = Counter::new(0u64);
     let more = Notify::new();
     let say = |line: &str| {
         let mut waiting = waiting.borrow_mut();
-        match waiting.len() < WAITING_MAX {
-            true => waiting.push_back(format!("{line}\n")),
+        match waiting.len() + line.len() < WAITING_BYTES_MAX {
+            true => waiting.extend([line, "\n"]),
             false => left_out.set(left_out.get() + 1),
         }
         more.notify_one();
     };
     let take = || -> String {
-        let mut text: String = waiting.borrow_mut().drain(..).collect();
+        let mut text = waiting.take();
         if let lines @ 1.. = left_out.take() {
             text.push_str(&format!("({lines} lines left out)\n"));
         }
@@ -69,7 +68,8 @@ mod tests {
         let work = async |say: Say<'_>| {
             say("one");
             tokio::task::yield_now().await;
-            (0..WAITING_MAX + 5).for_each(|_| say("flood"));
+            let flood = "x".repeat(1023);
+            (0..1024 + 5).for_each(|_| say(&flood));
             7
         };
         assert_eq!(shown(&cell, work).await, 7);
@@ -79,6 +79,6 @@ mod tests {
             other => panic!("{other:?}"),
         };
         assert_eq!(text(&shown[0]), "one\n");
-        assert!(text(shown.last().unwrap()).ends_with("flood\n(5 lines left out)\n"));
+        assert!(text(shown.last().unwrap()).ends_with("x\n(5 lines left out)\n"));
     }
 }
