@@ -12,9 +12,9 @@ use nb::protocol::message::Channel;
 use serde_json::json;
 use tokio::time::{sleep, timeout};
 
-use super::Target;
 use super::rest::ask;
 use super::story::written;
+use super::{Target, parts};
 use crate::client::{Client, Heard, Said, cell};
 use crate::gateway::{LIMIT, TOKEN};
 
@@ -107,36 +107,25 @@ impl Notebook {
             n += 1;
             self.cell(n, false).await;
         }
-        // The last fault may be on its way still.
+        // The last fault may be on its way still, to either kernel.
         self.cell(n + 1, false).await;
-        for n in n + 2..n + 2 + more {
+        self.cell(n + 2, false).await;
+        for n in n + 3..n + 3 + more {
             self.cell(n, true).await;
         }
         self.counts
     }
 
     async fn cell(&mut self, n: usize, must_succeed: bool) {
-        let (code, expected) = match self.target.is_python {
-            true => {
-                let lines = n * 7 % 40 + 1;
-                let code = format!(
-                    "import time\nfor i in range({lines}):\n    print('cell {n}', i, flush=True)\n    \
-                     time.sleep(0.01)"
-                );
-                let lines = (0..lines).map(|i| format!("cell {n} {i}\n"));
-                (code, lines.collect::<String>())
-            }
-            false => (format!("cell {n}"), format!("cell {n}")),
-        };
+        let (code, expected) = typed(n, &self.target);
         let killed = self.killed();
         let ran = timeout(LIMIT, self.finish(&code)).await;
         let kernel = &self.target.kernel;
         let Ok(ran) = ran else {
             let (_, model) = ask(self.port, "GET", &format!("/api/kernels/{kernel}")).await;
             panic!(
-                "cell {n} of {kernel} has no end\n{}{model:#}\n{}",
-                self.target.story,
-                written(&self.target.folder)
+                "cell {n} of {kernel} has no end\n{model:#}\n{}",
+                self.story()
             );
         };
         let had_a_gap = self.killed() > killed;
@@ -148,8 +137,9 @@ impl Notebook {
                 let is_told = !is_ok || ran.text.contains("[nb] ");
                 assert!(
                     lost.is_some_and(|lost| lost == 0 || is_told),
-                    "cell {n} of {kernel}: {:?} instead of {expected:?}",
-                    ran.text
+                    "cell {n} of {kernel}: {:?} instead of {expected:?}\n{}",
+                    ran.text,
+                    self.story()
                 );
                 self.counts.gaps += 1;
             }
@@ -159,14 +149,25 @@ impl Notebook {
                 self.counts.failed += 1;
             }
             _ => panic!(
-                "cell {n} of {kernel}, {}: {:?} instead of {expected:?}",
+                "cell {n} of {kernel}, {}: {:?} instead of {expected:?}\n{}",
                 ran.status.unwrap_or_default(),
-                ran.text
+                ran.text,
+                self.story()
             ),
         }
         if !is_ok {
             self.revive().await;
         }
+    }
+
+    /// What happened to the kernel lately, and what all who have to do with it wrote.
+    fn story(&self) -> String {
+        let own = &self.target.folder;
+        let others = parts(self.target.root(), &self.target.kernel).into_iter();
+        let others = others.filter_map(|part| Some(own.with_file_name(part["id"].as_str()?)));
+        let theirs: String = others.map(|folder| written(&folder)).collect();
+        let story = &self.target.story;
+        format!("{story}{}--- another kernel\n{theirs}", written(own))
     }
 
     fn killed(&self) -> u64 {
@@ -295,6 +296,30 @@ impl Notebook {
             }
             _ => {}
         }
+    }
+}
+
+/// A cell, for another kernel in every second one of a notebook that has one, and what it prints.
+fn typed(n: usize, target: &Target) -> (String, String) {
+    let other = target.other.filter(|_| n.is_multiple_of(2));
+    let is_python = other.map_or(target.is_python, |other| other == "python3");
+    let (code, printed) = match is_python {
+        true => {
+            let lines = n * 7 % 40 + 1;
+            let code = format!(
+                "import time\nfor i in range({lines}):\n    print('cell {n}', i, flush=True)\n    \
+                 time.sleep(0.01)"
+            );
+            let lines = (0..lines).map(|i| format!("cell {n} {i}\n"));
+            (code, lines.collect::<String>())
+        }
+        false => (format!("cell {n}"), format!("cell {n}")),
+    };
+    match other {
+        // An instant kernel prints the empty line in place of the magic as well.
+        Some(other) if !is_python => (format!("%%kernel {other}\n{code}"), format!("\n{printed}")),
+        Some(other) => (format!("%%kernel {other}\n{code}"), printed),
+        None => (code, printed),
     }
 }
 
