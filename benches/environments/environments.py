@@ -1,10 +1,10 @@
 """What an environment of numpy, pandas and ipykernel takes with nb beside plain uv, from uv's warm cache.
 
-In each round, one after the other: one by `uv venv` and `uv pip install --offline` of what a notebook's lock says, the same
-compiled, the same as copies, one by `nb env sync` of a notebook (until a kernel can start in it, and until all of its
-files are its own), and one of another notebook with that lock when nb has a
-spare. Then the first import of numpy and pandas in each. Prints medians, ratios to plain uv of the same round, and their
-spread; asserts nothing. Run by `cargo xtask bench environments`.
+In each round one by `uv venv` and `uv pip install --offline` of what a notebook's lock says, and others, each with its first
+import of numpy and pandas. First the rounds in which the other is one by `nb env sync` of a notebook, until a kernel can start
+in it; nb is ended there, as whoever writes much leaves a disk on which even links take longer. Then those of what writes much: by
+uv compiled, by uv as copies, by nb until all files are its own, and one of another notebook with that lock when nb has a spare.
+Prints medians, ratios to plain uv of the same round, and their spread; asserts nothing. Run by `cargo xtask bench environments`.
 """
 
 import argparse
@@ -38,14 +38,12 @@ NOTEBOOK = {
 }
 
 PLAIN = "uv"
-WAYS = {
-    PLAIN: [],
+WRITING = {
     "uv, compiled": ["--compile-bytecode"],
     "uv, copies": ["--link-mode", "copy"],
 }
 # A kernel can start, and no file is shared with uv's cache any more.
 NEW, WHOLE, SECOND = "nb, new", "nb, new, all copied", "nb, second"
-COLUMNS = [*WAYS, NEW, WHOLE, SECOND]
 
 # What is to be at most so many times what plain uv takes, or so many milliseconds.
 GOALS = {NEW: "1.3x", SECOND: "100 ms"}
@@ -88,22 +86,26 @@ class Nb:
         return run([self.program, "env", *arguments], self.environment)
 
     def sync(self, notebook):
-        """The environment's Python, how long it took until a kernel can start in it, and until nb was done."""
+        """The environment's Python, and how long it took until nb was done."""
+        said, done = self.env("sync", str(notebook), "--json")
+        return json.loads(said)["python"], done
+
+    def usable(self, notebook):
+        """The environment's Python, and how long it took until a kernel can start in it."""
         records = lambda: set((self.data / "venvs").glob("*/nb-venv.json"))
-        before, begun, usable = records(), time.monotonic(), None
+        before, begun = records(), time.monotonic()
         process = subprocess.Popen(
-            [self.program, "env", "sync", str(notebook), "--json"], env=self.environment, stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+            [self.program, "env", "sync", str(notebook)], env=self.environment, stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
         )
-        while process.poll() is None:
-            if usable is None and records() - before:
-                usable = time.monotonic() - begun
+        while not (made := records() - before):
+            if process.poll() is not None:
+                sys.exit(f"nb env sync: {process.stderr.read()}")
             time.sleep(0.002)
-        done = time.monotonic() - begun
-        said, why = process.communicate()
-        if process.returncode != 0:
-            sys.exit(f"nb env sync: {why}")
-        return json.loads(said)["python"], usable or done, done
+        took = time.monotonic() - begun
+        process.kill()
+        process.communicate()
+        return str(made.pop().parent / "env/bin/python"), took
 
 
 class Gateway:
@@ -165,42 +167,68 @@ def first_import(python):
     return run([python, "-c", "import numpy, pandas"], os.environ)[1]
 
 
-def measure(uv, first, second, gateway, requirements, locked, folder, number):
-    """Seconds until each is there, and of its first import."""
-    made, imported = {}, {}
-    for way, more in WAYS.items():
-        environment = folder / "plain"
+class Bench:
+    """Makes environments, and says how many seconds each took until it was there, and its first import."""
+
+    def __init__(self, uv, requirements, locked, folder, first, second):
+        self.uv, self.requirements, self.locked, self.folder = uv, requirements, locked, folder
+        self.first, self.second = first, second
+
+    def plain(self, more=()):
+        environment = self.folder / "plain"
         remove(environment)
         python = str(environment / "bin/python")
         quiet()
-        venv = run([uv, "venv", "--quiet", "--no-project", "--python", ">=3.10,<3.15", str(environment)], os.environ)
-        install = ["--quiet", "--offline", "--no-deps", *more, "--python", python, "-r", str(requirements)]
-        made[way] = venv[1] + run([uv, "pip", "install", *install], os.environ)[1]
-        imported[way] = first_import(python)
+        venv = run([self.uv, "venv", "--quiet", "--no-project", "--python", ">=3.10,<3.15", str(environment)], os.environ)
+        install = ["--quiet", "--offline", "--no-deps", *more, "--python", python, "-r", str(self.requirements)]
+        made = venv[1] + run([self.uv, "pip", "install", *install], os.environ)[1]
+        imported = first_import(python)
         remove(environment)
-    notebook = folder / "new" / f"{number}.ipynb"
-    notebook.write_text(locked)
-    quiet()
-    python, made[NEW], made[WHOLE] = first.sync(notebook)
-    imported[NEW] = first_import(python)
-    first.env("remove", str(notebook))
-    notebook = folder / "second" / f"{number}.ipynb"
-    notebook.write_text(locked)
-    quiet()
-    python, _, made[SECOND] = second.sync(notebook)
-    imported[SECOND] = first_import(python)
-    gateway.start(notebook)
-    gateway.spares()
-    return made, imported
+        return made, imported
+
+    def notebook(self, nb, number):
+        notebook = nb.folder / f"{number}.ipynb"
+        notebook.write_text(self.locked)
+        quiet()
+        return notebook
+
+    def new(self, number):
+        notebook = self.notebook(self.first, number)
+        python, made = self.first.usable(notebook)
+        imported = first_import(python)
+        self.first.env("remove", str(notebook))
+        return made, imported
+
+    def whole(self, number):
+        notebook = self.notebook(self.first, number)
+        _, made = self.first.sync(notebook)
+        self.first.env("remove", str(notebook))
+        return made, None
+
+    def again(self, number, gateway):
+        notebook = self.notebook(self.second, number)
+        python, made = self.second.sync(notebook)
+        imported = first_import(python)
+        gateway.start(notebook)
+        gateway.spares()
+        return made, imported
+
+    def linking(self, number):
+        return {PLAIN: self.plain(), NEW: self.new(f"new-{number}")}
+
+    def writing(self, number, gateway):
+        round = {PLAIN: self.plain()}
+        round |= {way: self.plain(more) for way, more in WRITING.items()}
+        return round | {WHOLE: self.whole(f"whole-{number}"), SECOND: self.again(number, gateway)}
 
 
-def table(title, rounds, goals):
+def table(title, rounds, which, goals):
     print(f"{title:<34}{'median, ms':>12}{'ratio':>8}   spread of the ratio")
-    for column in COLUMNS:
-        if column not in rounds[0]:
+    for column in rounds[0]:
+        if rounds[0][column][which] is None:
             continue
-        ratios = sorted(one[column] / one[PLAIN] for one in rounds)
-        milliseconds = statistics.median(one[column] for one in rounds) * 1000
+        ratios = sorted(one[column][which] / one[PLAIN][which] for one in rounds)
+        milliseconds = statistics.median(one[column][which] for one in rounds) * 1000
         line = f"{column:<34}{milliseconds:>12.0f}{statistics.median(ratios):>7.2f}x"
         line += f"   {ratios[0]:.2f} to {ratios[-1]:.2f}"
         print(line + (f"   goal {goals[column]}" if column in goals else ""))
@@ -231,20 +259,21 @@ def main():
         # What the cache does not have is fetched now.
         first.sync(notebook)
         first.env("remove", str(notebook))
+        bench = Bench(uv, requirements, locked, folder, first, second)
+        linking = [bench.linking(number) for number in range(ROUNDS)]
         gateway = Gateway(second)
         try:
             notebook = folder / "second" / "lock.ipynb"
             notebook.write_text(locked)
             gateway.start(notebook)
             gateway.spares()
-            rounds = [
-                measure(uv, first, second, gateway, requirements, locked, folder, number) for number in range(ROUNDS)
-            ]
+            writing = [bench.writing(number, gateway) for number in range(ROUNDS)]
         finally:
             gateway.end()
     print(f"numpy, pandas and ipykernel: {ROUNDS} rounds, ratios to plain uv in the same round.\n")
-    table("an environment", [made for made, _ in rounds], GOALS)
-    table("the first import", [imported for _, imported in rounds], {})
+    for rounds in (linking, writing):
+        table("an environment", rounds, 0, GOALS)
+        table("the first import", rounds, 1, {})
 
 
 if __name__ == "__main__":
