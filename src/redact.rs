@@ -36,7 +36,7 @@ fn spellings(user: &str, password: &str) -> Vec<String> {
     vec![
         password.to_owned(),
         percent_encoded(password),
-        percent_encoded(password).to_lowercase(),
+        percent_encoded_by(password, |byte| format!("%{byte:02x}")),
         STANDARD.encode(&login),
         STANDARD_NO_PAD.encode(&login),
         quoted,
@@ -45,11 +45,15 @@ fn spellings(user: &str, password: &str) -> Vec<String> {
 
 /// As a part of a URL.
 pub fn percent_encoded(text: &str) -> String {
+    percent_encoded_by(text, |byte| format!("%{byte:02X}"))
+}
+
+fn percent_encoded_by(text: &str, encoded: impl Fn(u8) -> String) -> String {
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
     text.bytes()
         .map(|byte| match is_plain(byte) {
             true => char::from(byte).to_string(),
-            false => format!("%{byte:02X}"),
+            false => encoded(byte),
         })
         .collect()
 }
@@ -95,7 +99,9 @@ pub fn without_logins(line: &str) -> Cow<'_, str> {
 fn login(address: &str) -> Option<&str> {
     let authority = &address[..address.find(is_end).unwrap_or(address.len())];
     let until = authority.rfind('@');
-    if until.is_none() && !authority.contains(':') {
+    let is_name = until.is_none() && !authority.contains(':');
+    // Else it may be the beginning of a token.
+    if is_name && (authority.is_empty() || begins_with_host(authority)) {
         return None;
     }
     let place = until.map_or(authority, |at| &authority[at + 1..]);
@@ -115,14 +121,14 @@ fn login(address: &str) -> Option<&str> {
 }
 
 /// Whether what may be behind the host of an address is a port, or nothing.
-fn has_port(place: &str) -> bool {
+pub fn has_port(place: &str) -> bool {
     let name = place.rfind(']').map_or(place, |at| &place[at..]);
     let port = name.split_once(':').map_or("", |(_, port)| port);
     port.is_empty() || port.parse::<u16>().is_ok()
 }
 
 /// Whether this is the name of a machine, and no version or branch.
-fn begins_with_host(text: &str) -> bool {
+pub fn begins_with_host(text: &str) -> bool {
     let is_of_host = |c: char| c.is_ascii_alphanumeric() || c == '.' || c == '-';
     let end = text.find(|c| !is_of_host(c)).unwrap_or(text.len());
     let name = text[..end].trim_end_matches('.');
@@ -173,6 +179,11 @@ mod tests {
             ("https://u:/s@127.0.0.1/", "https://***@127.0.0.1/"),
             ("https://u:1/s@localhost/", "https://***@localhost/"),
             ("https://u:p%2Fs%40@host/", "https://***@host/"),
+            ("https://tok/en@h.example/r", "https://***@h.example/r"),
+            (
+                "git+https://to?k#en@h.example/r@v1",
+                "git+https://***@h.example/r@v1",
+            ),
             (
                 "git+https://u:p/s@host/r@v1 and https://a:1/b@h.example",
                 "git+https://***@v1 and https://***@h.example",
@@ -182,6 +193,11 @@ mod tests {
                 "https://a.example:1/x,https://***@h",
             ),
             // Nobody logs in here.
+            (
+                "https://forge/own/r.git@v1.0",
+                "https://forge/own/r.git@v1.0",
+            ),
+            ("file:///srv/a@h.example", "file:///srv/a@h.example"),
             (
                 "git+https://h.example/r@v1.0",
                 "git+https://h.example/r@v1.0",
@@ -196,6 +212,12 @@ mod tests {
         ] {
             assert_eq!(without_logins(line), shown);
         }
+    }
+
+    #[test]
+    fn a_secret_is_known_however_its_percents_are_written() {
+        learn("u", "Plan/Ted+X");
+        assert_eq!(redacted("Plan%2fTed%2bX Plan%2FTed%2BX"), "*** ***");
     }
 
     #[test]

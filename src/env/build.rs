@@ -10,21 +10,16 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
-use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncReadExt, BufReader};
 use tokio::process::{Child, Command};
 use tokio::time::timeout;
 
 use super::{Say, tool};
-use crate::redact::redacted;
 
 /// How long a tool may take to end after an interrupt.
 const GRACE: Duration = Duration::from_secs(3);
 
 /// Of what it prints to stdout, the last lines are given back, and of all that it says for an error.
 const LINES_KEPT: usize = 200;
-
-/// A longer line is shown in parts.
-const LINE_MAX: u64 = 64 * 1024;
 
 /// A tool, where it is to run, and with which variables.
 #[derive(Clone, Debug)]
@@ -107,7 +102,6 @@ async fn finish(child: &mut Child, say: Say<'_>) -> Result<Vec<String>, Ended> {
     let mut printed = Vec::new();
     let mut said = Vec::new();
     {
-        let (out, err) = (stdout.map(BufReader::new), stderr.map(BufReader::new));
         let mut keep_out = |line: String| {
             say(&line);
             keep(&mut printed, line);
@@ -116,7 +110,10 @@ async fn finish(child: &mut Child, say: Say<'_>) -> Result<Vec<String>, Ended> {
             say(&line);
             keep(&mut said, line);
         };
-        tokio::join!(lines(out, &mut keep_out), lines(err, &mut keep_err));
+        tokio::join!(
+            tool::lines(stdout, &mut keep_out),
+            tool::lines(stderr, &mut keep_err)
+        );
     }
     let status = child.wait().await.map_err(failed)?;
     if status.success() {
@@ -132,21 +129,6 @@ fn keep(lines: &mut Vec<String>, line: String) {
         lines.remove(0);
     }
     lines.push(line);
-}
-
-async fn lines(from: Option<impl AsyncBufRead + Unpin>, take: &mut impl FnMut(String)) {
-    let Some(mut from) = from else { return };
-    loop {
-        let mut line = Vec::new();
-        match (&mut from)
-            .take(LINE_MAX)
-            .read_until(b'\n', &mut line)
-            .await
-        {
-            Ok(0) | Err(_) => return,
-            Ok(_) => take(redacted(String::from_utf8_lossy(&line).trim_end()).into_owned()),
-        }
-    }
 }
 
 /// Ends a process group when it is dropped, and what its leader has started elsewhere as long as there is the leader.

@@ -28,6 +28,9 @@ const REST: Duration = Duration::from_secs(1);
 /// How many of the last lines are kept.
 const LINES_KEPT: usize = 12;
 
+/// A longer line is passed on in parts.
+const LINE_BYTES_MAX: u64 = 64 * 1024;
+
 /// Variables that would lead Python, pip or uv to another environment than the one they are told.
 const MISLEADING: [&str; 13] = [
     "CONDA_PREFIX",
@@ -202,19 +205,32 @@ async fn read(
     kept: &RefCell<VecDeque<String>>,
     say: Say<'_>,
 ) {
-    let Some(from) = from else { return };
-    let mut lines = BufReader::new(from).lines();
-    while let Ok(Some(line)) = lines.next_line().await {
-        let line = redacted(line.trim_end());
+    let mut take = |line: String| {
         if line.is_empty() {
-            continue;
+            return;
         }
         say(line.trim_start());
         let mut kept = kept.borrow_mut();
         if kept.len() == LINES_KEPT {
             kept.pop_front();
         }
-        kept.push_back(line.into_owned());
+        kept.push_back(line);
+    };
+    lines(from, &mut take).await;
+}
+
+/// Passes on what a program prints, a line each, without secrets and without what stands at its end. What is no text is read to its
+/// end as well: who printed it would be ended otherwise.
+pub(super) async fn lines(from: Option<impl AsyncRead + Unpin>, take: &mut impl FnMut(String)) {
+    let Some(from) = from else { return };
+    let mut from = BufReader::new(from);
+    loop {
+        let mut line = Vec::new();
+        let mut part = (&mut from).take(LINE_BYTES_MAX);
+        match part.read_until(b'\n', &mut line).await {
+            Ok(0) | Err(_) => return,
+            Ok(_) => take(redacted(String::from_utf8_lossy(&line).trim_end()).into_owned()),
+        }
     }
 }
 
@@ -234,6 +250,21 @@ mod tests {
         };
         assert_eq!(tail.lines().count(), LINES_KEPT, "{tail}");
         assert!(tail.contains("100") && tail.contains("oops"), "{tail}");
+    }
+
+    #[tokio::test]
+    async fn a_line_without_an_end_and_what_is_no_text_are_taken() {
+        let script =
+            "head -c 300000 /dev/zero | tr '\\0' x; printf 'caf\\351\\n'; echo after || kill $$";
+        let said = shell(script).await.unwrap();
+        let bytes_max = usize::try_from(LINE_BYTES_MAX).unwrap();
+        let longest = said.lines().map(str::len).max();
+        assert!(longest <= Some(bytes_max) && said.len() > 300_000);
+        assert!(
+            said.ends_with("xcaf\u{fffd}\nafter"),
+            "{}",
+            &said[said.len() - 20..]
+        );
     }
 
     #[tokio::test]

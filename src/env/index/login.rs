@@ -73,9 +73,9 @@ pub(super) fn apart(line: &str, env: &BTreeMap<String, String>) -> (String, Vec<
         let (before, after) = rest.split_at(at + 3);
         rest = after;
         bare.push_str(before);
-        let scheme = &before[..at];
-        let start = scheme.rfind(|c: char| !c.is_ascii_alphanumeric() && !"+.-".contains(c));
-        let scheme = scheme[start.map_or(0, |start| start + 1)..].to_ascii_lowercase();
+        let mut words =
+            before[..at].rsplit(|c: char| !c.is_ascii_alphanumeric() && !"+.-".contains(c));
+        let scheme = words.next().unwrap_or_default().to_ascii_lowercase();
         let (scheme, is_git) = match scheme.strip_prefix("git+") {
             Some(scheme) => (scheme, true),
             None => (&*scheme, false),
@@ -236,6 +236,13 @@ mod tests {
             ),
             ("https://host", "https://host", "https://host", false, None),
             ("https://@host", "https://host", "https://host", false, None),
+            (
+                "# siehe „https://host“",
+                "# siehe „https://host“",
+                "https://host“",
+                false,
+                None,
+            ),
         ] {
             let (found, addresses) = apart(line, &env);
             assert_eq!(found, bare);
@@ -281,7 +288,7 @@ mod tests {
     proptest! {
         #[test]
         fn what_is_put_in_comes_out_and_nothing_is_left(
-            user in "[!-~]{1,10}", password in "[ -~]{0,20}", line in "[ -~]{0,30}",
+            user in "[!-~]{1,10}", password in "[ -~]{0,20}", line in "(https?|://|@|:|[ -~éß„]){0,30}",
         ) {
             let login = Login { user, password };
             let url = with_login("https://host/simple/", &login);

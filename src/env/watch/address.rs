@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use crate::redact::is_end;
+use crate::redact::{begins_with_host, has_port, is_end, without_logins};
 
 /// Where a repository is.
 #[derive(Clone, PartialEq, Eq)]
@@ -37,6 +37,21 @@ impl Address {
         if text.chars().any(char::is_control) {
             return Err("it has control characters");
         }
+        let address = Self::taken_apart(text, resolve)?;
+        let (_, rest) = address.bare.split_once("://").unwrap_or_default();
+        let place = &rest[..rest.find(is_end).unwrap_or(rest.len())];
+        let is_place = begins_with_host(place) || place.contains(':') && has_port(place);
+        // Else the rest of a login would be in what git is given.
+        match address.login.is_some() || is_place || without_logins(&address.bare) == address.bare {
+            true => Ok(address),
+            false => Err("its login has what has to be escaped, a slash as %2F"),
+        }
+    }
+
+    fn taken_apart(
+        text: &str,
+        resolve: impl FnOnce(&Path) -> Option<String>,
+    ) -> Result<Self, &'static str> {
         if let Some(path) = resolve(Path::new(text)) {
             return Ok(Self::plain(&path));
         }
@@ -137,6 +152,8 @@ mod tests {
             "https://host/x",
             "ssh://git@host/x",
             "git@host:x.git",
+            "https://host:8443/a@b.git",
+            "https://forge/a@main",
             "file:///srv/x",
         ] {
             let address = parse(text).unwrap();
@@ -156,6 +173,10 @@ mod tests {
             "https://a:b%0a@host/x",
             "https://a:b%f@host/x",
             "ssh://a:b@host/x",
+            "https://a:b/c@host/x",
+            "https://a:b?c@host/x",
+            "https://to/ken@h.example/x",
+            "ssh://a:b/c@host/x",
         ] {
             assert!(parse(text).is_err(), "{text}");
         }
