@@ -1,8 +1,9 @@
 //! The map of the house. `use` goes one way, from the top of this list to its end; [`config`],
-//! [`error`], [`redact`] and [`table`] are leaves that all may use:
+//! [`error`], [`notebook_file`], [`redact`] and [`table`] are leaves that all may use:
 //!
 //! - [`cli`]: the command line, one thin file per subcommand
 //! - [`gateway`]: the HTTP front that clients see
+//! - [`jobs`]: notebooks and cells that run without a page
 //! - [`front`]: the ZeroMQ front of clients that know no gateway
 //! - [`kernels`]: a kernel's life: which there are to start, their start and their supervision
 //! - [`magics`]: what our own cells do
@@ -15,8 +16,10 @@ pub mod env;
 pub mod error;
 pub mod front;
 pub mod gateway;
+pub mod jobs;
 pub mod kernels;
 pub mod magics;
+pub mod notebook_file;
 pub mod protocol;
 pub mod redact;
 pub mod table;

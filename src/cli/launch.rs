@@ -6,17 +6,11 @@ use std::time::Duration;
 
 use jiff::{Span, SpanRelativeTo};
 
+use super::machine::machine;
 use crate::config::{self, LogFormat, Places};
-use crate::env::own_kernelspecs;
 use crate::error::Error;
 use crate::front::{self, Gateway, GatewayUrl, Machine, Place, Settings};
 use crate::gateway;
-use crate::kernels::catalog::Catalog;
-use crate::kernels::environment::of_caller;
-use crate::kernels::kernelspecs::SearchPath;
-use crate::kernels::launch::{Launcher, Quota};
-use crate::kernels::plan::{Asked, PlanError, Planner, Whose, Wishes};
-use crate::kernels::registry::Registry;
 
 /// Runs a kernel as an ordinary Jupyter kernel: on the sockets of a connection file
 ///
@@ -99,50 +93,10 @@ impl Launch {
         let runtime_dir = self.runtime_dir.clone();
         layers.add_flag("server.runtime_dir", "runtime-dir", runtime_dir);
         let config = layers.settle()?.settings;
-        let places = Places::from_env()?;
-        let runtime_dir = config.server.runtime_dir.as_deref();
-        let registry = Registry::open(runtime_dir.unwrap_or(&places.runtime))?;
         let linger_ms = self.linger_ms(&config)?;
-        let search = SearchPath::from_env().and_own(own_kernelspecs(&places.data));
         let here = env::current_dir()
             .map_err(|error| Error::user(format!("there is no current folder: {error}")))?;
-        let quota = Quota {
-            max: config.kernels.max,
-            max_per_user: config.kernels.max_per_user,
-        };
-        let log_format = config.server.log_format;
-        let planner = Planner {
-            catalog: Catalog::new(search),
-            root: here,
-            home: env::home_dir().unwrap_or_else(|| PathBuf::from("/")),
-            inherited: of_caller(env::vars_os()),
-            journals: places.journals(&config.journal)?,
-            data: places.data,
-            config,
-        };
-        let me = config::user_name();
-        let whose = Whose {
-            owner: me.clone(),
-            started_by: me,
-        };
-        let asked = Asked {
-            spec: Some(self.spec.clone()),
-            ..Asked::default()
-        };
-        let start =
-            Wishes::read(&asked.env, &[]).and_then(|wishes| planner.plan(&asked, wishes, whose));
-        let mut start = start.map_err(|error| match error {
-            PlanError::BadRequest(message)
-            | PlanError::UnknownSpec(message)
-            | PlanError::NotImplemented(message) => Error::user(message),
-        })?;
-        start.linger_ms = Some(linger_ms);
-        Ok(Machine {
-            launcher: Launcher::new(registry.clone()).logging(log_format),
-            registry,
-            quota,
-            start,
-        })
+        machine(config, &self.spec, here, linger_ms)
     }
 }
 

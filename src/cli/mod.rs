@@ -7,7 +7,7 @@ mod env;
 mod init;
 mod kernel;
 mod launch;
-mod notebook_file;
+mod machine;
 mod output;
 mod outputs;
 mod pip;

@@ -10,6 +10,7 @@
 
 mod client;
 mod ends;
+mod kernel;
 mod local;
 mod remote;
 mod session;
@@ -19,26 +20,21 @@ pub mod relay;
 
 use std::path::{Path, PathBuf};
 use std::pin::pin;
-use std::time::Duration;
 
 use tokio::signal::unix::SignalKind;
 use tokio::sync::mpsc;
-use tokio::time::timeout;
 use uuid::Uuid;
 
 use self::ends::Ends;
-use self::local::Local;
 use self::session::{End, Session};
 use crate::error::Error;
 use crate::kernels::registry::derived_id;
 use crate::protocol::connection_file::{self, ConnectionFile};
 
 pub use self::client::{Answer, Gateway, GatewayUrl};
+pub use self::kernel::{Kernel, Place};
 pub use self::local::Machine;
 pub use crate::kernels::upstream::{FromKernel, Line, Over, Said, ToKernel};
-
-/// How long what a start has begun may take to be undone.
-const UNDO_WITHIN: Duration = Duration::from_secs(20);
 
 /// What a front is made of.
 #[derive(Debug)]
@@ -49,64 +45,6 @@ pub struct Settings {
     pub client: Option<String>,
     /// The kernel ends with the client, even if that did not ask for it.
     pub die_with_client: bool,
-}
-
-/// Where the kernel is.
-#[derive(Debug)]
-pub enum Place {
-    Here(Box<Machine>),
-    /// Behind a gateway, of this kernelspec; how long it lives on without a client.
-    Behind(Gateway, String, Duration),
-}
-
-/// The kernel of this front.
-enum Kernel {
-    Local(Local),
-    Remote(remote::Remote),
-}
-
-impl Kernel {
-    async fn start(place: &Place, id: Uuid) -> Result<Self, Error> {
-        match place {
-            Place::Here(machine) => Local::start(machine, id).await.map(Self::Local),
-            Place::Behind(gateway, spec, linger) => {
-                let started = remote::Remote::start(gateway, spec, *linger, id).await;
-                started.map(Self::Remote)
-            }
-        }
-    }
-
-    async fn attach(&self, session: &str) -> Result<Line, Over> {
-        match self {
-            Self::Local(local) => local.attach(session).await,
-            Self::Remote(remote) => remote.attach(session).await,
-        }
-    }
-
-    async fn interrupt(&self) -> Result<(), String> {
-        match self {
-            Self::Local(local) => local.interrupt().await,
-            Self::Remote(remote) => remote.interrupt().await,
-        }
-    }
-
-    async fn end(&self) {
-        match self {
-            Self::Local(local) => local.end().await,
-            Self::Remote(remote) => remote.end().await,
-        }
-    }
-
-    /// Why it is dead; nothing when it is not there any more.
-    async fn death(&self) -> Option<String> {
-        match self {
-            Self::Local(local) => {
-                let kernel = local.kernel().await?;
-                Some(kernel.nb.get("reason")?.as_str()?.to_owned())
-            }
-            Self::Remote(remote) => remote.death().await,
-        }
-    }
 }
 
 /// Serves until the kernel is ended or dead, or the client is gone.
@@ -123,7 +61,7 @@ pub async fn run(settings: Settings) -> Result<(), Error> {
         () = &mut heartbeat => return Ok(()),
         why = ends.next() => {
             tracing::info!(why, "ends before its kernel was ready");
-            undone(&settings.place).await;
+            settings.place.settled().await;
             return Ok(());
         }
     };
@@ -171,13 +109,6 @@ async fn finish(end: End, kernel: &Kernel, die_with_client: bool) -> Result<(), 
             None => Err(Error::kernel("the kernel was ended by somebody else")),
         },
         End::Lost(why) => Err(Error::nb(why)),
-    }
-}
-
-async fn undone(place: &Place) {
-    if let Place::Here(machine) = place {
-        let undone = timeout(UNDO_WITHIN, machine.launcher.settled()).await;
-        tracing::debug!(?undone, "the start that was cut off");
     }
 }
 

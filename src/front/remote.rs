@@ -18,6 +18,14 @@ pub(super) struct Remote {
 }
 
 impl Remote {
+    /// The one that has this id.
+    pub(super) fn of(gateway: &Gateway, id: &str) -> Self {
+        Self {
+            gateway: gateway.clone(),
+            id: id.to_owned(),
+        }
+    }
+
     /// Starts the kernel `id`, or restarts the one that has this id.
     pub(super) async fn start(
         gateway: &Gateway,
@@ -25,10 +33,7 @@ impl Remote {
         linger: Duration,
         id: Uuid,
     ) -> Result<Self, Error> {
-        let remote = Self {
-            gateway: gateway.clone(),
-            id: id.to_string(),
-        };
+        let remote = Self::of(gateway, &id.to_string());
         let mut env: serde_json::Map<String, Value> = std::env::vars_os()
             .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
             .filter(|(name, _)| name.starts_with("KERNEL_"))

@@ -24,7 +24,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::contract::{
     ATTACH_BYTES_MAX, ATTACH_PROTOCOL, ATTACH_READY, About, Attach, ErrorBody, Kernel, LogPiece,
-    NotebookSession,
+    NotebookSession, RequestsAsked, RequestsKnown,
 };
 
 /// An answer over this many bytes is refused.
@@ -173,6 +173,13 @@ impl Supervisor {
         self.call(Method::PUT, &path, body, RECORD_DEADLINE)
             .await
             .map(drop)
+    }
+
+    /// What is known of the requests with these msg_ids.
+    pub async fn requests(&self, msg_ids: Vec<String>) -> Result<RequestsKnown, CallError> {
+        let body = encode(&RequestsAsked { msg_ids })?;
+        let answer = self.call(Method::POST, "/v1/requests", body, RECORD_DEADLINE);
+        decode(&answer.await?)
     }
 
     /// Removes a notebook session; one that is not there counts as removed.

@@ -310,6 +310,21 @@ pub enum RequestPhase {
     Over,
 }
 
+/// The body of `POST /v1/requests`: the msg_ids of requests.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct RequestsAsked {
+    pub msg_ids: Vec<String>,
+}
+
+/// The answer to [`RequestsAsked`]. One that is over and that its client may not have the answer of is [`RequestPhase::Over`].
+#[derive(Debug, Serialize, Deserialize)]
+pub struct RequestsKnown {
+    /// Of each that was asked for, in their order.
+    pub phases: Vec<RequestPhase>,
+    /// The newest entry of the journal.
+    pub last: u64,
+}
+
 /// The key in [`Kernel::nb`] of the supervisor's process as a `KeptPid`.
 pub const SUPERVISOR_PROCESS: &str = "supervisor_process";
 

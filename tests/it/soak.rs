@@ -1,9 +1,9 @@
-//! Everything at once, for a while: twenty kernels, mixed clients that count, random ends of everything; then it is
-//! looked for whatever was left behind. `cargo xtask soak --minutes N` is a longer one.
+//! Everything at once, for a while: twenty notebooks, ten of them with another kernel beside their own, mixed clients that
+//! count, random ends of everything; then it is looked for whatever was left behind. `cargo xtask soak --minutes N` is a longer one.
 //!
 //! ```text
 //! faults ── kill, stop, cut, takeover ──> gateway, supervisors, kernels, clients
-//! notebook (one for each kernel) ── cells ──> kernel: asserts that what comes back is whole, and once
+//! notebook (one for each kernel) ── cells ──> kernel, another kernel: asserts that what comes back is whole, and once
 //! leftovers: processes, files, memory
 //! ```
 //!
@@ -17,7 +17,8 @@ mod rest;
 mod story;
 
 use std::env;
-use std::path::PathBuf;
+use std::fs;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -34,6 +35,9 @@ use crate::gateway::Gateway;
 /// Kernels of Python, and the instant ones of the tests' own.
 const PYTHONS: usize = 6;
 const KERNELS: usize = 20;
+
+/// Of so many the third has another kernel of Python, the others with one have an instant one.
+const OTHER_PYTHONS: usize = 6;
 
 /// When nothing else is said.
 const MINUTES: f64 = 0.5;
@@ -53,11 +57,32 @@ struct Target {
     kernel: String,
     folder: PathBuf,
     is_python: bool,
-    /// How often its supervisor was killed so far.
+    /// The kernelspec of another kernel of its notebook, for every second cell.
+    other: Option<&'static str>,
+    /// How often its supervisor, or that of the other kernel, was killed so far.
     supervisors_killed: AtomicU64,
     /// Its client is to lose its connection.
     cut: Notify,
     story: Story,
+}
+
+/// What was last written down of the other kernels of this one's notebook.
+fn parts(root: &Path, kernel: &str) -> Vec<Value> {
+    let folders = fs::read_dir(root.join("run/kernels")).into_iter();
+    let states = folders.flatten().flatten().filter_map(|folder| {
+        let state = fs::read(folder.path().join("state.json")).ok()?;
+        serde_json::from_slice::<Value>(&state).ok()
+    });
+    states
+        .filter(|state| state["nb"]["part"]["of"] == kernel)
+        .collect()
+}
+
+impl Target {
+    /// The folder of the gateway.
+    fn root(&self) -> &Path {
+        self.folder.ancestors().nth(3).unwrap()
+    }
 }
 
 fn number<T: std::str::FromStr>(name: &str) -> Option<T> {
@@ -85,6 +110,10 @@ async fn whatever_is_killed_nothing_is_lost_and_nothing_is_left() {
             folder: gateway.root().join("run/kernels").join(&kernel),
             kernel,
             is_python,
+            other: n.is_multiple_of(2).then_some(match n % OTHER_PYTHONS {
+                2 => "python3",
+                _ => "instant",
+            }),
             supervisors_killed: AtomicU64::new(0),
             cut: Notify::new(),
             story: Story::default(),
@@ -110,12 +139,16 @@ async fn whatever_is_killed_nothing_is_lost_and_nothing_is_left() {
     println!("faults: {done}");
     println!("{counts}");
 
+    let others = targets
+        .iter()
+        .filter(|target| target.other.is_some())
+        .count();
     let ids: Vec<_> = targets.iter().map(|target| &target.kernel).collect();
     let (_, listed) = gateway.rest("GET", "/api/kernels", "").await;
-    leftovers::assert_agree(&gateway, &ids, &listed);
+    let parts = leftovers::assert_agree(&gateway, &ids, others, &listed);
     println!(
         "{}",
-        leftovers::assert_memory(&gateway, &listed, QUIET_KIB_MAX)
+        leftovers::assert_memory(&gateway, &listed, &parts, QUIET_KIB_MAX)
     );
     for id in ids {
         gateway.delete(id).await;

@@ -9,7 +9,6 @@ use futures_util::future::LocalBoxFuture;
 use serde_json::{Value, json};
 use tokio::sync::Mutex;
 
-use crate::cli::notebook_file::NotebookFile;
 use crate::cli::pip::failed;
 use crate::cli::progress::Progress;
 use crate::cli::stop::Stop;
@@ -19,6 +18,7 @@ use crate::env::notebook::{Lock, pyproject, requirements};
 use crate::env::pip::{Changes, Failure, Stop as GiveUp, Typed};
 use crate::env::{KernelEnvironment, Say};
 use crate::error::Error;
+use crate::notebook_file::NotebookFile;
 use crate::protocol::notebook::lock::{lock, with_lock};
 use crate::table::table;
 

@@ -12,12 +12,12 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::{sleep, timeout};
 
 use super::fleet::{find_id, text};
-use super::run::{Cell, Outcome, Viewer};
 use super::view::{Lines, Plain};
 use crate::cli::access::Access;
 use crate::cli::{output, runtime};
 use crate::error::Error;
-use crate::front::{Answer, Gateway};
+use crate::front::{Gateway, Kernel};
+use crate::jobs::session::{Cell, Outcome, Session, Viewer};
 
 /// The code ended with an error.
 const FAILED: u8 = 1;
@@ -174,20 +174,21 @@ impl Exec {
         limit: Option<Duration>,
         interrupts: &mut Signal,
     ) -> Result<u8, Error> {
-        let cell = Cell::submit(gateway, id, code, allow_stdin).await?;
+        let kernel = Kernel::behind(gateway, id);
+        let mut session = Session::open(&kernel).await?;
+        let cell = session.submit(code, allow_stdin).await?;
         match self.access.json {
-            true => watch(cell, &mut Lines, gateway, id, limit, interrupts).await,
-            false => watch(cell, &mut Plain::new(), gateway, id, limit, interrupts).await,
+            true => watch(cell, &mut Lines, &kernel, limit, interrupts).await,
+            false => watch(cell, &mut Plain::new(), &kernel, limit, interrupts).await,
         }
     }
 }
 
 /// Shows a cell to its end, which an interrupt or the time may bring on.
 async fn watch(
-    mut cell: Cell<'_>,
+    mut cell: Cell<'_, '_>,
     viewer: &mut impl Viewer,
-    gateway: &Gateway,
-    id: &str,
+    kernel: &Kernel,
     limit: Option<Duration>,
     interrupts: &mut Signal,
 ) -> Result<u8, Error> {
@@ -196,9 +197,7 @@ async fn watch(
         _ = interrupts.recv() => Stop::Interrupted,
         () = after(limit) => Stop::TimedOut,
     };
-    let path = format!("/api/kernels/{id}/interrupt");
-    let interrupted = gateway.ask(Method::POST, &path, &Value::Null).await;
-    interrupted.and_then(Answer::good)?;
+    kernel.interrupt().await.map_err(Error::user)?;
     let again = async {
         // While the time is over, Ctrl-C is the first one.
         interrupts.recv().await;
@@ -208,6 +207,7 @@ async fn watch(
         () = again => false,
     };
     if !stopped {
+        let id = kernel.id();
         output::warn(&format!(
             "the kernel {id} was interrupted and does not stop"
         ));

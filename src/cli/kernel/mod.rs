@@ -4,7 +4,6 @@ mod exec;
 mod fleet;
 mod install;
 mod logs;
-mod run;
 mod view;
 
 use std::process::ExitCode;

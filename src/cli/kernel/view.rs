@@ -9,8 +9,8 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 use tokio::task::spawn_blocking;
 
-use super::run::Viewer;
 use crate::error::Error;
+use crate::jobs::session::Viewer;
 use crate::protocol::message::{Channel, HeaderPeek, Message};
 
 /// Streams as they come, results as plain text, errors as their traceback.

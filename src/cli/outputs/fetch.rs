@@ -8,12 +8,12 @@ use serde_json::{Value, json};
 
 use super::replay::{Replay, replay};
 use crate::cli::access::Access;
-use crate::cli::notebook_file::NotebookFile;
 use crate::cli::{output, runtime};
 use crate::error::Error;
 use crate::front::{Answer, Gateway};
 use crate::kernels::contract::RequestPhase;
 use crate::kernels::registry::parse_id;
+use crate::notebook_file::NotebookFile;
 use crate::protocol::json::{Json, Object};
 use crate::protocol::message::is_msg_id;
 use crate::protocol::notebook::{Mark, Notebook, set_mark, set_times};

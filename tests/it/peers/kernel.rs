@@ -1,6 +1,6 @@
 //! A kernel that answers at once, and the ways in which kernels misbehave.
 //!
-//! A cell is one of
+//! A cell is, after any empty lines, one of
 //!
 //! ```text
 //! burst COUNT BYTES   COUNT lines of output of BYTES each
@@ -205,7 +205,7 @@ impl Kernel {
             parent,
             &json!({"code": code, "execution_count": count}),
         );
-        let words: Vec<&str> = code.split(' ').collect();
+        let words: Vec<&str> = code.trim_start().split(' ').collect();
         let say =
             |text: &str| self.publish("stream", parent, &json!({"name": "stdout", "text": text}));
         match (self.manner, words.as_slice()) {

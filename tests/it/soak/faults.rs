@@ -10,8 +10,8 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tokio::time::{Instant, sleep};
 
-use super::Target;
 use super::rest::ask;
+use super::{Target, parts};
 use crate::gateway::Gateway;
 
 /// So long a supervisor lives at least: of one that dies four times in a minute the kernel is given up.
@@ -23,9 +23,11 @@ const PAUSE_MS: std::ops::Range<u64> = 50..500;
 const STOP_MS: std::ops::Range<u64> = 20..400;
 
 /// Those that there are, each with its share in all.
-const KINDS: [(&str, u64); 9] = [
+const KINDS: [(&str, u64); 11] = [
     ("kernel killed", 20),
     ("supervisor killed", 15),
+    ("other kernel killed", 10),
+    ("other supervisor killed", 10),
     ("gateway killed", 8),
     ("gateway taken over", 8),
     ("something stopped for a while", 12),
@@ -35,11 +37,19 @@ const KINDS: [(&str, u64); 9] = [
     ("all clients cut", 3),
 ];
 
+/// Which kernel of a notebook.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Whose {
+    Own,
+    Other,
+}
+
 pub(super) struct Faults {
     gateway: Gateway,
     targets: Vec<Arc<Target>>,
     random: Random,
-    killed: BTreeMap<usize, Instant>,
+    /// When supervisors were, by what their kernel is.
+    killed: BTreeMap<(usize, Whose), Instant>,
     done: BTreeMap<&'static str, u64>,
 }
 
@@ -71,25 +81,23 @@ impl Faults {
         let path = format!("/api/kernels/{}", target.kernel);
         let port = self.gateway.port;
         let told = match kind {
-            "client cut" | "kernel killed" | "supervisor killed" | "interrupt" | "restart" => {
-                std::slice::from_ref(&target)
-            }
+            "client cut"
+            | "kernel killed"
+            | "supervisor killed"
+            | "other kernel killed"
+            | "other supervisor killed"
+            | "interrupt"
+            | "restart" => std::slice::from_ref(&target),
             _ => &self.targets,
         };
         told.iter().for_each(|target| target.story.tell(kind));
         match kind {
-            "kernel killed" => self.signal(&target, "kernel_pid", Signal::KILL),
-            "supervisor killed" => {
-                let now = Instant::now();
-                let last = self.killed.get(&index);
-                if last.is_some_and(|last| now - *last < SUPERVISOR_LIVES) {
-                    return;
-                }
-                self.killed.insert(index, now);
-                // Before it dies, so that nobody can see the death and not this.
-                target.supervisors_killed.fetch_add(1, Ordering::SeqCst);
-                self.signal(&target, "supervisor_pid", Signal::KILL);
-            }
+            "kernel killed" => self.signal(&target, Whose::Own, "kernel_pid"),
+            "other kernel killed" => self.signal(&target, Whose::Other, "kernel_pid"),
+            "supervisor killed" if !self.kill_supervisor(index, Whose::Own) => return,
+            "supervisor killed" => {}
+            "other supervisor killed" if !self.kill_supervisor(index, Whose::Other) => return,
+            "other supervisor killed" => {}
             "gateway killed" => {
                 self.gateway.kill().await;
                 let port = port.to_string();
@@ -104,14 +112,21 @@ impl Faults {
                 tokio::spawn(async move { before.wait().await });
             }
             "something stopped for a while" => {
-                let kinds = ["kernel_pid", "supervisor_pid", "gateway"];
-                let one = kinds[usize::try_from(self.random.of(&(0..3))).unwrap()];
+                let kinds = [
+                    (Whose::Own, "kernel_pid"),
+                    (Whose::Own, "supervisor_pid"),
+                    (Whose::Other, "kernel_pid"),
+                    (Whose::Other, "supervisor_pid"),
+                    (Whose::Own, "gateway"),
+                ];
+                let any = self.random.of(&(0..kinds.len() as u64));
+                let (whose, one) = kinds[usize::try_from(any).unwrap()];
                 let pid = match one {
                     "gateway" => Pid::from_raw(self.gateway.pid().try_into().unwrap()),
-                    key => self.pid(&target, key),
+                    key => self.pid(&target, whose, key),
                 };
                 let Some(pid) = pid else { return };
-                target.story.tell(format!("stopped: its {one}"));
+                target.story.tell(format!("stopped: {whose:?} {one}"));
                 let _gone = kill_process(pid, Signal::STOP);
                 sleep(Duration::from_millis(self.random.of(&STOP_MS))).await;
                 let _gone = kill_process(pid, Signal::CONT);
@@ -137,17 +152,39 @@ impl Faults {
         (self.gateway, done.collect::<Vec<_>>().join(", "))
     }
 
-    fn signal(&self, target: &Target, key: &str, signal: Signal) {
-        if let Some(pid) = self.pid(target, key) {
-            let _gone = kill_process(pid, signal);
+    /// Kills a supervisor, unless that of this kernel was not long ago.
+    fn kill_supervisor(&mut self, index: usize, whose: Whose) -> bool {
+        let target = &self.targets[index];
+        let now = Instant::now();
+        let last = self.killed.get(&(index, whose));
+        if last.is_some_and(|last| now - *last < SUPERVISOR_LIVES) {
+            return false;
+        }
+        let Some(pid) = self.pid(target, whose, "supervisor_pid") else {
+            return false;
+        };
+        self.killed.insert((index, whose), now);
+        // Before it dies, so that nobody can see the death and not this.
+        target.supervisors_killed.fetch_add(1, Ordering::SeqCst);
+        let _gone = kill_process(pid, Signal::KILL);
+        true
+    }
+
+    fn signal(&self, target: &Target, whose: Whose, key: &str) {
+        if let Some(pid) = self.pid(target, whose, key) {
+            let _gone = kill_process(pid, Signal::KILL);
         }
     }
 
     /// As the kernel's folder has it.
-    fn pid(&self, target: &Target, key: &str) -> Option<Pid> {
-        let state = format!("run/kernels/{}/state.json", target.kernel);
-        let state = fs::read(self.gateway.root().join(state)).ok()?;
-        let state: Value = serde_json::from_slice(&state).ok()?;
+    fn pid(&self, target: &Target, whose: Whose, key: &str) -> Option<Pid> {
+        let state = match whose {
+            Whose::Own => {
+                let state = fs::read(target.folder.join("state.json")).ok()?;
+                serde_json::from_slice::<Value>(&state).ok()?
+            }
+            Whose::Other => parts(&self.gateway.root(), &target.kernel).pop()?,
+        };
         let pid = i32::try_from(state["nb"][key].as_i64()?).ok()?;
         Pid::from_raw(pid)
     }

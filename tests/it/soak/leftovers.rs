@@ -7,6 +7,7 @@ use std::path::Path;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
+use super::parts;
 use crate::gateway::{Gateway, wait_for};
 use crate::rest::drain::process_ended;
 
@@ -45,8 +46,13 @@ fn of(root: &Path) -> BTreeSet<u32> {
     ours.map(|process| process.pid).collect()
 }
 
-/// What is listed is what there is, and nobody waits to be waited for.
-pub(super) fn assert_agree(gateway: &Gateway, ids: &[&String], listed: &Value) {
+/// What is listed is what there is, with so many other kernels of notebooks, and nobody waits to be waited for; those others.
+pub(super) fn assert_agree(
+    gateway: &Gateway,
+    ids: &[&String],
+    others: usize,
+    listed: &Value,
+) -> Vec<Value> {
     let listed = listed.as_array().unwrap();
     let known: BTreeSet<_> = listed
         .iter()
@@ -54,24 +60,35 @@ pub(super) fn assert_agree(gateway: &Gateway, ids: &[&String], listed: &Value) {
         .collect();
     assert_eq!(known, ids.iter().map(|id| id.as_str()).collect());
     let mut expected = BTreeSet::from([gateway.pid()]);
+    let root = gateway.root();
+    let parts: Vec<_> = ids.iter().flat_map(|id| parts(&root, id)).collect();
+    assert_eq!(parts.len(), others, "{parts:?}");
     for kernel in listed {
         assert_eq!(kernel["execution_state"], "idle", "{kernel}");
+    }
+    for kernel in listed.iter().chain(&parts) {
         for key in ["kernel_pid", "supervisor_pid"] {
             expected.insert(kernel["nb"][key].as_u64().unwrap().try_into().unwrap());
         }
     }
-    assert_eq!(of(&gateway.root()), expected);
+    assert_eq!(of(&root), expected);
     let all = processes();
     let zombies = all
         .iter()
         .filter(|process| process.state == "Z" && expected.contains(&process.parent));
     let zombies: Vec<_> = zombies.map(|zombie| zombie.pid).collect();
     assert!(zombies.is_empty(), "{zombies:?}");
+    parts
 }
 
 /// Each process of ours holds less than `max`; what they hold, for people.
-pub(super) fn assert_memory(gateway: &Gateway, listed: &Value, max: u64) -> String {
-    let supervisors = listed.as_array().unwrap().iter();
+pub(super) fn assert_memory(
+    gateway: &Gateway,
+    listed: &Value,
+    parts: &[Value],
+    max: u64,
+) -> String {
+    let supervisors = listed.as_array().unwrap().iter().chain(parts);
     let supervisors = supervisors.map(|kernel| kernel["nb"]["supervisor_pid"].as_u64().unwrap());
     let mut held: Vec<_> = supervisors.map(anonymous_kib).collect();
     held.sort_unstable();

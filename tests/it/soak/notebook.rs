@@ -12,9 +12,9 @@ use nb::protocol::message::Channel;
 use serde_json::json;
 use tokio::time::{sleep, timeout};
 
-use super::Target;
 use super::rest::ask;
 use super::story::written;
+use super::{Target, parts};
 use crate::client::{Client, Heard, Said, cell};
 use crate::gateway::{LIMIT, TOKEN};
 
@@ -73,6 +73,8 @@ pub(super) struct Notebook {
     session: String,
     is_v1: bool,
     client: Option<Client>,
+    /// How often supervisors had been killed when the last cell for the other kernel began.
+    killed_before: u64,
     counts: Counts,
 }
 
@@ -96,6 +98,7 @@ impl Notebook {
             session: format!("soak-{n}"),
             is_v1: !n.is_multiple_of(3),
             client: None,
+            killed_before: 0,
             counts: Counts::default(),
         }
     }
@@ -107,49 +110,46 @@ impl Notebook {
             n += 1;
             self.cell(n, false).await;
         }
-        // The last fault may be on its way still.
+        // The last fault may be on its way still, to either kernel.
         self.cell(n + 1, false).await;
-        for n in n + 2..n + 2 + more {
+        self.cell(n + 2, false).await;
+        for n in n + 3..n + 3 + more {
             self.cell(n, true).await;
         }
         self.counts
     }
 
     async fn cell(&mut self, n: usize, must_succeed: bool) {
-        let (code, expected) = match self.target.is_python {
-            true => {
-                let lines = n * 7 % 40 + 1;
-                let code = format!(
-                    "import time\nfor i in range({lines}):\n    print('cell {n}', i, flush=True)\n    \
-                     time.sleep(0.01)"
-                );
-                let lines = (0..lines).map(|i| format!("cell {n} {i}\n"));
-                (code, lines.collect::<String>())
-            }
-            false => (format!("cell {n}"), format!("cell {n}")),
-        };
+        let (code, expected) = typed(n, &self.target);
         let killed = self.killed();
         let ran = timeout(LIMIT, self.finish(&code)).await;
         let kernel = &self.target.kernel;
         let Ok(ran) = ran else {
             let (_, model) = ask(self.port, "GET", &format!("/api/kernels/{kernel}")).await;
             panic!(
-                "cell {n} of {kernel} has no end\n{}{model:#}\n{}",
-                self.target.story,
-                written(&self.target.folder)
+                "cell {n} of {kernel} has no end\n{model:#}\n{}",
+                self.story()
             );
         };
         let had_a_gap = self.killed() > killed;
+        let mut said = without_callbacks(&ran.text);
+        if is_elsewhere(n, &self.target) {
+            // Its kernel tells with the next cell of a supervisor that died when it had nothing to do.
+            if killed > std::mem::replace(&mut self.killed_before, killed) {
+                said = without_notes(&said);
+            }
+        }
         let is_ok = ran.status.as_deref() == Some("ok");
-        match (is_ok, without_callbacks(&ran.text) == expected) {
+        match (is_ok, said == expected) {
             (true, true) => self.counts.whole += 1,
             _ if had_a_gap && !must_succeed => {
                 let lost = lost(&ran.text, &expected);
                 let is_told = !is_ok || ran.text.contains("[nb] ");
                 assert!(
                     lost.is_some_and(|lost| lost == 0 || is_told),
-                    "cell {n} of {kernel}: {:?} instead of {expected:?}",
-                    ran.text
+                    "cell {n} of {kernel}: {:?} instead of {expected:?}\n{}",
+                    ran.text,
+                    self.story()
                 );
                 self.counts.gaps += 1;
             }
@@ -159,14 +159,25 @@ impl Notebook {
                 self.counts.failed += 1;
             }
             _ => panic!(
-                "cell {n} of {kernel}, {}: {:?} instead of {expected:?}",
+                "cell {n} of {kernel}, {}: {:?} instead of {expected:?}\n{}",
                 ran.status.unwrap_or_default(),
-                ran.text
+                ran.text,
+                self.story()
             ),
         }
         if !is_ok {
             self.revive().await;
         }
+    }
+
+    /// What happened to the kernel lately, and what all who have to do with it wrote.
+    fn story(&self) -> String {
+        let own = &self.target.folder;
+        let others = parts(self.target.root(), &self.target.kernel).into_iter();
+        let others = others.filter_map(|part| Some(own.with_file_name(part["id"].as_str()?)));
+        let theirs: String = others.map(|folder| written(&folder)).collect();
+        let story = &self.target.story;
+        format!("{story}{}--- another kernel\n{theirs}", written(own))
     }
 
     fn killed(&self) -> u64 {
@@ -298,6 +309,34 @@ impl Notebook {
     }
 }
 
+fn is_elsewhere(n: usize, target: &Target) -> bool {
+    target.other.is_some() && n.is_multiple_of(2)
+}
+
+/// A cell, for another kernel in every second one of a notebook that has one, and what it prints.
+fn typed(n: usize, target: &Target) -> (String, String) {
+    let other = target.other.filter(|_| is_elsewhere(n, target));
+    let is_python = other.map_or(target.is_python, |other| other == "python3");
+    let (code, printed) = match is_python {
+        true => {
+            let lines = n * 7 % 40 + 1;
+            let code = format!(
+                "import time\nfor i in range({lines}):\n    print('cell {n}', i, flush=True)\n    \
+                 time.sleep(0.01)"
+            );
+            let lines = (0..lines).map(|i| format!("cell {n} {i}\n"));
+            (code, lines.collect::<String>())
+        }
+        false => (format!("cell {n}"), format!("cell {n}")),
+    };
+    match other {
+        // An instant kernel prints the empty line in place of the magic as well.
+        Some(other) if !is_python => (format!("%%kernel {other}\n{code}"), format!("\n{printed}")),
+        Some(other) => (format!("%%kernel {other}\n{code}"), printed),
+        None => (code, printed),
+    }
+}
+
 /// What IPython says itself of an interrupt that came while it compiled a cell, and of one while it showed another.
 const INTERRUPTED: [&str; 2] = [
     "Unexpected exception formatting exception",
@@ -319,6 +358,11 @@ fn without_callbacks(text: &str) -> String {
     own
 }
 
+fn without_notes(text: &str) -> String {
+    let own = text.split_inclusive('\n');
+    own.filter(|line| !line.starts_with("[nb] ")).collect()
+}
+
 /// What the cell itself has said, before what nb or IPython say of its end.
 fn told(text: &str) -> &str {
     let ends = ["[nb]"].into_iter().chain(INTERRUPTED);
@@ -330,6 +374,8 @@ fn told(text: &str) -> &str {
 fn lost(text: &str, expected: &str) -> Option<usize> {
     let mut rest = expected.lines();
     let mut skipped = 0;
+    // An instant kernel ends no line.
+    let text = text.replace("[nb] ", "\n[nb] ");
     for line in text.lines().filter(|line| line.starts_with("cell ")) {
         skipped += rest.position(|expected| expected == line)?;
     }
@@ -342,6 +388,7 @@ fn lines_that_a_gap_took_are_counted() {
     for (text, missing) in [
         (expected, Some(0)),
         ("cell 1 0\n[nb] lost\ncell 1 2\n", Some(1)),
+        ("cell 1 0\ncell 1 1\ncell 1 2[nb] lost\n", Some(0)),
         ("", Some(3)),
         ("cell 1 1\ncell 1 0\n", None),
         ("cell 1 1\ncell 1 1\n", None),

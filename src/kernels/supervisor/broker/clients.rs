@@ -186,9 +186,14 @@ impl Broker {
         let state = self.state.borrow();
         let is_pending = state.pending.keys().any(|key| is_request(key, msg_id));
         let Some(known) = state.kept.find(msg_id) else {
+            let is_ended = || {
+                let mut ended = state.ended.all();
+                ended.any(|asked| is_request(&asked.request, msg_id))
+            };
             return RequestState {
                 state: match is_pending {
                     true => RequestPhase::Running,
+                    false if is_ended() => RequestPhase::Over,
                     false => RequestPhase::Unknown,
                 },
                 whole: false,

@@ -131,6 +131,16 @@ impl Broker {
             .collect()
     }
 
+    /// The headers of the cells in this kernel for which an earlier supervisor was waiting.
+    pub fn recalled_in(&self, kernel: &OtherKernel) -> Vec<Bytes> {
+        let state = self.state.borrow();
+        let running = state.elsewhere.running.iter();
+        let recalled = running
+            .filter(|(_, running)| running.asker.is_none() && running.runs.kernel == *kernel);
+        let pending = recalled.filter_map(|(key, _)| state.pending.get(key));
+        pending.map(|pending| pending.header.clone()).collect()
+    }
+
     /// Another kernel of the notebook is gone. Whoever waits for a cell there is told by the end of the wait.
     pub fn other_is_gone(&self, kernel: &OtherKernel, why: &str) {
         debug!(%kernel, why, "a kernel of the notebook is gone");

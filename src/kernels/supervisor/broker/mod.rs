@@ -58,6 +58,7 @@ use probes::Probes;
 pub use progress::Progress;
 use questions::Questions;
 use requests::{Pending, Queues};
+pub use state::error_content;
 
 /// Messages on their way to the kernel process of one epoch.
 pub type Outbox = mpsc::UnboundedSender<(Channel, Message)>;

@@ -172,7 +172,7 @@ pub(super) fn plain(message: Message) -> Rc<Entry> {
 }
 
 /// What a reply says that tells of an error.
-pub(super) fn error_content(ename: &str, reason: &str) -> Value {
+pub fn error_content(ename: &str, reason: &str) -> Value {
     // The traceback is what most clients show.
     let traceback = [format!("{ename}: {reason}")];
     json!({

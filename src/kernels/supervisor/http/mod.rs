@@ -30,7 +30,9 @@ use super::connection::Common;
 use super::lifecycle::Command;
 use super::record::Record;
 use super::sessions::Access;
-use crate::kernels::contract::{API, ATTACH_PROTOCOL, About, NotebookSession, StartFailureKind};
+use crate::kernels::contract::{
+    API, ATTACH_PROTOCOL, About, NotebookSession, RequestsAsked, RequestsKnown, StartFailureKind,
+};
 
 /// Requests beyond this many at once wait; attached clients do not count.
 const CONNECTIONS_MAX: usize = 128;
@@ -155,6 +157,10 @@ async fn answer(api: Rc<Api>, request: Request<Incoming>) -> Result<Response, In
                 },
             }
         }
+        (&Method::POST, ["v1", "requests"]) => match read_json(request).await {
+            Ok(asked) => json(StatusCode::OK, &requests(&api, &asked)),
+            Err(response) => response,
+        },
         (&Method::GET, ["v1", "journal"]) => journal::answer(&api, &query).await,
         (&Method::GET, ["v1", "logs", stream]) => logs::answer(&api, stream, &query).await,
         (&Method::GET, ["v1", "metrics"]) => text(api.record.metrics()),
@@ -182,6 +188,14 @@ fn about(api: &Api) -> About {
         kernel_id: api.record.kernel_id().to_owned(),
         pid: std::process::id(),
         started: api.record.started().to_owned(),
+    }
+}
+
+fn requests(api: &Api, asked: &RequestsAsked) -> RequestsKnown {
+    let phase = |msg_id: &String| api.broker.request_state(msg_id).state;
+    RequestsKnown {
+        phases: asked.msg_ids.iter().map(phase).collect(),
+        last: api.broker.last(),
     }
 }
 

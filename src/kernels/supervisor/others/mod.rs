@@ -5,9 +5,10 @@
 
 mod hidden;
 mod other;
+mod unanswered;
 
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::rc::Rc;
 use std::time::Duration;
@@ -17,10 +18,11 @@ use futures_util::future::{LocalBoxFuture, join_all};
 use serde_json::{Value, json};
 use tokio::sync::{Mutex, Notify};
 use tokio::task::spawn_blocking;
-use tokio::time::timeout;
+use tokio::time::{Instant, sleep, timeout};
 use tracing::{debug, warn};
 
 use super::broker::Broker;
+use crate::kernels::client::Supervisor;
 use crate::kernels::contract::{PART, Part, Start};
 use crate::kernels::launch::{LaunchError, Launcher, Quota, log_format};
 use crate::kernels::part;
@@ -32,6 +34,9 @@ pub(super) use other::Other;
 
 /// So many there are at most.
 const OTHERS_MAX: usize = 16;
+
+/// The pause between two looks at one that somebody else ends or takes over.
+const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
 /// For what a supervisor answers at once.
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
@@ -85,14 +90,17 @@ impl Others {
         let Some(machine) = &self.machine else {
             return;
         };
-        let (registry, main) = (machine.0.clone(), self.main.kernel_id.clone());
-        let found = spawn_blocking(move || parts(&registry, &main)).await;
-        let found: Vec<_> = found.unwrap_or_default();
+        let turn = self.turn.lock().await;
+        if self.closed.get() {
+            return;
+        }
+        let found = self.known().await;
         let joined: Vec<_> = found
             .iter()
             .map(|kernel| self.join(kernel, machine))
             .collect();
         self.broker.others_are_found();
+        drop(turn);
         let asked = found.iter().zip(joined).map(|(kernel, other)| async move {
             debug!(%kernel, "another kernel of this notebook is there");
             match timeout(COMMS_WITHIN, other.ask("comm_info_request", &json!({}))).await {
@@ -102,6 +110,16 @@ impl Others {
             }
         });
         join_all(asked).await;
+    }
+
+    /// Those that there are, whether we are with them or not.
+    async fn known(&self) -> Vec<OtherKernel> {
+        let Some((registry, _)) = &self.machine else {
+            return Vec::new();
+        };
+        let (registry, main) = (registry.clone(), self.main.kernel_id.clone());
+        let known = spawn_blocking(move || parts(&registry, &main)).await;
+        known.unwrap_or_default()
     }
 
     /// The one that runs.
@@ -145,7 +163,11 @@ impl Others {
         let start = start.map_err(|error| failed(error.to_string()))?;
         let start = start.map_err(Failure::usage)?;
         if self.is_left(kernel, registry).await {
-            return Ok(self.join(kernel, machine));
+            match self.is_dead(kernel, registry).await {
+                // Its supervisor stays, so that somebody may restart it: nobody but us would.
+                true => self.end_part(kernel, registry).await,
+                false => return Ok(self.join(kernel, machine)),
+            }
         }
         // Dropped, what a launch has begun is undone.
         let launched = tokio::select! {
@@ -172,7 +194,47 @@ impl Others {
         left.await.unwrap_or_default()
     }
 
+    /// Whether its kernel has died for good.
+    async fn is_dead(&self, kernel: &OtherKernel, registry: &Registry) -> bool {
+        let id = part::id(&self.main.kernel_id, kernel);
+        let supervisor = Supervisor::new(registry.socket(id));
+        let known = supervisor.kernel(ANSWER_WITHIN).await;
+        known.is_ok_and(|kernel| kernel.execution_state == "dead")
+    }
+
+    /// Ends one with its supervisor, whoever that is by then, and leaves nothing of it.
+    async fn end_part(&self, kernel: &OtherKernel, registry: &Registry) {
+        let id = part::id(&self.main.kernel_id, kernel);
+        let supervisor = Supervisor::new(registry.socket(id));
+        let deadline = Instant::now() + END_WITHIN;
+        while Instant::now() < deadline {
+            let ended = supervisor.shutdown().await;
+            let registry = registry.clone();
+            let standing = spawn_blocking(move || {
+                // One whose supervisor has died first is nobody's any more.
+                let removed = match registry.standing(id) {
+                    Standing::Orphaned | Standing::Abandoned => Some(registry.remove(id)),
+                    _ => None,
+                };
+                (registry.standing(id), removed)
+            });
+            let standing = standing.await;
+            debug!(%kernel, ?ended, ?standing, "another kernel of the notebook");
+            match standing {
+                Ok((Standing::Held | Standing::Orphaned | Standing::Abandoned, _)) => {
+                    sleep(LOOK_AGAIN).await;
+                }
+                _ => return,
+            }
+        }
+        warn!(%kernel, "it has not ended");
+    }
+
+    /// The one that is joined already, or a new client of it: two would take the line from each other.
     fn join(&self, kernel: &OtherKernel, (registry, launcher): &(Registry, Launcher)) -> Rc<Other> {
+        if let Ok(joined) = self.get(kernel) {
+            return joined;
+        }
         let id = part::id(&self.main.kernel_id, kernel);
         let reach = Reach::new(
             id,
@@ -196,13 +258,11 @@ impl Others {
 
     /// Ends one, if it runs.
     async fn end_now(&self, kernel: &OtherKernel) -> bool {
-        let Some(other) = self.running.borrow_mut().remove(kernel) else {
-            return false;
-        };
-        let ended = other.supervisor().shutdown().await;
-        debug!(%kernel, ?ended, "another kernel of the notebook");
-        other.leave("it was ended");
-        true
+        let other = self.running.borrow_mut().remove(kernel);
+        if let Some((registry, _)) = &self.machine {
+            self.end_part(kernel, registry).await;
+        }
+        other.inspect(|other| other.leave("it was ended")).is_some()
     }
 
     /// Ends all of them, and what is about to be one.
@@ -210,7 +270,8 @@ impl Others {
         self.ending.notify_waiters();
         let ended = async {
             let _turn = self.turn.lock().await;
-            let all: Vec<OtherKernel> = self.running.borrow().keys().cloned().collect();
+            let mut all: BTreeSet<OtherKernel> = self.running.borrow().keys().cloned().collect();
+            all.extend(self.known().await);
             join_all(all.iter().map(|kernel| self.end_now(kernel))).await
         };
         if timeout(END_WITHIN, ended).await.is_err() {
@@ -334,3 +395,6 @@ fn unstarted(kernel: &OtherKernel, error: LaunchError) -> Failure {
         )),
     }
 }
+
+#[cfg(test)]
+mod tests;

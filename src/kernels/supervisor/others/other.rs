@@ -2,6 +2,8 @@
 //!
 //! What answers a request of our own goes to whoever asked; all else is the broker's. Knows nothing of cells.
 
+mod missed;
+
 use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, VecDeque};
 use std::rc::Rc;
@@ -15,6 +17,7 @@ use tokio::time::{Instant, sleep};
 use tracing::{debug, warn};
 
 use super::hidden;
+use super::unanswered::Unanswered;
 use crate::kernels::client::Supervisor;
 use crate::kernels::supervisor::bounded;
 use crate::kernels::supervisor::broker::Broker;
@@ -48,7 +51,9 @@ pub(in crate::kernels::supervisor) struct Other {
     /// The last requests of our own that were for a cell, with the header of that: what they say later is the cell's.
     of_cells: RefCell<VecDeque<(String, Bytes)>>,
     window: RefCell<Window>,
-    /// A request that may not have left whole.
+    /// What was sent and has no answer yet.
+    unanswered: RefCell<Unanswered>,
+    /// What has no answer and may not have left whole.
     unsent: RefCell<Option<(Channel, Message)>>,
     /// What has come and may not have got to whoever it is for.
     unheard: RefCell<Option<(Channel, Message)>>,
@@ -98,6 +103,7 @@ impl Other {
             waiting: RefCell::default(),
             of_cells: RefCell::default(),
             window: RefCell::default(),
+            unanswered: RefCell::default(),
             unsent: RefCell::default(),
             unheard: RefCell::default(),
             pong: Cell::new(None),
@@ -105,6 +111,9 @@ impl Other {
             gone: Cell::new(false),
             relay: RefCell::default(),
         });
+        for header in other.broker.recalled_in(&other.kernel) {
+            other.unanswered.borrow_mut().recalls(header);
+        }
         let relaying = Rc::clone(&other);
         let relay = spawn_local(async move {
             let why = relaying.relay(requests).await;
@@ -237,15 +246,17 @@ impl Other {
             };
             self.window.borrow_mut().reattached();
             self.pong.set(None);
+            let spoken = Notify::new();
             let over = tokio::select! {
-                over = self.down(&mut from) => over,
-                over = self.up(&mut requests, &mut to) => over,
+                over = self.down(&mut from, &spoken) => over,
+                over = self.up(&mut requests, &mut to, &spoken) => over,
             };
             match over {
                 Over::Gone => return "it has ended".to_owned(),
                 Over::Hopeless(why) => return why,
                 Over::Cut(why) => warn!(why, kernel = %self.kernel, "joins it again"),
             }
+            sleep(AGAIN).await;
         }
     }
 
@@ -264,7 +275,7 @@ impl Other {
         }
     }
 
-    async fn down(&self, from: &mut FromKernel) -> Over {
+    async fn down(&self, from: &mut FromKernel, spoken: &Notify) -> Over {
         loop {
             let unheard = self.unheard.borrow().clone();
             if let Some((channel, message)) = unheard {
@@ -273,12 +284,20 @@ impl Other {
             }
             match from.next().await {
                 Ok(Said::Message(channel, message)) => {
+                    spoken.notify_one();
                     if self.window.borrow_mut().is_new(channel, &message.header) {
                         self.unheard.replace(Some((channel, message)));
                     }
                 }
                 Ok(Said::Ping(payload)) => {
                     self.window.borrow_mut().pinged();
+                    let written = str::from_utf8(&payload)
+                        .ok()
+                        .and_then(|seq| seq.parse().ok());
+                    let lost = written.map(|seq| self.unanswered.borrow_mut().are_written(seq));
+                    for missed in lost.unwrap_or_default() {
+                        self.answer_missed(missed).await;
+                    }
                     self.pong.set(Some(payload));
                     self.pong_due.notify_one();
                 }
@@ -288,6 +307,7 @@ impl Other {
     }
 
     async fn heard(&self, channel: Channel, message: Message) {
+        self.unanswered.borrow_mut().heard(channel, &message);
         let parent = HeaderPeek::read(&message.parent_header);
         let asker = parent.and_then(|parent| {
             let waiting = self.waiting.borrow();
@@ -329,8 +349,12 @@ impl Other {
         &self,
         requests: &mut mpsc::UnboundedReceiver<(Channel, Message)>,
         to: &mut ToKernel,
+        spoken: &Notify,
     ) -> Over {
         let cut = |error: std::io::Error| Over::Cut(error.to_string());
+        if let Err(over) = self.send_missed(to, spoken).await {
+            return over;
+        }
         loop {
             let unsent = self.unsent.borrow().clone();
             if let Some((channel, message)) = unsent {
@@ -340,8 +364,12 @@ impl Other {
                 self.unsent.replace(None);
             }
             tokio::select! {
-                Some(request) = requests.recv() => {
-                    self.unsent.replace(Some(request));
+                Some((channel, message)) = requests.recv() => {
+                    if !self.unanswered.borrow_mut().sends(channel, &message) {
+                        self.unsent.replace(Some((channel, message)));
+                    } else if let Err(error) = to.send(channel, &message).await {
+                        return cut(error);
+                    }
                 }
                 () = self.pong_due.notified() => {
                     if let Some(payload) = self.pong.take()

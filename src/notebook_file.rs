@@ -13,14 +13,14 @@ const BYTES_MAX: u64 = 1024 * 1024 * 1024;
 
 /// A file as it was read.
 #[derive(Debug)]
-pub(super) struct NotebookFile {
+pub struct NotebookFile {
     /// Without symbolic links: the file that they lead to is replaced.
     path: PathBuf,
-    pub(super) text: String,
+    pub text: String,
 }
 
 impl NotebookFile {
-    pub(super) fn read(path: &Path) -> Result<Self, Error> {
+    pub fn read(path: &Path) -> Result<Self, Error> {
         let failed = |error: io::Error| Error::user(format!("{}: {error}", path.display()));
         let real = path.canonicalize().map_err(failed)?;
         let length = fs::metadata(&real).map_err(failed)?.len();
@@ -33,12 +33,12 @@ impl NotebookFile {
     }
 
     /// Where it is.
-    pub(super) fn path(&self) -> &Path {
+    pub fn path(&self) -> &Path {
         &self.path
     }
 
     /// Puts another text in its place, with the same mode and owner.
-    pub(super) fn replace(&self, text: &str) -> Result<(), Error> {
+    pub fn replace(&self, text: &str) -> Result<(), Error> {
         let failed = |error: io::Error| {
             let path = self.path.display();
             Error::user(format!("{path} cannot be written: {error}"))

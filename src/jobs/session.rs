@@ -1,4 +1,4 @@
-//! One cell through the WebSocket of a kernel, from its request to its reply and its idle.
+//! Cells through a line to a kernel, one after the other, each from its request to its reply and its idle.
 //!
 //! Knows the messaging protocol of one request; what is shown, and where, is its [`Viewer`]'s. A line that
 //! breaks is mended with the same session, and what comes twice is shown once.
@@ -7,12 +7,12 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::json;
 use tokio::time::{Instant, sleep};
 use uuid::Uuid;
 
 use crate::error::Error;
-use crate::front::{FromKernel, Gateway, Line, Over, Said, ToKernel};
+use crate::front::{FromKernel, Kernel, Over, Said, ToKernel};
 use crate::kernels::supervisor::compose::Composer;
 use crate::protocol::message::{Channel, HeaderPeek, Message};
 
@@ -23,11 +23,11 @@ const MEND_WITHIN: Duration = Duration::from_secs(60);
 const CALL_AGAIN: Duration = Duration::from_millis(250);
 
 /// Takes what is said of the cell.
-pub(super) trait Viewer {
+pub trait Viewer {
     /// Any message of the cell.
     fn message(&mut self, channel: Channel, message: &Message) -> Result<(), Error>;
     /// What the cell asks for is to be answered by a line.
-    async fn ask(&mut self, prompt: &str, password: bool) -> Result<String, Error>;
+    fn ask(&mut self, prompt: &str, password: bool) -> impl Future<Output = Result<String, Error>>;
 }
 
 /// So much of what the kernel says to stderr is looked through for an error that has no output of its own.
@@ -35,7 +35,7 @@ const SAID_BYTES_MAX: usize = 64 * 1024;
 
 /// How a cell ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Outcome {
+pub enum Outcome {
     Done,
     /// With an error, which the kernel has not shown where this says what it is.
     Failed(Option<String>),
@@ -43,18 +43,23 @@ pub(super) enum Outcome {
     Aborted,
 }
 
-/// A cell that runs.
+/// A client session at a kernel, over as many lines as it takes.
 #[derive(Debug)]
-pub(super) struct Cell<'a> {
-    gateway: &'a Gateway,
-    kernel: String,
-    session: String,
+pub struct Session<'a> {
+    kernel: &'a Kernel,
+    id: String,
     composer: Composer,
-    request: String,
     from: FromKernel,
     to: ToKernel,
     /// The ids that came since the ping before the last one: what may come again.
     seen: [HashSet<String>; 2],
+}
+
+/// A cell that runs.
+#[derive(Debug)]
+pub struct Cell<'s, 'a> {
+    session: &'s mut Session<'a>,
+    request: String,
     heard: bool,
     idle: bool,
     shown: bool,
@@ -63,35 +68,40 @@ pub(super) struct Cell<'a> {
     reply: Option<Reply>,
 }
 
-impl<'a> Cell<'a> {
-    /// Submits `code` to a kernel.
-    pub(super) async fn submit(
-        gateway: &'a Gateway,
-        kernel: &str,
-        code: &str,
-        allow_stdin: bool,
-    ) -> Result<Self, Error> {
-        let session = Uuid::new_v4().to_string();
-        let line = open(gateway, kernel, &session).await?;
-        let (from, mut to) = line;
-        let composer = Composer::new();
+impl<'a> Session<'a> {
+    /// Joins a kernel.
+    pub async fn open(kernel: &'a Kernel) -> Result<Self, Error> {
+        let id = Uuid::new_v4().to_string();
+        let (from, to) = kernel.attach(&id).await.map_err(|over| match over {
+            Over::Gone => {
+                let id = kernel.id();
+                Error::user(format!("there is no kernel {id}, or it is dead"))
+            }
+            over => Error::user(why(over)),
+        })?;
+        Ok(Self {
+            kernel,
+            id,
+            composer: Composer::new(),
+            from,
+            to,
+            seen: <[HashSet<String>; 2]>::default(),
+        })
+    }
+
+    /// Submits a cell.
+    pub async fn submit(&mut self, code: &str, allow_stdin: bool) -> Result<Cell<'_, 'a>, Error> {
         let content = json!({
             "code": code, "silent": false, "store_history": true, "user_expressions": {},
             "allow_stdin": allow_stdin, "stop_on_error": true,
         });
-        let request = composer.orphan("execute_request", &content);
+        let request = self.composer.orphan("execute_request", &content);
         let id = HeaderPeek::read(&request.header).map(|peek| peek.msg_id.into_owned());
-        let sent = to.send(Channel::Shell, &request).await;
+        let sent = self.to.send(Channel::Shell, &request).await;
         sent.map_err(|error| Error::nb(format!("the code could not be sent: {error}")))?;
-        Ok(Self {
-            gateway,
-            kernel: kernel.to_owned(),
-            session,
-            composer,
+        Ok(Cell {
+            session: self,
             request: id.unwrap_or_default(),
-            from,
-            to,
-            seen: <[HashSet<String>; 2]>::default(),
             heard: false,
             idle: false,
             shown: false,
@@ -100,23 +110,61 @@ impl<'a> Cell<'a> {
         })
     }
 
+    /// Another line with the same session, on which comes what was missed.
+    async fn mend(&mut self, over: Over) -> Result<(), Error> {
+        let deadline = Instant::now() + MEND_WITHIN;
+        let mut over = over;
+        loop {
+            match over {
+                Over::Gone | Over::Hopeless(_) => return Err(self.dead(over).await),
+                Over::Cut(why) if Instant::now() >= deadline => return Err(Error::nb(why)),
+                Over::Cut(why) => tracing::debug!(why, "the line is mended"),
+            }
+            sleep(CALL_AGAIN).await;
+            match self.kernel.attach(&self.id).await {
+                Ok((from, to)) => {
+                    (self.from, self.to) = (from, to);
+                    return Ok(());
+                }
+                Err(again) => over = again,
+            }
+        }
+    }
+
+    /// Why the kernel is no more.
+    async fn dead(&self, over: Over) -> Error {
+        match (over, self.kernel.death().await) {
+            (Over::Hopeless(why), _) => Error::nb(why),
+            (_, Some(reason)) => Error::kernel(reason),
+            (_, None) => Error::kernel("the kernel was ended before the code was done"),
+        }
+    }
+}
+
+impl Cell<'_, '_> {
     /// Goes on until the cell has ended. Cancelling loses at most what is being shown.
-    pub(super) async fn run(&mut self, viewer: &mut impl Viewer) -> Result<Outcome, Error> {
+    pub async fn run(&mut self, viewer: &mut impl Viewer) -> Result<Outcome, Error> {
         loop {
             if let (Some(reply), true) = (&self.reply, self.idle) {
                 return Ok(reply.outcome(self.shown, &self.said));
             }
-            match self.from.next().await {
+            match self.session.from.next().await {
                 Ok(Said::Message(channel, message)) => self.take(channel, &message, viewer).await?,
                 Ok(Said::Ping(payload)) => {
                     // A line that is broken says so at the next read.
-                    if let Err(error) = self.to.pong(&payload).await {
+                    if let Err(error) = self.session.to.pong(&payload).await {
                         tracing::debug!(%error, "a pong was not sent");
                     }
-                    self.seen.swap(0, 1);
-                    self.seen[0].clear();
+                    self.session.seen.swap(0, 1);
+                    self.session.seen[0].clear();
                 }
-                Err(over) => self.mend(over).await?,
+                Err(over) if !self.heard && !matches!(over, Over::Gone) => {
+                    return Err(Error::nb(format!(
+                        "{}; it is not known whether the kernel has got the code",
+                        why(over)
+                    )));
+                }
+                Err(over) => self.session.mend(over).await?,
             }
         }
     }
@@ -135,10 +183,10 @@ impl<'a> Cell<'a> {
             return Ok(());
         }
         let id = header.msg_id.into_owned();
-        if self.seen.iter().any(|seen| seen.contains(&id)) {
+        if self.session.seen.iter().any(|seen| seen.contains(&id)) {
             return Ok(());
         }
-        self.seen[0].insert(id);
+        self.session.seen[0].insert(id);
         self.heard = true;
         viewer.message(channel, message)?;
         match (channel, &*header.msg_type) {
@@ -160,66 +208,17 @@ impl<'a> Cell<'a> {
                 let value = viewer.ask(&asked.prompt, asked.password).await?;
                 let content = json!({"value": value});
                 let header = message.header.clone();
-                let answer = self.composer.message("input_reply", header, &content);
-                let sent = self.to.send(Channel::Stdin, &answer).await;
+                let answer = self
+                    .session
+                    .composer
+                    .message("input_reply", header, &content);
+                let sent = self.session.to.send(Channel::Stdin, &answer).await;
                 sent.map_err(|error| Error::nb(format!("the answer was not sent: {error}")))?;
             }
             _ => {}
         }
         Ok(())
     }
-
-    /// Another line with the same session, on which comes what was missed.
-    async fn mend(&mut self, over: Over) -> Result<(), Error> {
-        if !self.heard && !matches!(over, Over::Gone) {
-            return Err(Error::nb(format!(
-                "{}; it is not known whether the kernel has got the code",
-                why(over)
-            )));
-        }
-        let deadline = Instant::now() + MEND_WITHIN;
-        let mut over = over;
-        loop {
-            match over {
-                Over::Gone | Over::Hopeless(_) => return Err(self.dead(over).await),
-                Over::Cut(why) if Instant::now() >= deadline => return Err(Error::nb(why)),
-                Over::Cut(why) => tracing::debug!(why, "the line is mended"),
-            }
-            sleep(CALL_AGAIN).await;
-            match self.gateway.open(&self.kernel, &self.session).await {
-                Ok((from, to)) => {
-                    (self.from, self.to) = (from, to);
-                    return Ok(());
-                }
-                Err(again) => over = again,
-            }
-        }
-    }
-
-    /// Why the kernel is no more.
-    async fn dead(&self, over: Over) -> Error {
-        let path = format!("/api/kernels/{}", self.kernel);
-        let asked = self.gateway.ask(hyper::Method::GET, &path, &Value::Null);
-        let body = asked.await.and_then(crate::front::Answer::good);
-        let reason = body
-            .ok()
-            .and_then(|body| Some(body.get("reason")?.as_str()?.to_owned()));
-        match (over, reason) {
-            (Over::Hopeless(why), _) => Error::nb(why),
-            (_, Some(reason)) => Error::kernel(reason),
-            (_, None) => Error::kernel("the kernel was ended before the code was done"),
-        }
-    }
-}
-
-async fn open(gateway: &Gateway, kernel: &str, session: &str) -> Result<Line, Error> {
-    gateway
-        .open(kernel, session)
-        .await
-        .map_err(|over| match over {
-            Over::Gone => Error::user(format!("there is no kernel {kernel}, or it is dead")),
-            over => Error::user(why(over)),
-        })
 }
 
 fn why(over: Over) -> String {
