@@ -1,4 +1,4 @@
-//! A notebook's file: read whole, and replaced whole unless somebody else has changed it.
+//! A notebook's file: read whole, and replaced whole, once or again and again, unless somebody else has changed it.
 
 use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions, Permissions};
@@ -6,7 +6,7 @@ use std::io::{self, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, fchown};
 use std::path::{Path, PathBuf};
 
-use crate::error::Error;
+use crate::error::{Error, reason};
 
 /// More than this is no notebook.
 const BYTES_MAX: u64 = 1024 * 1024 * 1024;
@@ -43,20 +43,19 @@ impl NotebookFile {
             let path = self.path.display();
             Error::user(format!("{path} cannot be written: {error}"))
         };
-        let mut name = OsString::from(".");
-        name.push(self.path.file_name().unwrap_or_default());
-        name.push(format!(".{}.part", std::process::id()));
-        let part = self.path.with_file_name(name);
-        let replaced = self.write(&part, text).map_err(failed).and_then(|()| {
-            // As late as can be.
-            if fs::read(&self.path).map_err(failed)? != self.text.as_bytes() {
-                return Err(Error::user(format!(
-                    "{} was changed meanwhile, so nothing was written; run the command again",
-                    self.path.display()
-                )));
-            }
-            fs::rename(&part, &self.path).map_err(failed)
-        });
+        let part = part_of(&self.path);
+        let replaced = write(&part, &self.path, text)
+            .map_err(failed)
+            .and_then(|()| {
+                // As late as can be.
+                if fs::read(&self.path).map_err(failed)? != self.text.as_bytes() {
+                    return Err(Error::user(format!(
+                        "{} was changed meanwhile, so nothing was written; run the command again",
+                        self.path.display()
+                    )));
+                }
+                fs::rename(&part, &self.path).map_err(failed)
+            });
         if replaced.is_err()
             && let Err(error) = fs::remove_file(&part)
         {
@@ -64,23 +63,115 @@ impl NotebookFile {
         }
         replaced
     }
+}
 
-    fn write(&self, part: &Path, text: &str) -> io::Result<()> {
-        let old = fs::metadata(&self.path)?;
-        let mut options = OpenOptions::new();
-        let mut file: File = options
-            .write(true)
-            .create_new(true)
-            .mode(0o600)
-            .open(part)?;
-        file.write_all(text.as_bytes())?;
+/// A file that is written again and again while a notebook runs. Each time it is there whole, the old or the new.
+#[derive(Debug)]
+pub struct Output {
+    path: PathBuf,
+    /// As we left it, or found it at first.
+    known: Option<Known>,
+}
+
+/// What tells a file from what somebody else has put in its place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Known {
+    device: u64,
+    inode: u64,
+    length: u64,
+    modified: (i64, i64),
+}
+
+impl Output {
+    /// The file at this path, whether there is one or not. Links are followed: what they lead to is replaced.
+    pub fn at(path: &Path) -> Result<Self, Error> {
+        let failed = |error: io::Error| Error::user(format!("{}: {error}", path.display()));
+        let path = match path.canonicalize() {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                std::path::absolute(path).map_err(failed)?
+            }
+            real => real.map_err(failed)?,
+        };
+        let known = Known::of(&path);
+        Ok(Self { path, known })
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Goes on beside the file, which somebody else has changed: theirs stays.
+    pub fn turn_aside(&mut self) {
+        let stem = self.path.file_stem().unwrap_or_default().to_string_lossy();
+        let name = format!("{stem}-{}.ipynb", std::process::id());
+        self.path.set_file_name(name);
+        self.known = Known::of(&self.path);
+    }
+
+    /// Whether nobody else has changed it since.
+    pub fn is_as_known(&self) -> bool {
+        Known::of(&self.path) == self.known
+    }
+
+    /// Puts this text there, with the mode and owner of the file that it replaces.
+    pub fn put(&mut self, text: &str) -> Result<(), Error> {
+        let failed = |error: io::Error| {
+            let path = self.path.display();
+            Error::user(format!("{path} cannot be written: {}", reason(&error)))
+        };
+        let part = part_of(&self.path);
+        let put = write(&part, &self.path, text).and_then(|()| fs::rename(&part, &self.path));
+        if put.is_err()
+            && let Err(error) = fs::remove_file(&part)
+        {
+            tracing::debug!(%error, "what was begun stays");
+        }
+        put.map_err(failed)?;
+        self.known = Known::of(&self.path);
+        Ok(())
+    }
+}
+
+impl Known {
+    fn of(path: &Path) -> Option<Self> {
+        let about = fs::metadata(path).ok()?;
+        Some(Self {
+            device: about.dev(),
+            inode: about.ino(),
+            length: about.len(),
+            modified: (about.mtime(), about.mtime_nsec()),
+        })
+    }
+}
+
+/// Where a file is written until it is whole.
+fn part_of(path: &Path) -> PathBuf {
+    let mut name = OsString::from(".");
+    name.push(path.file_name().unwrap_or_default());
+    name.push(format!(".{}.part", std::process::id()));
+    path.with_file_name(name)
+}
+
+/// Writes a new file with mode and owner of an old one; where that is not, as new files are.
+fn write(part: &Path, old: &Path, text: &str) -> io::Result<()> {
+    let old = match fs::metadata(old) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+        old => Some(old?),
+    };
+    // Nobody reads what is to be less open.
+    let mode = if old.is_some() { 0o600 } else { 0o666 };
+    let mut options = OpenOptions::new();
+    let mut file: File = options.write(true).create_new(true).mode(mode).open(part)?;
+    file.write_all(text.as_bytes())?;
+    if let Some(old) = old {
         let new = file.metadata()?;
         if (new.uid(), new.gid()) != (old.uid(), old.gid()) {
             fchown(&file, Some(old.uid()), Some(old.gid()))?;
         }
         file.set_permissions(Permissions::clone(&old.permissions()))?;
-        file.sync_all()
     }
+    file.sync_all()
 }
 
 #[cfg(test)]
@@ -105,5 +196,27 @@ mod tests {
         assert!(refused.message.contains("changed meanwhile"), "{refused}");
         assert_eq!(fs::read_to_string(&path).unwrap(), "new");
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2);
+    }
+    #[test]
+    fn an_output_is_whole_each_time_and_what_somebody_else_puts_there_stays() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("out.ipynb");
+        let mut output = Output::at(&path).unwrap();
+        output.put("1").unwrap();
+        fs::set_permissions(&path, Permissions::from_mode(0o640)).unwrap();
+        output.put("2").unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), "2");
+        assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o640);
+        assert!(output.is_as_known());
+        fs::write(&path, "theirs").unwrap();
+        assert!(!output.is_as_known());
+        output.turn_aside();
+        output.put("3").unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), "theirs");
+        assert_eq!(fs::read_to_string(output.path()).unwrap(), "3");
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2);
+        let nowhere = folder.path().join("none/out.ipynb");
+        let refused = Output::at(&nowhere).unwrap().put("x").unwrap_err();
+        assert!(refused.message.contains("cannot be written"), "{refused}");
     }
 }

@@ -46,6 +46,15 @@ impl Access {
     }
 }
 
+/// The gateway at this address, with the token of the file, else of NB_TOKEN, else the one kept here.
+pub(super) fn named(url: &str, token_file: Option<&Path>) -> Result<Gateway, Error> {
+    let url = GatewayUrl::parse(url)?;
+    let state = Places::from_env()?.state;
+    let variable = env::var("NB_TOKEN").ok();
+    let (token, _) = gateway::find_token(token_file, variable.as_deref(), &state)?;
+    Gateway::new(url, Some(token.reveal()))
+}
+
 /// The one gateway whose sockets are in this folder, or in one below it as those of `nb up` are.
 async fn running(runtime: &Path) -> Result<GatewayUrl, Error> {
     let below = fs::read_dir(runtime).into_iter().flatten().flatten();

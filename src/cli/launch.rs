@@ -4,13 +4,12 @@ use std::env;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use jiff::{Span, SpanRelativeTo};
-
 use super::machine::machine;
-use crate::config::{self, LogFormat, Places};
+use super::{access, time};
+use crate::config::{self, LogFormat};
 use crate::error::Error;
-use crate::front::{self, Gateway, GatewayUrl, Machine, Place, Settings};
-use crate::gateway;
+use crate::front::{self, Machine, Place, Settings};
+use crate::kernels::environment::Variables;
 
 /// Runs a kernel as an ordinary Jupyter kernel: on the sockets of a connection file
 ///
@@ -31,8 +30,8 @@ pub(super) struct Launch {
     connection_file: PathBuf,
     /// How long the kernel lives on without a client, as in 30s or 2h [env: NB_KERNELS_LINGER_MS]
     /// [default: 600s]
-    #[arg(long, value_name = "TIME")]
-    linger: Option<Span>,
+    #[arg(long, value_name = "TIME", value_parser = time::parse)]
+    linger: Option<Duration>,
     /// The kernel ends with the client, even if that did not ask for it
     #[arg(long, conflicts_with = "linger")]
     die_with_client: bool,
@@ -70,12 +69,7 @@ impl Launch {
     }
 
     fn behind(&self, url: &str) -> Result<Place, Error> {
-        let url = GatewayUrl::parse(url)?;
-        let state = Places::from_env()?.state;
-        let variable = env::var("NB_TOKEN").ok();
-        let (token, _) =
-            gateway::find_token(self.token_file.as_deref(), variable.as_deref(), &state)?;
-        let gateway = Gateway::new(url, Some(token.reveal()))?;
+        let gateway = access::named(url, self.token_file.as_deref())?;
         let linger = Duration::from_millis(self.linger_ms(&config::load()?.settle()?.settings)?);
         Ok(Place::Behind(gateway, self.spec.clone(), linger))
     }
@@ -83,7 +77,7 @@ impl Launch {
     fn linger_ms(&self, config: &config::Settings) -> Result<u64, Error> {
         match (self.die_with_client, self.linger) {
             (true, _) => Ok(0),
-            (false, Some(linger)) => milliseconds(linger),
+            (false, Some(linger)) => Ok(u64::try_from(linger.as_millis()).unwrap_or(u64::MAX)),
             (false, None) => Ok(config.kernels.linger_ms),
         }
     }
@@ -96,29 +90,6 @@ impl Launch {
         let linger_ms = self.linger_ms(&config)?;
         let here = env::current_dir()
             .map_err(|error| Error::user(format!("there is no current folder: {error}")))?;
-        machine(config, &self.spec, here, linger_ms)
-    }
-}
-
-fn milliseconds(span: Span) -> Result<u64, Error> {
-    let duration = span.to_duration(SpanRelativeTo::days_are_24_hours());
-    let ms = duration
-        .ok()
-        .and_then(|time| u64::try_from(time.as_millis()).ok());
-    ms.ok_or_else(|| {
-        Error::user("--linger is a time in hours, minutes or seconds, as in 600s or 2h")
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_linger_has_a_unit() {
-        let ms = |text: &str| milliseconds(text.parse().unwrap());
-        assert_eq!(ms("600s").unwrap(), 600_000);
-        assert_eq!(ms("1h 30m").unwrap(), 5_400_000);
-        assert!(ms("-1s").is_err() && "600".parse::<Span>().is_err());
+        machine(config, &self.spec, here, linger_ms, Variables::new())
     }
 }

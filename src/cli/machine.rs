@@ -8,19 +8,20 @@ use crate::env::own_kernelspecs;
 use crate::error::Error;
 use crate::front::Machine;
 use crate::kernels::catalog::Catalog;
-use crate::kernels::environment::of_caller;
+use crate::kernels::environment::{Variables, of_caller};
 use crate::kernels::kernelspecs::SearchPath;
 use crate::kernels::launch::{Launcher, Quota};
 use crate::kernels::plan::{Asked, PlanError, Planner, Whose, Wishes};
 use crate::kernels::registry::Registry;
 
-/// Starts kernels of this kernelspec in this folder, with this process's environment. They live on for so long without a
+/// Starts kernels of this kernelspec in this folder, with this process's environment and what a client asks for. They live on for so long without a
 /// client.
 pub(super) fn machine(
     config: config::Settings,
     spec: &str,
     folder: PathBuf,
     linger_ms: u64,
+    variables: Variables,
 ) -> Result<Machine, Error> {
     let places = Places::from_env()?;
     let runtime_dir = config.server.runtime_dir.as_deref();
@@ -47,6 +48,7 @@ pub(super) fn machine(
     };
     let asked = Asked {
         spec: Some(spec.to_owned()),
+        env: variables,
         ..Asked::default()
     };
     let start =

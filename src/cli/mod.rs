@@ -12,9 +12,11 @@ mod output;
 mod outputs;
 mod pip;
 mod progress;
+mod run;
 mod serve;
 mod stop;
 mod supervise;
+mod time;
 mod token;
 mod up;
 
@@ -26,6 +28,9 @@ use tracing_subscriber::EnvFilter;
 
 use crate::config::LogFormat;
 use crate::error::Error;
+
+/// The command line was not understood, where 2 says something else: `EX_USAGE` of sysexits.h.
+const USAGE: u8 = 64;
 
 /// A kernel gateway for Jupyter clients that loses nothing.
 #[derive(Debug, Parser)]
@@ -43,6 +48,7 @@ enum Command {
     Config(config::Config),
     Doctor(doctor::Doctor),
     Launch(launch::Launch),
+    Run(Box<run::Run>),
     #[command(visible_alias = "envs")]
     Env(env::Env),
     #[command(visible_alias = "kernels")]
@@ -63,12 +69,22 @@ pub fn run() -> Result<ExitCode, Error> {
     if let Some(pip) = pip::Pip::by_name(std::env::args_os()) {
         return pip.run().map(|()| ExitCode::SUCCESS);
     }
-    let done = match Cli::parse().command {
+    let asked = match Cli::try_parse() {
+        Ok(asked) => asked,
+        Err(refused) if refused.use_stderr() && is_run() => {
+            // Its other codes say what became of a notebook.
+            let _nobody_reads = refused.print();
+            return Ok(ExitCode::from(USAGE));
+        }
+        Err(refused) => refused.exit(),
+    };
+    let done = match asked.command {
         Command::Doctor(doctor) => return doctor.run(),
         Command::Serve(serve) => return serve.run(),
         Command::Init(init) => return init.run(),
         Command::Kernel(kernel) => return kernel.run(),
         Command::Output(output) => return output.run(),
+        Command::Run(run) => return Ok(run.run()),
         Command::Up(up) => up.run(),
         Command::Config(config) => config.run(),
         Command::Launch(launch) => launch.run(),
@@ -78,6 +94,12 @@ pub fn run() -> Result<ExitCode, Error> {
         Command::Supervise(supervise) => supervise.run(),
     };
     done.map(|()| ExitCode::SUCCESS)
+}
+
+fn is_run() -> bool {
+    std::env::args_os()
+        .nth(1)
+        .is_some_and(|first| first == "run")
 }
 
 /// What commands that wait run on.

@@ -41,6 +41,11 @@ impl Progress {
         }
     }
 
+    /// Whether somebody is likely to look.
+    pub(super) fn is_terminal(&self) -> bool {
+        self.terminal
+    }
+
     /// A step begins.
     pub(super) fn begin(&self, what: &str) {
         if !self.terminal {

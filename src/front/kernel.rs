@@ -83,6 +83,14 @@ impl Kernel {
         }
     }
 
+    /// Whether it has ever got this request; an error is why that cannot be known.
+    pub async fn has_got(&self, msg_id: &str) -> Result<bool, String> {
+        match &self.at {
+            At::Here(local) => local.has_got(msg_id).await,
+            At::Behind(remote) => remote.has_got(msg_id).await,
+        }
+    }
+
     /// Interrupts what it runs.
     pub async fn interrupt(&self) -> Result<(), String> {
         match &self.at {

@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use crate::error::Error;
 use crate::kernels::client::{CallError, Supervisor};
-use crate::kernels::contract::{Kernel, Start};
+use crate::kernels::contract::{Kernel, RequestPhase, Start};
 use crate::kernels::launch::{LaunchError, Launcher, Quota};
 use crate::kernels::registry::{Registry, Standing};
 use crate::kernels::upstream::{Line, Over, Reach};
@@ -98,6 +98,12 @@ impl Local {
     /// A line to it.
     pub(super) async fn attach(&self, session: &str) -> Result<Line, Over> {
         self.reach.attach(session).await
+    }
+
+    pub(super) async fn has_got(&self, msg_id: &str) -> Result<bool, String> {
+        let known = self.supervisor.requests(vec![msg_id.to_owned()]).await;
+        let known = known.map_err(|error| error.to_string())?;
+        Ok(known.phases.first() != Some(&RequestPhase::Unknown))
     }
 
     pub(super) async fn interrupt(&self) -> Result<(), String> {

@@ -8,6 +8,7 @@ use uuid::Uuid;
 
 use super::client::{Answer, Gateway};
 use crate::error::Error;
+use crate::kernels::contract::RequestPhase;
 use crate::kernels::upstream::{Line, Over};
 
 /// A kernel there.
@@ -66,6 +67,13 @@ impl Remote {
 
     pub(super) async fn attach(&self, session: &str) -> Result<Line, Over> {
         self.gateway.open(&self.id, session).await
+    }
+
+    pub(super) async fn has_got(&self, msg_id: &str) -> Result<bool, String> {
+        let page = self.gateway.journal(&self.id, msg_id, None).await;
+        let page = page.map_err(|error| error.message)?;
+        let request = page.and_then(|page| page.request);
+        Ok(request.is_none_or(|request| request.state != RequestPhase::Unknown))
     }
 
     pub(super) async fn interrupt(&self) -> Result<(), String> {

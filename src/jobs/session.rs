@@ -1,14 +1,14 @@
 //! Cells through a line to a kernel, one after the other, each from its request to its reply and its idle.
 //!
 //! Knows the messaging protocol of one request; what is shown, and where, is its [`Viewer`]'s. A line that
-//! breaks is mended with the same session, and what comes twice is shown once.
+//! breaks is mended with the same session: what comes twice is shown once, and a request that never came is sent again.
 
 use std::collections::HashSet;
 use std::time::Duration;
 
 use serde::Deserialize;
 use serde_json::json;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 use uuid::Uuid;
 
 use crate::error::Error;
@@ -18,6 +18,12 @@ use crate::protocol::message::{Channel, HeaderPeek, Message};
 
 /// How long a gateway that went away is called.
 const MEND_WITHIN: Duration = Duration::from_secs(60);
+
+/// A kernel that died is told to be dead, or to start again, right after its cells are answered.
+const DEATH_TOLD_WITHIN: Duration = Duration::from_secs(2);
+
+/// The name of the error that cells get whose kernel died; those of another kernel of the notebook have it too.
+const KERNEL_DIED: &str = "KernelDied";
 
 /// How often.
 const CALL_AGAIN: Duration = Duration::from_millis(250);
@@ -39,8 +45,19 @@ pub enum Outcome {
     Done,
     /// With an error, which the kernel has not shown where this says what it is.
     Failed(Option<String>),
+    /// With its kernel, which has died of this and may be started again.
+    Died(String),
     /// It was not run, since something before it went wrong.
     Aborted,
+}
+
+/// How a cell is to be run.
+#[derive(Clone, Copy, Debug)]
+pub struct How {
+    /// It may ask for input.
+    pub allow_stdin: bool,
+    /// Its error aborts what waits behind it.
+    pub stop_on_error: bool,
 }
 
 /// A client session at a kernel, over as many lines as it takes.
@@ -53,14 +70,19 @@ pub struct Session<'a> {
     to: ToKernel,
     /// The ids that came since the ping before the last one: what may come again.
     seen: [HashSet<String>; 2],
+    /// The kernel is said to be dead, or to start again, since the cell was submitted.
+    died: bool,
 }
 
 /// A cell that runs.
 #[derive(Debug)]
 pub struct Cell<'s, 'a> {
     session: &'s mut Session<'a>,
-    request: String,
-    heard: bool,
+    id: String,
+    /// The request, until something has come of it: it may not have come there.
+    unheard: Option<Message>,
+    /// Why it was not sent whole.
+    broken: Option<Over>,
     idle: bool,
     shown: bool,
     /// The end of what the kernel said to stderr.
@@ -86,28 +108,71 @@ impl<'a> Session<'a> {
             from,
             to,
             seen: <[HashSet<String>; 2]>::default(),
+            died: false,
         })
     }
 
     /// Submits a cell.
-    pub async fn submit(&mut self, code: &str, allow_stdin: bool) -> Result<Cell<'_, 'a>, Error> {
+    pub async fn submit(&mut self, code: &str, how: How) -> Cell<'_, 'a> {
         let content = json!({
             "code": code, "silent": false, "store_history": true, "user_expressions": {},
-            "allow_stdin": allow_stdin, "stop_on_error": true,
+            "allow_stdin": how.allow_stdin, "stop_on_error": how.stop_on_error,
         });
         let request = self.composer.orphan("execute_request", &content);
         let id = HeaderPeek::read(&request.header).map(|peek| peek.msg_id.into_owned());
-        let sent = self.to.send(Channel::Shell, &request).await;
-        sent.map_err(|error| Error::nb(format!("the code could not be sent: {error}")))?;
-        Ok(Cell {
+        self.died = false;
+        let broken = self.send(&request).await.err();
+        Cell {
             session: self,
-            request: id.unwrap_or_default(),
-            heard: false,
+            id: id.unwrap_or_default(),
+            unheard: Some(request),
+            broken,
             idle: false,
             shown: false,
             said: String::new(),
             reply: None,
-        })
+        }
+    }
+
+    async fn send(&mut self, request: &Message) -> Result<(), Over> {
+        let sent = self.to.send(Channel::Shell, request).await;
+        sent.map_err(|error| Over::Cut(error.to_string()))
+    }
+
+    async fn pong(&mut self, payload: &[u8]) {
+        // A line that is broken says so at the next read.
+        if let Err(error) = self.to.pong(payload).await {
+            tracing::debug!(%error, "a pong was not sent");
+        }
+        self.seen.swap(0, 1);
+        self.seen[0].clear();
+    }
+
+    /// What is said of the kernel itself.
+    fn notice(&mut self, channel: Channel, message: &Message) {
+        let is_status = || {
+            let header = HeaderPeek::read(&message.header);
+            header.is_some_and(|header| header.msg_type == "status")
+        };
+        if channel == Channel::Iopub && is_status() {
+            let state = read::<Status>(message).execution_state;
+            self.died |= matches!(&*state, "restarting" | "dead");
+        }
+    }
+
+    /// Whether the kernel is said to have died; waits for that.
+    async fn has_died(&mut self) -> bool {
+        let told = async {
+            while !self.died {
+                match self.from.next().await {
+                    Ok(Said::Message(channel, message)) => self.notice(channel, &message),
+                    Ok(Said::Ping(payload)) => self.pong(&payload).await,
+                    Err(over) => return matches!(over, Over::Gone),
+                }
+            }
+            true
+        };
+        timeout(DEATH_TOLD_WITHIN, told).await.unwrap_or(false)
     }
 
     /// Another line with the same session, on which comes what was missed.
@@ -142,30 +207,47 @@ impl<'a> Session<'a> {
 }
 
 impl Cell<'_, '_> {
-    /// Goes on until the cell has ended. Cancelling loses at most what is being shown.
+    /// Goes on until the cell has ended; an error of the kernel's when that is gone. Cancelling loses at most what is being shown.
     pub async fn run(&mut self, viewer: &mut impl Viewer) -> Result<Outcome, Error> {
         loop {
             if let (Some(reply), true) = (&self.reply, self.idle) {
+                if reply.ename == KERNEL_DIED && self.session.has_died().await {
+                    return Ok(Outcome::Died(reply.evalue.clone()));
+                }
                 return Ok(reply.outcome(self.shown, &self.said));
             }
-            match self.session.from.next().await {
+            let heard = match self.broken.take() {
+                Some(over) => Err(over),
+                None => self.session.from.next().await,
+            };
+            match heard {
                 Ok(Said::Message(channel, message)) => self.take(channel, &message, viewer).await?,
-                Ok(Said::Ping(payload)) => {
-                    // A line that is broken says so at the next read.
-                    if let Err(error) = self.session.to.pong(&payload).await {
-                        tracing::debug!(%error, "a pong was not sent");
-                    }
-                    self.session.seen.swap(0, 1);
-                    self.session.seen[0].clear();
+                Ok(Said::Ping(payload)) => self.session.pong(&payload).await,
+                Err(over) => {
+                    self.session.mend(over).await?;
+                    self.broken = self.ask_again().await?;
                 }
-                Err(over) if !self.heard && !matches!(over, Over::Gone) => {
-                    return Err(Error::nb(format!(
-                        "{}; it is not known whether the kernel has got the code",
-                        why(over)
-                    )));
-                }
-                Err(over) => self.session.mend(over).await?,
             }
+        }
+    }
+
+    /// Sends the request again over a new line, if it has never come there. What breaks the line meanwhile.
+    async fn ask_again(&mut self) -> Result<Option<Over>, Error> {
+        let Some(request) = &self.unheard else {
+            return Ok(None);
+        };
+        let kernel = self.session.kernel;
+        let got = match timeout(MEND_WITHIN, has_got(kernel, &self.id)).await {
+            Ok(got) => got,
+            Err(_) => {
+                return Err(Error::nb(
+                    "the line to the kernel broke, and it is not known whether the kernel has got the code",
+                ));
+            }
+        };
+        match got {
+            true => Ok(None),
+            false => Ok(self.session.send(request).await.err()),
         }
     }
 
@@ -179,7 +261,8 @@ impl Cell<'_, '_> {
         let Some(header) = HeaderPeek::read(&message.header) else {
             return Ok(());
         };
-        if parent.msg_id != self.request {
+        if parent.msg_id != self.id {
+            self.session.notice(channel, message);
             return Ok(());
         }
         let id = header.msg_id.into_owned();
@@ -187,7 +270,7 @@ impl Cell<'_, '_> {
             return Ok(());
         }
         self.session.seen[0].insert(id);
-        self.heard = true;
+        self.unheard = None;
         viewer.message(channel, message)?;
         match (channel, &*header.msg_type) {
             (Channel::Iopub, "status") => self.idle |= read::<Status>(message).is_idle(),
@@ -218,6 +301,17 @@ impl Cell<'_, '_> {
             _ => {}
         }
         Ok(())
+    }
+}
+
+/// Asks until there is an answer.
+async fn has_got(kernel: &Kernel, msg_id: &str) -> bool {
+    loop {
+        match kernel.has_got(msg_id).await {
+            Ok(got) => return got,
+            Err(why) => tracing::debug!(why, "whether the kernel has got the code is asked again"),
+        }
+        sleep(CALL_AGAIN).await;
     }
 }
 

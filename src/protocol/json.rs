@@ -21,6 +21,7 @@ pub enum Json {
     Raw(Box<RawValue>),
     Null,
     Number(u64),
+    Bool(bool),
     Text(String),
     List(Vec<Json>),
     Object(Object),
@@ -56,6 +57,7 @@ impl Json {
             Self::Raw(raw) => write_raw(raw.get(), out, unit, depth),
             Self::Null => out.push_str("null"),
             Self::Number(number) => out.push_str(&number.to_string()),
+            Self::Bool(yes) => out.push_str(if *yes { "true" } else { "false" }),
             Self::Text(text) => put_text(text, out),
             Self::List(items) if items.is_empty() => out.push_str("[]"),
             Self::List(items) => {
@@ -92,6 +94,12 @@ impl From<&str> for Json {
 impl From<u64> for Json {
     fn from(number: u64) -> Self {
         Self::Number(number)
+    }
+}
+
+impl From<bool> for Json {
+    fn from(yes: bool) -> Self {
+        Self::Bool(yes)
     }
 }
 
@@ -133,6 +141,13 @@ impl Object {
     /// Whether there is nothing in it.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
+    }
+
+    /// The same as if it had come as text: whatever was set can be read.
+    pub fn read_again(self) -> Self {
+        let mut text = String::new();
+        Json::Object(self.clone()).write(&mut text, 0, 0);
+        serde_json::from_str(&text).unwrap_or(self)
     }
 
     /// Its keys and values.

@@ -2,6 +2,7 @@
 //!
 //! Owns which metadata remembers a cell that runs. Does not know where the file is, nor what an output means.
 
+pub mod cell;
 pub mod lock;
 
 use serde::{Deserialize, Serialize};
@@ -47,13 +48,35 @@ pub struct Mark {
 pub struct Notebook<'a> {
     text: &'a str,
     unit: usize,
+    minor: u64,
     cells: Vec<Cell<'a>>,
+    /// All cells as the file has them.
+    list: Option<&'a str>,
+    /// There are others than in the file.
+    relisted: bool,
+    metadata: Option<Part<'a>>,
+}
+
+/// A part of the file, and what is to be in its place.
+#[derive(Debug)]
+struct Part<'a> {
+    text: &'a str,
+    changed: Option<Object>,
 }
 
 #[derive(Debug)]
-struct Cell<'a> {
-    text: &'a str,
-    changed: Option<Object>,
+enum Cell<'a> {
+    Old(Part<'a>),
+    New(Object),
+}
+
+impl Part<'_> {
+    fn object(&self) -> Option<Object> {
+        match &self.changed {
+            Some(changed) => Some(changed.clone()),
+            None => serde_json::from_str(self.text).ok(),
+        }
+    }
 }
 
 impl<'a> Notebook<'a> {
@@ -62,65 +85,151 @@ impl<'a> Notebook<'a> {
         #[derive(Deserialize)]
         struct File<'a> {
             nbformat: u64,
+            #[serde(default)]
+            nbformat_minor: u64,
             #[serde(borrow, default)]
-            cells: Vec<&'a RawValue>,
+            cells: Option<&'a RawValue>,
+            #[serde(borrow, default)]
+            metadata: Option<&'a RawValue>,
         }
-        let file: File<'a> = serde_json::from_str(text)
-            .map_err(|error| NotebookError::NotUnderstood(error.to_string()))?;
+        let not_understood =
+            |error: serde_json::Error| NotebookError::NotUnderstood(error.to_string());
+        let file: File<'a> = serde_json::from_str(text).map_err(not_understood)?;
         if file.nbformat != 4 {
             return Err(NotebookError::Format(file.nbformat));
         }
-        let cells = file.cells.into_iter().map(|cell| Cell {
-            text: cell.get(),
+        let part = |raw: &'a RawValue| Part {
+            text: raw.get(),
             changed: None,
-        });
+        };
+        let list = file.cells.map(RawValue::get);
+        let cells: Vec<&'a RawValue> = list
+            .map_or(Ok(Vec::new()), serde_json::from_str)
+            .map_err(not_understood)?;
         Ok(Self {
             text,
             unit: unit(text),
-            cells: cells.collect(),
+            minor: file.nbformat_minor,
+            cells: cells
+                .into_iter()
+                .map(|cell| Cell::Old(part(cell)))
+                .collect(),
+            list,
+            relisted: false,
+            metadata: file.metadata.map(part),
         })
     }
 
     /// The cells that remember a request, by their places.
     pub fn marked(&self) -> Vec<(usize, Mark)> {
-        let mark = |cell: &Cell<'_>| mark(&serde_json::from_str(cell.text).ok()?);
-        let cells = self.cells.iter().enumerate();
-        cells
-            .filter_map(|(at, cell)| Some((at, mark(cell)?)))
-            .collect()
+        let marks = (0..self.len()).filter_map(|at| Some((at, mark(&self.cell(at)?)?)));
+        marks.collect()
+    }
+
+    /// Whether its cells have ids, as of format 4.5.
+    pub fn has_ids(&self) -> bool {
+        self.minor >= 5
+    }
+
+    /// How many cells there are.
+    pub fn len(&self) -> usize {
+        self.cells.len()
+    }
+
+    /// Whether there is no cell.
+    pub fn is_empty(&self) -> bool {
+        self.cells.is_empty()
     }
 
     /// The cell at this place, as it is in the file or was changed.
     pub fn cell(&self, at: usize) -> Option<Object> {
-        let cell = self.cells.get(at)?;
-        match &cell.changed {
-            Some(changed) => Some(changed.clone()),
-            None => serde_json::from_str(cell.text).ok(),
+        match self.cells.get(at)? {
+            Cell::Old(part) => part.object(),
+            Cell::New(cell) => Some(cell.clone()),
         }
     }
 
     /// Puts another in the place of a cell.
     pub fn put(&mut self, at: usize, cell: Object) {
-        if let Some(old) = self.cells.get_mut(at) {
-            old.changed = Some(cell);
+        match self.cells.get_mut(at) {
+            Some(Cell::Old(part)) => part.changed = Some(cell),
+            Some(Cell::New(old)) => *old = cell,
+            None => {}
+        }
+    }
+
+    /// Puts a cell before the one at this place, or last. Nothing happens to a file without a list of cells.
+    pub fn insert(&mut self, at: usize, cell: Object) {
+        if self.list.is_some() {
+            self.cells.insert(at.min(self.cells.len()), Cell::New(cell));
+            self.relisted = true;
+        }
+    }
+
+    /// Takes a cell away.
+    pub fn remove(&mut self, at: usize) {
+        if at < self.cells.len() {
+            self.cells.remove(at);
+            self.relisted = true;
+        }
+    }
+
+    /// The notebook's own metadata.
+    pub fn metadata(&self) -> Option<Object> {
+        self.metadata.as_ref()?.object()
+    }
+
+    /// Puts others in their place. Nothing happens to a file that has none.
+    pub fn put_metadata(&mut self, metadata: Object) {
+        if let Some(old) = &mut self.metadata {
+            old.changed = Some(metadata);
         }
     }
 
     /// The text with its changes.
     pub fn text(&self) -> String {
+        let mut edits: Vec<(&str, Json, usize)> = Vec::new();
+        if let Some(list) = self.list.filter(|_| self.relisted) {
+            let cells = self.cells.iter().filter_map(Cell::json);
+            edits.push((list, Json::List(cells.collect()), CELL_DEPTH - 1));
+        } else {
+            let changed = |cell| match cell {
+                &Cell::Old(Part { text, ref changed }) => Some((text, changed.clone()?)),
+                Cell::New(_) => None,
+            };
+            let changed = self.cells.iter().filter_map(changed);
+            edits.extend(changed.map(|(text, cell)| (text, Json::Object(cell), CELL_DEPTH)));
+        }
+        if let Some(Part {
+            text,
+            changed: Some(changed),
+        }) = &self.metadata
+        {
+            edits.push((text, Json::Object(changed.clone()), CELL_DEPTH - 1));
+        }
+        // All are parts of one text, and none is in another.
+        edits.sort_by_key(|(part, ..)| part.as_ptr());
         let mut out = String::with_capacity(self.text.len());
         let mut rest = self.text;
-        for cell in &self.cells {
-            let Some(changed) = &cell.changed else {
-                continue;
-            };
-            // Both are parts of one text, in its order.
-            let begin = cell.text.as_ptr() as usize - rest.as_ptr() as usize;
+        for (part, new, depth) in edits {
+            let begin = part.as_ptr() as usize - rest.as_ptr() as usize;
             out.push_str(&rest[..begin]);
-            Json::Object(changed.clone()).write(&mut out, self.unit, CELL_DEPTH);
-            rest = &rest[begin + cell.text.len()..];
+            new.write(&mut out, self.unit, depth);
+            rest = &rest[begin + part.len()..];
         }
         out + rest
+    }
+}
+
+impl Cell<'_> {
+    fn json(&self) -> Option<Json> {
+        match self {
+            Self::New(cell) => Some(Json::Object(cell.clone())),
+            Self::Old(part) => match &part.changed {
+                Some(changed) => Some(Json::Object(changed.clone())),
+                None => Json::parse(part.text),
+            },
+        }
     }
 }
 
@@ -247,6 +356,35 @@ mod tests {
                 .unwrap()
                 .is_empty()
         );
+    }
+
+    #[test]
+    fn cells_come_and_go_and_the_notebooks_metadata_are_put_in_their_place() {
+        let text = "{\n \"metadata\": {\"a\": 1},\n \"cells\": [\n  {\n   \"x\": 1\n  },\n  {\n   \"x\": 2\n  }\n ],\n \"nbformat\": 4\n}\n";
+        let mut notebook = Notebook::parse(text).unwrap();
+        let mut new = Object::default();
+        new.set("x", 3);
+        notebook.insert(1, new.clone());
+        notebook.remove(0);
+        notebook.insert(9, new.clone());
+        let mut metadata = notebook.metadata().unwrap();
+        metadata.set("b", 2);
+        notebook.put_metadata(metadata);
+        assert_eq!(notebook.len(), 3);
+        let cell = |n| format!("  {{\n   \"x\": {n}\n  }}");
+        let cells = [cell(3), cell(2), cell(3)].join(",\n");
+        let metadata = "{\n  \"a\": 1,\n  \"b\": 2\n }";
+        assert_eq!(
+            notebook.text(),
+            format!(
+                "{{\n \"metadata\": {metadata},\n \"cells\": [\n{cells}\n ],\n \"nbformat\": 4\n}}\n"
+            )
+        );
+        // Where there is no room for it nothing is put.
+        let mut bare = Notebook::parse("{\"nbformat\": 4}").unwrap();
+        bare.insert(0, new.clone());
+        bare.put_metadata(new);
+        assert_eq!(bare.text(), "{\"nbformat\": 4}");
     }
 
     #[test]

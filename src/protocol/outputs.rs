@@ -181,6 +181,16 @@ impl CellOutputs {
         self.last = Some(header.msg_id);
     }
 
+    /// The same of a cell that has said too much: its errors, states and reply alone.
+    pub fn take_end(&mut self, channel: Channel, message: &Message) {
+        let header: Header = serde_json::from_slice(&message.header).unwrap_or_default();
+        let is_output = channel == Channel::Iopub
+            && !matches!(&*header.msg_type, "status" | "execute_input" | "error");
+        if !is_output {
+            self.take(channel, message);
+        }
+    }
+
     fn shown(&mut self, kind: &str, content: Content, message: &Message) {
         match kind {
             "stream" => {

@@ -165,7 +165,7 @@ async fn a_kernel_of_a_spec_goes_however_the_code_ends() {
         (vec!["abcdef", "-f", "none.py"], 3, "none.py"),
         (
             vec!["abcdef", "1", "--timeout=-1s"],
-            3,
+            2,
             "--timeout is a time",
         ),
     ] {

@@ -20,6 +20,7 @@ mod indexes;
 mod init;
 mod interrupts;
 mod intruders;
+mod jobs;
 mod journal;
 mod jupyter_server;
 mod kernel_commands;

@@ -6,7 +6,6 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use hyper::Method;
-use jiff::{Span, SpanRelativeTo};
 use serde_json::{Value, json};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::{sleep, timeout};
@@ -14,10 +13,10 @@ use tokio::time::{sleep, timeout};
 use super::fleet::{find_id, text};
 use super::view::{Lines, Plain};
 use crate::cli::access::Access;
-use crate::cli::{output, runtime};
+use crate::cli::{output, runtime, time};
 use crate::error::Error;
 use crate::front::{Gateway, Kernel};
-use crate::jobs::session::{Cell, Outcome, Session, Viewer};
+use crate::jobs::session::{Cell, How, Outcome, Session, Viewer};
 
 /// The code ended with an error.
 const FAILED: u8 = 1;
@@ -59,8 +58,8 @@ pub(super) struct Exec {
     #[arg(long, short, value_name = "FILE")]
     file: Option<PathBuf>,
     /// Interrupts the code after this time, as in 30s or 2h
-    #[arg(long, value_name = "TIME")]
-    timeout: Option<Span>,
+    #[arg(long, value_name = "TIME", value_parser = time::parse)]
+    timeout: Option<Duration>,
     #[command(flatten)]
     access: Access,
 }
@@ -96,7 +95,7 @@ impl Exec {
     }
 
     async fn run_it(&self, kernel: Option<&str>, code: Option<String>) -> Result<u8, Error> {
-        let limit = self.timeout.map(duration).transpose()?;
+        let limit = self.timeout;
         let from_stdin = code.as_deref() == Some("-");
         let code = match (code, &self.file) {
             (Some(code), None) if !from_stdin => code,
@@ -176,7 +175,11 @@ impl Exec {
     ) -> Result<u8, Error> {
         let kernel = Kernel::behind(gateway, id);
         let mut session = Session::open(&kernel).await?;
-        let cell = session.submit(code, allow_stdin).await?;
+        let how = How {
+            allow_stdin,
+            stop_on_error: true,
+        };
+        let cell = session.submit(code, how).await;
         match self.access.json {
             true => watch(cell, &mut Lines, &kernel, limit, interrupts).await,
             false => watch(cell, &mut Plain::new(), &kernel, limit, interrupts).await,
@@ -221,6 +224,8 @@ async fn watch(
 fn code(outcome: Outcome) -> u8 {
     match outcome {
         Outcome::Done => 0,
+        // Which its output says.
+        Outcome::Died(_) => FAILED,
         Outcome::Failed(error) => {
             if let Some(error) = error {
                 output::warn(&error);
@@ -241,14 +246,6 @@ async fn after(limit: Option<Duration>) {
         Some(limit) => sleep(limit).await,
         None => std::future::pending().await,
     }
-}
-
-fn duration(span: Span) -> Result<Duration, Error> {
-    let duration = span.to_duration(SpanRelativeTo::days_are_24_hours());
-    let duration = duration.ok().and_then(|time| Duration::try_from(time).ok());
-    duration.ok_or_else(|| {
-        Error::user("--timeout is a time in hours, minutes or seconds, as in 600s or 2h")
-    })
 }
 
 fn read(from: impl Read, name: &str) -> Result<String, Error> {

@@ -4,7 +4,7 @@ mod exec;
 mod fleet;
 mod install;
 mod logs;
-mod view;
+pub(super) mod view;
 
 use std::process::ExitCode;
 

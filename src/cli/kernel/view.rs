@@ -15,13 +15,13 @@ use crate::protocol::message::{Channel, HeaderPeek, Message};
 
 /// Streams as they come, results as plain text, errors as their traceback.
 #[derive(Debug)]
-pub(super) struct Plain {
+pub(in crate::cli) struct Plain {
     /// Whether a traceback may have colours.
     colours: bool,
 }
 
 impl Plain {
-    pub(super) fn new() -> Self {
+    pub(in crate::cli) fn new() -> Self {
         Self {
             colours: io::stderr().is_terminal(),
         }
