@@ -166,7 +166,7 @@ async fn a_kernel_of_a_spec_goes_however_the_code_ends() {
         (
             vec!["abcdef", "1", "--timeout=-1s"],
             2,
-            "--timeout is a time",
+            "it is a time in hours",
         ),
     ] {
         let (code, stdout, stderr) = exec(&gateway, &arguments).await;
