@@ -2,6 +2,8 @@
 //! What is read from files and from other processes of the user as JSON: the first byte says as what.
 
 use libfuzzer_sys::fuzz_target;
+use nb::jobs::document::Document;
+use nb::jobs::parameters::{Language, Parameters};
 use nb::kernels::contract::{Attach, Kernel, Start};
 use nb::kernels::supervisor::ledger::Left;
 use nb::magics::wire::{CellRequest, Last, Line};
@@ -54,6 +56,33 @@ fuzz_target!(|data: &[u8]| {
                 assert!(changed.len() <= GROWTH_MAX * text.len(), "it grew");
                 let again = Notebook::parse(&changed).expect("our own");
                 assert!(again.marked().is_empty());
+            }
+        }
+        // A notebook that is run.
+        b'd' => {
+            let text = String::from_utf8_lossy(data);
+            if let Ok(mut document) = Document::parse(&text) {
+                document.clean();
+                document.inject("x = 1\n", "id");
+                document.describe("in", "out", "{\"x\": 1}");
+                let steps = document.steps();
+                for step in &steps {
+                    let time = "2026-11-28T00:00:00Z".parse().expect("a time");
+                    document.begins(step.at, time);
+                    document.shows(step.at, &CellOutputs::default());
+                }
+                let written = document.text();
+                let again = Document::parse(&written).expect("our own");
+                assert_eq!(again.steps(), steps);
+            }
+        }
+        b'y' => {
+            let mut parameters = Parameters::default();
+            if parameters.set_yaml(&String::from_utf8_lossy(data)).is_ok() {
+                assert!(Json::parse(&parameters.json()).is_some());
+                for language in ["python", "r", "scala", "julia", "bash"] {
+                    parameters.code(Language::named(language).expect("it is known"));
+                }
             }
         }
         // One line for each message: its type, and its content.

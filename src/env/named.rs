@@ -192,8 +192,8 @@ impl Named {
             }
         };
         let hash = hex(&Sha256::digest(content));
-        let mut record = self.record().unwrap_or_default();
-        if record.requirements.as_ref() == Some(&hash) {
+        let followed = self.record().and_then(|record| record.requirements);
+        if followed.as_ref() == Some(&hash) {
             return Ok(());
         }
         let install = Install {
@@ -202,6 +202,8 @@ impl Named {
         };
         self.install(&install, typed, &find_uv().await?, say)
             .await?;
+        // As it is now: a sync beside this may have written it meanwhile.
+        let mut record = self.record().unwrap_or_default();
         record.requirements = Some(hash);
         self.keep(&record).map_err(|error| self.unusable(&error))
     }

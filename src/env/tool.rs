@@ -31,14 +31,16 @@ const LINES_KEPT: usize = 12;
 /// A longer line is passed on in parts.
 const LINE_BYTES_MAX: u64 = 64 * 1024;
 
-/// Variables that would lead Python, pip or uv to another environment than the one they are told.
-const MISLEADING: [&str; 13] = [
+/// Variables that would lead Python, pip or uv to another environment than the one they are told, or to files that are not its own.
+const MISLEADING: [&str; 14] = [
     "CONDA_PREFIX",
     "PIP_PREFIX",
     "PIP_ROOT",
     "PIP_TARGET",
     "PYTHONHOME",
     "PYTHONPATH",
+    // A link to uv's cache, and an edit in place is one in the cache.
+    "UV_LINK_MODE",
     "UV_NO_BINARY",
     "UV_PREFIX",
     "UV_PROJECT_ENVIRONMENT",
@@ -308,7 +310,12 @@ mod tests {
     #[tokio::test]
     async fn what_would_mislead_it_is_not_passed_on() {
         let mut command = command("sh");
-        command.args(["-c", "echo \"${UV_TARGET-none}\"; pwd"]);
-        assert_eq!(run(&mut command, &|_| ()).await, Ok("none\n/".to_owned()));
+        let removed = |name| {
+            let mut variables = command.as_std().get_envs();
+            variables.any(|(known, value)| known == name && value.is_none())
+        };
+        assert!(MISLEADING.into_iter().all(removed));
+        command.args(["-c", "pwd"]);
+        assert_eq!(run(&mut command, &|_| ()).await, Ok("/".to_owned()));
     }
 }

@@ -265,6 +265,14 @@ mod tests {
         for name in ["", "1a", "a b", "x=1;y", "a-b", "a\n"] {
             assert!(parameters.set(name, Value::Null).is_err(), "{name:?}");
         }
+        let deep = format!("{{a: {}}}", "[".repeat(100_000));
+        assert!(parameters.set_yaml(&deep).is_err());
+        // Ten billion of them, by aliases of aliases.
+        let laughs = (1..=10).fold("{a0: &a0 x".to_owned(), |laughs, n| {
+            let before = vec![format!("*a{}", n - 1); 10].join(", ");
+            format!("{laughs}, a{n}: &a{n} [{before}]")
+        });
+        assert!(parameters.set_yaml(&format!("{laughs}}}")).is_err());
         for odd in ["[1]", "x", "{a: ", "a b: 1", "1: 2"] {
             let why = parameters.set_yaml(odd).unwrap_err();
             assert!(!why.is_empty() && !why.contains('\n'), "{odd}: {why}");

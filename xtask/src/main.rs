@@ -116,6 +116,7 @@ fn main() -> ExitCode {
         Some("bench") if matches!(part.as_deref(), Some("environments" | "frames")) => {
             environments(part.as_deref().unwrap_or_default())
         }
+        Some("bench") if part.as_deref() == Some("jobs") => jobs(),
         Some("bench") => cargo(&["bench", "--locked"]),
         Some("losses") => losses(),
         Some("soak") => match (part.as_deref(), arguments.next()) {
@@ -123,7 +124,7 @@ fn main() -> ExitCode {
             _ => Err("usage: cargo xtask soak --minutes N".to_owned()),
         },
         _ => Err(
-            "usage: cargo xtask setup|test|bench [lab|environments|frames]|fuzz [target]|labextension|losses|soak --minutes N"
+            "usage: cargo xtask setup|test|bench [lab|environments|frames|jobs]|fuzz [target]|labextension|losses|soak --minutes N"
                 .to_owned(),
         ),
     };
@@ -147,6 +148,16 @@ fn environments(which: &str) -> Result<(), String> {
             "--folder=target/bench-environments",
             "--tools=target/nb-data/tools",
         ],
+    )
+}
+
+/// What a notebook takes by nb run, papermill and jupyter execute; prints tables.
+fn jobs() -> Result<(), String> {
+    python("target/clients-env", "tests/python/clients.lock", "python3")?;
+    cargo(&["build", "--release", "--locked", "--bin", "nb"])?;
+    run(
+        "target/clients-env/bin/python",
+        &["benches/jobs/jobs.py", "--nb=target/release/nb"],
     )
 }
 
