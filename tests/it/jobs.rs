@@ -233,6 +233,15 @@ async fn how_it_ended_is_told_by_the_exit_code_and_what_was_said_is_in_the_file(
         let (_, listed) = home.gateway.rest("GET", "/api/kernels", "").await;
         assert_eq!(listed, json!([]), "{arguments:?}");
     }
+    for odd in ["/dev/zero", "/dev", "none.ipynb", "/dev/null"] {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_nb"));
+        command.args(["run", odd, "out.ipynb"]).env_clear();
+        home.set_environment(&mut command);
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        let (ended, _, stderr) = ended(command.spawn().unwrap()).await;
+        assert_eq!(ended, 64, "{odd}: {stderr}");
+        assert!(stderr.contains(odd), "{stderr}");
+    }
     let (ended, stdout, _) = runs(&home, &["-p", "how", "fail", "--json"]).await;
     let told: Value = serde_json::from_str(&stdout).unwrap();
     assert_eq!(
