@@ -23,6 +23,7 @@ mod machine;
 mod others;
 mod pex;
 mod pip;
+mod progress;
 mod python;
 mod reset;
 mod restart;

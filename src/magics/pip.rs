@@ -6,14 +6,14 @@
 use std::path::PathBuf;
 
 use super::call::{At, Call};
-use super::cell::{Answer, Cell, Output};
+use super::cell::{Answer, Cell};
 use super::failure::Failure;
 use super::magic::Magic;
+use super::progress;
 use crate::env::KernelEnvironment;
 use crate::env::pip::{self, Command, Stop, Typed};
 use futures_util::FutureExt;
 use futures_util::future::LocalBoxFuture;
-use tokio::sync::mpsc;
 
 /// The magic.
 #[derive(Debug)]
@@ -151,22 +151,7 @@ pub(super) async fn printing<T>(
         env: &place.env,
         stop: &Interrupt(cell),
     };
-    // What is printed waits for room; nothing is left out.
-    let (printed, mut prints) = mpsc::unbounded_channel();
-    let print = |text: &str| {
-        let _gone = printed.send(text.to_owned());
-    };
-    let doing = doing(&typed, &print).map(|done| {
-        let _end = printed.send(String::new());
-        done
-    });
-    let showing = async {
-        while let Some(text) = prints.recv().await.filter(|text| !text.is_empty()) {
-            cell.emit(Output::stdout(text)).await;
-        }
-    };
-    let (done, ()) = tokio::join!(doing, showing);
-    done
+    progress::shown(cell, async |print| doing(&typed, print).await).await
 }
 
 /// The words behind `pip`, as a shell would take them.

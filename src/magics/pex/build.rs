@@ -7,10 +7,11 @@ use std::path::{Path, PathBuf};
 
 use super::arguments::{BuildTool, Mode};
 use super::kernel::{self, Here};
-use super::{failure, full, load_file, progress};
+use super::{failure, full, load_file};
 use crate::env::build::{Ended, Tool, find, root};
 use crate::magics::cell::{Cell, Place};
 use crate::magics::failure::Failure;
+use crate::magics::progress;
 
 /// What is looked through for the pex of a target.
 const DEPTH_MAX: usize = 16;
@@ -133,7 +134,7 @@ struct Runner<'a> {
 
 impl Runner<'_> {
     async fn run(&self, arguments: &[&str]) -> Result<Vec<String>, Failure> {
-        let run = progress::shown(self.cell, async |say| {
+        let run = progress::lines(self.cell, async |say| {
             self.tool.run(arguments, say, self.cell.interrupted()).await
         });
         run.await.map_err(|ended| match ended {

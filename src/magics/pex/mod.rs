@@ -11,7 +11,6 @@
 mod arguments;
 mod build;
 mod kernel;
-mod progress;
 mod rebase;
 
 use std::ffi::OsString;
@@ -25,6 +24,7 @@ use super::cell::{Answer, Cell, Output, Place};
 use super::failure::Failure;
 use super::magic::Magic;
 use super::pip::Interrupt;
+use super::progress;
 use crate::config::Places;
 use crate::env::interpreters::{About, Interpreters, names};
 use crate::env::pex::{Base, Misfit, Mount, Pex, Requirements};
@@ -165,7 +165,7 @@ async fn requirements(cell: &dyn Cell, words: &[String], mode: Mode) -> Result<S
         env: &place.env,
         stop: &interrupt,
     };
-    let mount = progress::shown(cell, async |say| {
+    let mount = progress::lines(cell, async |say| {
         asked.mount(&python, about, &data, &typed, say).await
     });
     let mount = mount.await.map_err(of_env)?;

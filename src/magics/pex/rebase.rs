@@ -6,15 +6,14 @@ use std::ffi::OsString;
 use std::fs;
 
 use super::kernel::Here;
-use super::{
-    ASK_WITHIN, data, failure, needs, of_env, plain, progress, summary, unfit, unless_interrupted,
-};
+use super::{ASK_WITHIN, data, failure, needs, of_env, plain, summary, unfit, unless_interrupted};
 use crate::env::interpreters::{Interpreter, Interpreters, Wanted};
 use crate::env::pex::{Base, Fit, Misfit, Mount, Pex};
 use crate::env::pip::Typed;
 use crate::magics::cell::{Cell, Output};
 use crate::magics::failure::Failure;
 use crate::magics::pip::Interrupt;
+use crate::magics::progress;
 
 /// Rebases onto this pex, with the interpreter that is named, else with the kernel's own where it fits, else with the newest one that does.
 pub(super) async fn onto_pex(
@@ -69,7 +68,7 @@ pub(super) async fn onto(
         env: &place.env,
         stop: &interrupt,
     };
-    let made = progress::shown(cell, async |say| {
+    let made = progress::lines(cell, async |say| {
         let now = cell.base();
         Base::make(title, mount, interpreter, now.as_ref(), &data, &typed, say).await
     });
