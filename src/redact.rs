@@ -15,18 +15,36 @@ const SECRET_BYTES_MIN: usize = 6;
 const KNOWN_MAX: usize = 4096;
 
 /// The spellings of what was learned, the longest first.
+#[cfg(not(test))]
 static KNOWN: Mutex<Vec<String>> = Mutex::new(Vec::new());
+
+#[cfg(test)]
+thread_local! {
+    /// Each test knows what it has learned itself: others learn any text.
+    static KNOWN: Mutex<Vec<String>> = const { Mutex::new(Vec::new()) };
+}
+
+#[cfg(not(test))]
+fn with_known<T>(with: impl FnOnce(&mut Vec<String>) -> T) -> T {
+    with(&mut KNOWN.lock().unwrap_or_else(PoisonError::into_inner))
+}
+
+#[cfg(test)]
+fn with_known<T>(with: impl FnOnce(&mut Vec<String>) -> T) -> T {
+    KNOWN.with(|known| with(&mut known.lock().unwrap_or_else(PoisonError::into_inner)))
+}
 
 /// From now on this password or token is in nothing that is shown, however a tool writes it.
 pub fn learn(user: &str, password: &str) {
-    let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
-    for spelling in spellings(user, password) {
-        if spelling.len() >= SECRET_BYTES_MIN && !known.contains(&spelling) {
-            known.push(spelling);
+    with_known(|known| {
+        for spelling in spellings(user, password) {
+            if spelling.len() >= SECRET_BYTES_MIN && !known.contains(&spelling) {
+                known.push(spelling);
+            }
         }
-    }
-    known.sort_by_key(|spelling| std::cmp::Reverse(spelling.len()));
-    known.truncate(KNOWN_MAX);
+        known.sort_by_key(|spelling| std::cmp::Reverse(spelling.len()));
+        known.truncate(KNOWN_MAX);
+    });
 }
 
 /// As it is, as a URL has it, as a header and a string of JSON or Python have it.
@@ -61,17 +79,17 @@ fn percent_encoded_by(text: &str, encoded: impl Fn(u8) -> String) -> String {
 /// A text without secrets.
 pub fn redacted(text: &str) -> Cow<'_, str> {
     let shown = without_logins(text);
-    let known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
-    let mut found = known
-        .iter()
-        .filter(|secret| shown.contains(secret.as_str()));
-    let Some(first) = found.next() else {
-        drop(known);
-        return shown;
-    };
-    let first = shown.replace(first, "***");
-    let all = found.fold(first, |shown, secret| shown.replace(secret.as_str(), "***"));
-    Cow::Owned(all)
+    with_known(|known| {
+        let mut found = known
+            .iter()
+            .filter(|secret| shown.contains(secret.as_str()));
+        let Some(first) = found.next() else {
+            return shown.clone();
+        };
+        let first = shown.replace(first, "***");
+        let all = found.fold(first, |shown, secret| shown.replace(secret.as_str(), "***"));
+        Cow::Owned(all)
+    })
 }
 
 /// A line in which no address says who logs in, nor with what.
