@@ -1,5 +1,5 @@
 //! The map of the house. `use` goes one way, from the top of this list to its end; [`config`],
-//! [`error`], [`notebook_file`], [`redact`] and [`table`] are leaves that all may use:
+//! [`error`], [`notebook_file`], [`plain_file`], [`redact`] and [`table`] are leaves that all may use:
 //!
 //! - [`cli`]: the command line, one thin file per subcommand
 //! - [`gateway`]: the HTTP front that clients see
@@ -20,6 +20,7 @@ pub mod jobs;
 pub mod kernels;
 pub mod magics;
 pub mod notebook_file;
+pub mod plain_file;
 pub mod protocol;
 pub mod redact;
 pub mod table;

@@ -2,11 +2,12 @@
 
 use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions, Permissions};
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, fchown};
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, reason};
+use crate::plain_file;
 
 /// More than this is no notebook.
 const BYTES_MAX: u64 = 1024 * 1024 * 1024;
@@ -23,17 +24,7 @@ impl NotebookFile {
     pub fn read(path: &Path) -> Result<Self, Error> {
         let failed = |error: io::Error| Error::user(format!("{}: {error}", path.display()));
         let real = path.canonicalize().map_err(failed)?;
-        let refused = |why: &str| Error::user(format!("{} {why}", path.display()));
-        // A pipe may never end, and a device never does.
-        if !fs::metadata(&real).map_err(failed)?.is_file() {
-            return Err(refused("is no file"));
-        }
-        let mut text = String::new();
-        let file = File::open(&real).map_err(failed)?;
-        let length = file.take(BYTES_MAX + 1).read_to_string(&mut text);
-        if length.map_err(failed)? as u64 > BYTES_MAX {
-            return Err(refused(&format!("is over {BYTES_MAX} bytes")));
-        }
+        let text = plain_file::text(&real, BYTES_MAX).map_err(failed)?;
         Ok(Self { path: real, text })
     }
 

@@ -1,4 +1,4 @@
-//! Files of somebody's that are read here, as far as they are what they should be: files, and small. A pipe, which would be waited
+//! Files of somebody's, read as far as they are what they should be: files, and not too large. A leaf. A pipe, which would be waited
 //! for, and what never ends are an error.
 
 use std::fs::File;
@@ -8,11 +8,8 @@ use std::path::Path;
 
 use rustix::fs::OFlags;
 
-/// No list of requirements is larger, also where each line has many hashes.
-pub(super) const REQUIREMENTS_BYTES_MAX: u64 = 32 * 1024 * 1024;
-
 /// All of a file, which has at most so many bytes.
-pub(super) fn bytes(path: &Path, bytes_max: u64) -> io::Result<Vec<u8>> {
+pub fn bytes(path: &Path, bytes_max: u64) -> io::Result<Vec<u8>> {
     let mut options = File::options();
     // Opening a pipe would wait for whoever writes.
     let nonblocking = i32::try_from(OFlags::NONBLOCK.bits()).unwrap_or_default();
@@ -36,7 +33,7 @@ pub(super) fn bytes(path: &Path, bytes_max: u64) -> io::Result<Vec<u8>> {
 }
 
 /// The same as text.
-pub(super) fn text(path: &Path, bytes_max: u64) -> io::Result<String> {
+pub fn text(path: &Path, bytes_max: u64) -> io::Result<String> {
     let bytes = bytes(path, bytes_max)?;
     String::from_utf8(bytes).map_err(|_| io::Error::other("it is not UTF-8"))
 }

@@ -39,19 +39,19 @@ impl Access {
             (None, Some(url)) => GatewayUrl::parse(url)?,
             (None, None) => running(&runtime).await?,
         };
-        let variable = env::var("NB_TOKEN").ok();
-        let file = self.token_file.as_deref();
-        let (token, _) = gateway::find_token(file, variable.as_deref(), &state)?;
-        Gateway::new(url, Some(token.reveal()))
+        with_token(url, self.token_file.as_deref(), &state)
     }
 }
 
 /// The gateway at this address, with the token of the file, else of NB_TOKEN, else the one kept here.
 pub(super) fn named(url: &str, token_file: Option<&Path>) -> Result<Gateway, Error> {
     let url = GatewayUrl::parse(url)?;
-    let state = Places::from_env()?.state;
+    with_token(url, token_file, &Places::from_env()?.state)
+}
+
+fn with_token(url: GatewayUrl, token_file: Option<&Path>, state: &Path) -> Result<Gateway, Error> {
     let variable = env::var("NB_TOKEN").ok();
-    let (token, _) = gateway::find_token(token_file, variable.as_deref(), &state)?;
+    let (token, _) = gateway::find_token(token_file, variable.as_deref(), state)?;
     Gateway::new(url, Some(token.reveal()))
 }
 

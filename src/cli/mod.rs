@@ -5,6 +5,7 @@ mod config;
 mod doctor;
 mod env;
 mod init;
+mod input;
 mod kernel;
 mod launch;
 mod machine;

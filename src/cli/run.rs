@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 use self::shows::Shows;
 use super::machine::machine;
-use super::{access, output, runtime, time};
+use super::{access, input, output, runtime, time};
 use crate::config::{self, LogFormat};
 use crate::error::{Error, Fault};
 use crate::front::{Kernel, Place};
@@ -373,16 +373,6 @@ impl Signals {
 }
 
 fn read(path: &Path) -> Result<String, String> {
-    use std::io::Read;
     let file = std::fs::File::open(path).map_err(|error| error.to_string())?;
-    let mut text = String::new();
-    let read = file
-        .take(PARAMETERS_BYTES_MAX + 1)
-        .read_to_string(&mut text);
-    match read.map_err(|error| error.to_string())? {
-        length if length as u64 > PARAMETERS_BYTES_MAX => {
-            Err(format!("it is over {PARAMETERS_BYTES_MAX} bytes"))
-        }
-        _ => Ok(text),
-    }
+    input::text(file, PARAMETERS_BYTES_MAX)
 }

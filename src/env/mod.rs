@@ -23,7 +23,6 @@ pub mod pex;
 pub mod pip;
 pub mod release;
 mod script;
-mod small;
 mod spares;
 mod tool;
 mod undo;
@@ -48,6 +47,9 @@ pub use overlay::collect_layers;
 pub use script::{SEVERAL as SEVERAL_SCRIPTS, Script};
 pub use tool::is_waited_for;
 pub use uv::Uv;
+
+/// No list of requirements is larger, in bytes, also where each line has many hashes.
+const REQUIREMENTS_BYTES_MAX: u64 = 32 * 1024 * 1024;
 
 /// Takes each line that a tool prints while it works, to be shown as progress.
 pub type Say<'a> = &'a dyn Fn(&str);

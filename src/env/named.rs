@@ -30,12 +30,13 @@ use super::held::Held;
 use super::installed::{installed, python_version, site_packages};
 use super::notebook::REQUIREMENTS;
 use super::pip::{Failure, From, Install, Packages, Stop, Tool, Typed, put_pip};
-use super::small;
 use super::spares::{Content, Spares, compile};
 use super::undo::Undo;
 use super::version::Version;
 use super::whole::replace;
 use super::{Say, Uv, held, hex, unshare};
+use crate::env::REQUIREMENTS_BYTES_MAX;
+use crate::plain_file;
 
 /// What a kernel needs, with hashes.
 pub(super) const KERNEL_LOCK: &str = include_str!("locks/pip.txt");
@@ -183,7 +184,7 @@ impl Named {
         say: Say<'_>,
     ) -> Result<(), Failure> {
         let file = typed.folder.join(REQUIREMENTS);
-        let content = match small::bytes(&file, small::REQUIREMENTS_BYTES_MAX) {
+        let content = match plain_file::bytes(&file, REQUIREMENTS_BYTES_MAX) {
             Ok(content) => content,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
             Err(error) => {

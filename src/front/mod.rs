@@ -34,7 +34,7 @@ use crate::protocol::connection_file::{self, ConnectionFile};
 pub use self::client::{Answer, Gateway, GatewayUrl};
 pub use self::kernel::{Kernel, Place};
 pub use self::local::Machine;
-pub use crate::kernels::upstream::{FromKernel, Line, Over, Said, ToKernel};
+pub use crate::kernels::upstream::{FromKernel, Line, Over, Said, ToKernel, Window};
 
 /// What a front is made of.
 #[derive(Debug)]

@@ -3,7 +3,6 @@
 //! Knows the messaging protocol of one request; what is shown, and where, is its [`Viewer`]'s. A line that
 //! breaks is mended with the same session: what comes twice is shown once, and a request that never came is sent again.
 
-use std::collections::HashSet;
 use std::time::Duration;
 
 use serde::Deserialize;
@@ -12,7 +11,7 @@ use tokio::time::{Instant, sleep, timeout};
 use uuid::Uuid;
 
 use crate::error::Error;
-use crate::front::{FromKernel, Kernel, Over, Said, ToKernel};
+use crate::front::{FromKernel, Kernel, Over, Said, ToKernel, Window};
 use crate::kernels::supervisor::compose::Composer;
 use crate::protocol::message::{Channel, HeaderPeek, Message};
 
@@ -68,8 +67,7 @@ pub struct Session<'a> {
     composer: Composer,
     from: FromKernel,
     to: ToKernel,
-    /// The ids that came since the ping before the last one: what may come again.
-    seen: [HashSet<String>; 2],
+    window: Window,
     /// The kernel is said to be dead, or to start again, since the cell was submitted.
     died: bool,
 }
@@ -107,7 +105,7 @@ impl<'a> Session<'a> {
             composer: Composer::new(),
             from,
             to,
-            seen: <[HashSet<String>; 2]>::default(),
+            window: Window::default(),
             died: false,
         })
     }
@@ -139,13 +137,24 @@ impl<'a> Session<'a> {
         sent.map_err(|error| Over::Cut(error.to_string()))
     }
 
-    async fn pong(&mut self, payload: &[u8]) {
-        // A line that is broken says so at the next read.
-        if let Err(error) = self.to.pong(payload).await {
-            tracing::debug!(%error, "a pong was not sent");
+    /// The next message that has not come before.
+    async fn next(&mut self) -> Result<(Channel, Message), Over> {
+        loop {
+            match self.from.next().await? {
+                Said::Message(channel, message) => {
+                    if self.window.is_new(channel, &message.header) {
+                        return Ok((channel, message));
+                    }
+                }
+                Said::Ping(payload) => {
+                    self.window.pinged();
+                    // A line that is broken says so at the next read.
+                    if let Err(error) = self.to.pong(&payload).await {
+                        tracing::debug!(%error, "a pong was not sent");
+                    }
+                }
+            }
         }
-        self.seen.swap(0, 1);
-        self.seen[0].clear();
     }
 
     /// What is said of the kernel itself.
@@ -164,9 +173,8 @@ impl<'a> Session<'a> {
     async fn has_died(&mut self) -> bool {
         let told = async {
             while !self.died {
-                match self.from.next().await {
-                    Ok(Said::Message(channel, message)) => self.notice(channel, &message),
-                    Ok(Said::Ping(payload)) => self.pong(&payload).await,
+                match self.next().await {
+                    Ok((channel, message)) => self.notice(channel, &message),
                     Err(over) => return matches!(over, Over::Gone),
                 }
             }
@@ -189,6 +197,7 @@ impl<'a> Session<'a> {
             match self.kernel.attach(&self.id).await {
                 Ok((from, to)) => {
                     (self.from, self.to) = (from, to);
+                    self.window.reattached();
                     return Ok(());
                 }
                 Err(again) => over = again,
@@ -218,11 +227,10 @@ impl Cell<'_, '_> {
             }
             let heard = match self.broken.take() {
                 Some(over) => Err(over),
-                None => self.session.from.next().await,
+                None => self.session.next().await,
             };
             match heard {
-                Ok(Said::Message(channel, message)) => self.take(channel, &message, viewer).await?,
-                Ok(Said::Ping(payload)) => self.session.pong(&payload).await,
+                Ok((channel, message)) => self.take(channel, &message, viewer).await?,
                 Err(over) => {
                     self.session.mend(over).await?;
                     self.broken = self.ask_again().await?;
@@ -265,11 +273,6 @@ impl Cell<'_, '_> {
             self.session.notice(channel, message);
             return Ok(());
         }
-        let id = header.msg_id.into_owned();
-        if self.session.seen.iter().any(|seen| seen.contains(&id)) {
-            return Ok(());
-        }
-        self.session.seen[0].insert(id);
         self.unheard = None;
         viewer.message(channel, message)?;
         match (channel, &*header.msg_type) {

@@ -12,7 +12,7 @@ use tokio::process::{Child, ChildStdout, Command};
 use tokio::time::{Instant, timeout};
 
 use crate::gateway::{Gateway, LIMIT, TOKEN, peer, project};
-use crate::processes::signal;
+use crate::processes::{ended, signal};
 
 fn nb(gateway: &Gateway, arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_nb"));
@@ -30,15 +30,6 @@ fn nb(gateway: &Gateway, arguments: &[&str]) -> Command {
         .stderr(Stdio::piped())
         .kill_on_drop(true);
     command
-}
-
-/// The exit code and what was printed on stdout and stderr.
-async fn ended(child: Child) -> (i32, String, String) {
-    let done = timeout(LIMIT, child.wait_with_output()).await;
-    let done = done.expect("nb hangs").unwrap();
-    let text = |bytes| String::from_utf8(bytes).unwrap();
-    let code = done.status.code().unwrap();
-    (code, text(done.stdout), text(done.stderr))
 }
 
 async fn exec(gateway: &Gateway, arguments: &[&str]) -> (i32, String, String) {

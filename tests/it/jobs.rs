@@ -6,12 +6,11 @@ use std::process::Stdio;
 
 use rustix::process::Signal;
 use serde_json::{Value, json};
-use tokio::process::{Child, Command};
-use tokio::time::timeout;
+use tokio::process::Command;
 
 use crate::front::Home;
-use crate::gateway::{LIMIT, wait_for};
-use crate::processes::signal;
+use crate::gateway::wait_for;
+use crate::processes::{ended, signal};
 
 /// The kernelspec of the tests.
 const KERNEL: &str = "books";
@@ -41,15 +40,6 @@ fn run(home: &Home, arguments: &[&str]) -> Command {
     home.set_environment(&mut command);
     command.stdout(Stdio::piped()).stderr(Stdio::piped());
     command
-}
-
-/// The exit code and what was printed on stdout and stderr.
-async fn ended(child: Child) -> (i32, String, String) {
-    let done = timeout(LIMIT, child.wait_with_output()).await;
-    let done = done.expect("nb run hangs").unwrap();
-    let text = |bytes| String::from_utf8(bytes).unwrap();
-    let code = done.status.code().unwrap();
-    (code, text(done.stdout), text(done.stderr))
 }
 
 async fn runs(home: &Home, arguments: &[&str]) -> (i32, String, String) {

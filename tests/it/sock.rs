@@ -14,7 +14,7 @@ use tokio::time::timeout;
 
 use crate::cli;
 use crate::gateway::{LIMIT, TOKEN, end_kernels, project};
-use crate::processes::signal;
+use crate::processes::{ended, signal};
 
 struct Home {
     folder: TempDir,
@@ -77,14 +77,6 @@ impl Drop for Home {
     fn drop(&mut self) {
         end_kernels(&self.folder.path().join("run"));
     }
-}
-
-async fn ended(child: Child) -> (i32, String, String) {
-    let done = timeout(LIMIT, child.wait_with_output()).await;
-    let done = done.expect("nb hangs").unwrap();
-    let text = |bytes| String::from_utf8(bytes).unwrap();
-    let code = done.status.code().unwrap();
-    (code, text(done.stdout), text(done.stderr))
 }
 
 #[tokio::test]

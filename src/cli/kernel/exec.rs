@@ -13,7 +13,7 @@ use tokio::time::{sleep, timeout};
 use super::fleet::{find_id, text};
 use super::view::{Lines, Plain};
 use crate::cli::access::Access;
-use crate::cli::{output, runtime, time};
+use crate::cli::{input, output, runtime, time};
 use crate::error::Error;
 use crate::front::{Gateway, Kernel};
 use crate::jobs::session::{Cell, How, Outcome, Session, Viewer};
@@ -249,13 +249,6 @@ async fn after(limit: Option<Duration>) {
 }
 
 fn read(from: impl Read, name: &str) -> Result<String, Error> {
-    let mut code = Vec::new();
-    let failed = |what: String| Error::user(format!("{name}: {what}"));
-    from.take(CODE_BYTES_MAX + 1)
-        .read_to_end(&mut code)
-        .map_err(|error| failed(error.to_string()))?;
-    if code.len() as u64 > CODE_BYTES_MAX {
-        return Err(failed(format!("is over {CODE_BYTES_MAX} bytes")));
-    }
-    String::from_utf8(code).map_err(|_| failed("is not UTF-8".to_owned()))
+    let text = input::text(from, CODE_BYTES_MAX);
+    text.map_err(|why| Error::user(format!("{name}: {why}")))
 }

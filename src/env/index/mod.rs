@@ -27,8 +27,8 @@ use self::login::{Login, Server, apart, with_login};
 use self::netrc::Netrc;
 use self::sources::Sources;
 use super::failure::Failure;
-use super::small;
 use crate::config;
+use crate::plain_file;
 
 pub(super) use refusal::refusal;
 pub(super) use typed::without_logins;
@@ -338,7 +338,7 @@ fn servers(arguments: &[&str], asker: Asker<'_>) -> BTreeSet<(Server, bool)> {
     });
     let texts = named
         .chain(arguments.last().copied())
-        .filter_map(|file| small::text(&asker.folder.join(file), FILE_BYTES_MAX).ok());
+        .filter_map(|file| plain_file::text(&asker.folder.join(file), FILE_BYTES_MAX).ok());
     let words = arguments.iter().map(|word| (*word).to_owned());
     let addresses = texts.chain(words).flat_map(|text| {
         let lines = text.lines().flat_map(|line| apart(line, asker.env).1);
@@ -358,7 +358,7 @@ fn netrc(sources: &Sources, env: &BTreeMap<String, String>) -> Result<Netrc, Fai
     let Some(path) = named.clone().or(own) else {
         return Ok(Netrc::default());
     };
-    match small::text(&path, FILE_BYTES_MAX) {
+    match plain_file::text(&path, FILE_BYTES_MAX) {
         Ok(text) => Ok(Netrc::read(&text)),
         Err(error) if named.is_some() && error.kind() != io::ErrorKind::NotFound => {
             Err(Failure::new(format!(

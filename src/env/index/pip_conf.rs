@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use crate::env::small;
+use crate::plain_file;
 
 /// A larger file is none of pip's.
 const FILE_BYTES_MAX: u64 = 1024 * 1024;
@@ -50,7 +50,7 @@ impl PipConf {
     fn of_files(files: &[PathBuf]) -> Self {
         let mut all = Self::default();
         for file in files {
-            if let Ok(text) = small::text(file, FILE_BYTES_MAX) {
+            if let Ok(text) = plain_file::text(file, FILE_BYTES_MAX) {
                 all.add(&text);
             }
         }

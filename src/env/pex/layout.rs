@@ -15,7 +15,7 @@ use super::info::{INFO_MAX, PexInfo};
 use super::path::{in_site_packages, is_code, is_safe};
 use super::unpack::{Unless, Unpacker};
 use super::zip::{Archive, Entry, FILES_MAX, Packing};
-use crate::env::small;
+use crate::plain_file;
 
 const INFO: &str = "PEX-INFO";
 const DEPS: &str = ".deps";
@@ -118,7 +118,7 @@ impl Shape {
     }
 
     fn of_folder(folder: &Path) -> Result<Self, String> {
-        let info = match small::bytes(&folder.join(INFO), INFO_MAX) {
+        let info = match plain_file::bytes(&folder.join(INFO), INFO_MAX) {
             Ok(bytes) => PexInfo::parse(&bytes)?,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 return Err(format!("it is a folder without {INFO}"));

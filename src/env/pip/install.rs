@@ -6,9 +6,10 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use super::{Command, Failure, From, Install, Typed, absolute};
+use crate::env::REQUIREMENTS_BYTES_MAX;
 use crate::env::index;
 use crate::env::installed::name_of;
-use crate::env::small;
+use crate::plain_file;
 
 /// What an install asks for, for a tool that runs anywhere.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -177,7 +178,7 @@ pub(in crate::env) fn read_requirements(file: &Path) -> Result<Vec<String>, Fail
 }
 
 fn read_text(file: &Path) -> Result<String, Failure> {
-    let text = small::text(file, small::REQUIREMENTS_BYTES_MAX);
+    let text = plain_file::text(file, REQUIREMENTS_BYTES_MAX);
     text.map_err(|error| Failure::new(format!("{} cannot be read: {error}.", file.display())))
 }
 

@@ -53,6 +53,27 @@ pub(super) struct Running {
     pub wakes: Wakes,
 }
 
+impl Running {
+    /// One that is linked from now on, and where to put what clients ask of it.
+    pub(super) fn over(
+        process: KernelProcess,
+        transport: Transport,
+        (sender, receiver): (LinkSender, LinkReceiver),
+    ) -> (Self, Outbox) {
+        let (outbox, requests) = mpsc::unbounded_channel();
+        let running = Self {
+            process,
+            transport,
+            sender,
+            receiver,
+            requests,
+            since: Instant::now(),
+            wakes: Wakes::default(),
+        };
+        (running, outbox)
+    }
+}
+
 /// Starts the kernel and waits until it has answered and is heard.
 ///
 /// A kernel that ends since another process has one of its ports is started again with others, and one that
@@ -236,7 +257,7 @@ async fn attempt(
             return Err(Failed { failure, by_itself: !process.was_killed() });
         }
     };
-    let (sender, receiver) = match introduced {
+    let link = match introduced {
         Ok(Ok(link)) => link,
         Ok(Err(error)) => {
             let failure = died(error.to_string(), process.stderr_tail());
@@ -259,17 +280,7 @@ async fn attempt(
             .into());
         }
     };
-    let (outbox, requests) = mpsc::unbounded_channel();
-    let running = Running {
-        process,
-        transport: connection.transport,
-        sender,
-        receiver,
-        requests,
-        since: Instant::now(),
-        wakes: Wakes::default(),
-    };
-    Ok((running, outbox))
+    Ok(Running::over(process, connection.transport, link))
 }
 
 /// A kernel that died at its start.

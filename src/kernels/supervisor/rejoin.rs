@@ -3,10 +3,9 @@
 //! Knows nothing of what the kernel had been asked.
 
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde_json::json;
-use tokio::sync::mpsc;
 use tokio::time::{sleep, timeout};
 use tracing::debug;
 
@@ -15,7 +14,6 @@ use super::bring_up::{Running, died};
 use super::broker::{Broker, Outbox};
 use super::link::{LinkError, LinkReceiver, LinkSender, Listening, listen};
 use super::process::KernelProcess;
-use super::wakes::Wakes;
 use crate::kernels::contract::{Start, StartFailure};
 use crate::protocol::connection_file::ConnectionFile;
 use crate::protocol::message::Channel;
@@ -56,7 +54,7 @@ pub(super) async fn adopt(
             return Err(died(message, process.stderr_tail()));
         }
     };
-    let (sender, receiver) = match link {
+    let link = match link {
         Ok(Ok(link)) => link,
         Ok(Err(error)) => return Err(died(error.to_string(), process.stderr_tail())),
         Err(_) => {
@@ -66,17 +64,7 @@ pub(super) async fn adopt(
             ));
         }
     };
-    let (outbox, requests) = mpsc::unbounded_channel();
-    let running = Running {
-        process,
-        transport: ready.connection.transport,
-        sender,
-        receiver,
-        requests,
-        since: Instant::now(),
-        wakes: Wakes::default(),
-    };
-    Ok((running, outbox))
+    Ok(Running::over(process, ready.connection.transport, link))
 }
 
 /// Connects to a kernel that runs. Its shell knows of us once its output is heard, or when it says nothing within

@@ -26,6 +26,15 @@ fn joined(session: &str) -> Joined {
     }
 }
 
+/// A client is there, and has asked for this cell.
+fn left_with(cell: &Message) -> Left {
+    Left {
+        asked: vec![asked(Channel::Shell, cell, "1", "execute_request", false)],
+        joined: vec![joined("a")],
+        ..Left::default()
+    }
+}
+
 fn asked(channel: Channel, request: &Message, id: &str, msg_type: &str, held: bool) -> Asked {
     Asked {
         request: format!("a\n{id}"),
@@ -85,11 +94,7 @@ fn what_was_asked_on_a_channel_is_made_good_once_the_kernel_has_answered_there()
 async fn what_replied_before_its_output_was_heard_gets_its_idle() {
     let broker = broker();
     let cell = request("a", "1", "execute_request");
-    let left = Left {
-        asked: vec![asked(Channel::Shell, &cell, "1", "execute_request", false)],
-        joined: vec![joined("a")],
-        ..Left::default()
-    };
+    let left = left_with(&cell);
     broker.recall(&left);
     // Who comes back while the kernel is connected to.
     assert_eq!(broker.snapshot().execution_state, "busy");
@@ -136,11 +141,7 @@ async fn what_replied_before_its_output_was_heard_gets_its_idle() {
 async fn a_kernel_that_publishes_nothing_is_not_asked_for_ever() {
     let broker = broker();
     let cell = request("a", "1", "execute_request");
-    let left = Left {
-        asked: vec![asked(Channel::Shell, &cell, "1", "execute_request", false)],
-        joined: vec![joined("a")],
-        ..Left::default()
-    };
+    let left = left_with(&cell);
     broker.recall(&left);
     let (outbox, mut requests) = mpsc::unbounded_channel();
     broker.adopt(outbox, &left);
