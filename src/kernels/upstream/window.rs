@@ -14,6 +14,8 @@ const WINDOW_MAX: usize = 256 * 1024;
 ///
 /// A ping numbers what was written before it, and the next one comes only when it was answered. So
 /// what came before the last ping but one is acknowledged, and a repeat is one of those after it.
+///
+/// A message is known by its id and session, of which the protocol says that no two messages have the same.
 #[derive(Debug, Default)]
 pub struct Window {
     /// Between the last two pings.

@@ -26,6 +26,7 @@ use nb::protocol::message::{HeaderPeek, Message};
 use nb::protocol::multipart;
 use nb::protocol::signature::Signer;
 use serde_json::{Value, json};
+use uuid::Uuid;
 
 use super::zmtp::{self, Input, Listener, Output};
 
@@ -65,6 +66,8 @@ struct Kernel {
     signer: Signer,
     foreign: Signer,
     subscribers: Mutex<Vec<Output>>,
+    /// Of this process alone: whoever comes after it counts from the beginning as well.
+    session: Uuid,
     count: AtomicU64,
     cells: AtomicU64,
     /// How many interrupts have come.
@@ -79,6 +82,7 @@ pub(crate) fn serve(connection: &ConnectionFile, manner: Manner) {
         signer: Signer::new(connection.key.as_bytes()),
         foreign: Signer::new(b"another key"),
         subscribers: Mutex::default(),
+        session: Uuid::new_v4(),
         count: AtomicU64::new(0),
         cells: AtomicU64::new(0),
         interrupts: Mutex::default(),
@@ -290,8 +294,9 @@ impl Kernel {
 
     fn message(&self, msg_type: &str, parent: &[u8], content: &Value) -> Message {
         let id = self.count.fetch_add(1, Ordering::Relaxed);
+        let session = self.session;
         let header = format!(
-            r#"{{"msg_id":"k{id}","msg_type":"{msg_type}","session":"peer","username":"peer","date":"2026-01-01T00:00:00.000000Z","version":"5.4"}}"#
+            r#"{{"msg_id":"k{id}","msg_type":"{msg_type}","session":"{session}","username":"peer","date":"2026-01-01T00:00:00.000000Z","version":"5.4"}}"#
         );
         Message {
             header: header.into(),
