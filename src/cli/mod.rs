@@ -1,6 +1,7 @@
 //! The command line. Each subcommand is one thin file: arguments in, an outcome out.
 
 mod access;
+mod bundle;
 mod config;
 mod doctor;
 mod env;
@@ -58,6 +59,7 @@ enum Command {
     Output(outputs::Output),
     #[command(visible_alias = "tokens")]
     Token(token::Token),
+    Bundle(bundle::Bundle),
     #[command(hide = true)]
     Pip(pip::Pip),
     #[command(hide = true)]
@@ -90,6 +92,7 @@ pub fn run() -> Result<ExitCode, Error> {
         Command::Config(config) => config.run(),
         Command::Launch(launch) => launch.run(),
         Command::Env(env) => env.run(),
+        Command::Bundle(bundle) => bundle.run(),
         Command::Pip(pip) => pip.run(),
         Command::Token(token) => token.run(),
         Command::Supervise(supervise) => supervise.run(),

@@ -1,6 +1,7 @@
 //! The real binary against real kernels, over real sockets: one test program for all of it.
 
 mod adoption;
+mod bundle;
 mod cli;
 mod client;
 mod clients;
