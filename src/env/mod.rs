@@ -7,6 +7,7 @@ mod changes;
 mod companion;
 mod environment;
 mod failure;
+mod git;
 mod held;
 mod in_use;
 mod index;

@@ -10,7 +10,6 @@
 //!
 //! Knows nothing of when it looks, nor of how a release is made.
 
-mod address;
 mod export;
 mod follow;
 mod mirror;
@@ -24,9 +23,9 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use tokio::time::Instant;
 
-use self::address::Address;
 use self::follow::{Followed, Paths};
 use self::mirror::Mirror;
+use super::git::Address;
 use super::release::{Release, Releases};
 use super::{Say, Uv, hex, leftovers, lock};
 use crate::config::private_folder;

@@ -6,17 +6,17 @@ use crate::redact::{begins_with_host, has_port, is_end, without_logins};
 
 /// Where a repository is.
 #[derive(Clone, PartialEq, Eq)]
-pub(super) struct Address {
+pub(in crate::env) struct Address {
     /// Without a login: it is in argv, and in what git says.
-    pub(super) bare: String,
-    pub(super) login: Option<Login>,
+    pub(in crate::env) bare: String,
+    pub(in crate::env) login: Option<Login>,
 }
 
 /// With what somebody asks for it.
 #[derive(Clone, PartialEq, Eq)]
-pub(super) struct Login {
-    pub(super) user: String,
-    pub(super) password: Option<String>,
+pub(in crate::env) struct Login {
+    pub(in crate::env) user: String,
+    pub(in crate::env) password: Option<String>,
 }
 
 impl std::fmt::Debug for Address {
@@ -27,7 +27,7 @@ impl std::fmt::Debug for Address {
 
 impl Address {
     /// Reads what git takes: a URL, `host:path`, or a path here, which `resolve` makes a whole one.
-    pub(super) fn parse(
+    pub(in crate::env) fn parse(
         text: &str,
         resolve: impl FnOnce(&Path) -> Option<String>,
     ) -> Result<Self, &'static str> {
