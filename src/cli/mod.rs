@@ -20,6 +20,7 @@ mod supervise;
 mod time;
 mod token;
 mod up;
+mod workspace;
 
 use std::process::ExitCode;
 
@@ -58,6 +59,8 @@ enum Command {
     Output(outputs::Output),
     #[command(visible_alias = "tokens")]
     Token(token::Token),
+    #[command(visible_alias = "workspaces")]
+    Workspace(workspace::Arguments),
     #[command(hide = true)]
     Pip(pip::Pip),
     #[command(hide = true)]
@@ -92,6 +95,7 @@ pub fn run() -> Result<ExitCode, Error> {
         Command::Env(env) => env.run(),
         Command::Pip(pip) => pip.run(),
         Command::Token(token) => token.run(),
+        Command::Workspace(workspace) => workspace.run(),
         Command::Supervise(supervise) => supervise.run(),
     };
     done.map(|()| ExitCode::SUCCESS)

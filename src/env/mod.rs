@@ -34,6 +34,7 @@ pub mod venvs;
 pub mod version;
 pub mod watch;
 mod whole;
+pub mod workspace;
 
 pub use changes::Added;
 pub use companion::{COMPANION, COMPANION_CLASS, CompanionState, companion_in, install_companion};

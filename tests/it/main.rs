@@ -61,3 +61,4 @@ mod typed_cells;
 mod up;
 mod watch;
 mod wire;
+mod workspace;

@@ -1,8 +1,10 @@
-//! The address of a repository: what git is given, what is shown, and who logs in, which is neither. Pure.
+//! The address of a repository: what git is given, what is shown, and who logs in, which is neither. Pure but for
+//! paths that are here.
 
 use std::path::Path;
 
-use crate::redact::{begins_with_host, has_port, is_end, without_logins};
+use crate::error::Error;
+use crate::redact::{begins_with_host, has_port, is_end, redacted, without_logins};
 
 /// Where a repository is.
 #[derive(Clone, PartialEq, Eq)]
@@ -26,8 +28,20 @@ impl std::fmt::Debug for Address {
 }
 
 impl Address {
+    /// Reads what somebody gives; a path is one here.
+    pub(in crate::env) fn of(text: &str) -> Result<Self, Error> {
+        let address = Self::parse(text, |path| {
+            let path = path.canonicalize().ok()?;
+            path.to_str().map(str::to_owned)
+        });
+        address.map_err(|why| {
+            let shown = redacted(text);
+            Error::user(format!("{} is no repository: {why}", shown.escape_debug()))
+        })
+    }
+
     /// Reads what git takes: a URL, `host:path`, or a path here, which `resolve` makes a whole one.
-    pub(in crate::env) fn parse(
+    fn parse(
         text: &str,
         resolve: impl FnOnce(&Path) -> Option<String>,
     ) -> Result<Self, &'static str> {

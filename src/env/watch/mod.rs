@@ -104,14 +104,7 @@ impl Watch {
         say: Say<'_>,
     ) -> Result<Self, Error> {
         let paths = Paths::new(watched.manifest, watched.lock)?;
-        let address = Address::parse(watched.repository, |path| {
-            let path = path.canonicalize().ok()?;
-            path.to_str().map(str::to_owned)
-        });
-        let address = address.map_err(|why| {
-            let shown = crate::redact::redacted(watched.repository);
-            Error::user(format!("{} is no repository: {why}", shown.escape_debug()))
-        })?;
+        let address = Address::of(watched.repository)?;
         let all = data.join("watch");
         let folder = all.join("pycx");
         for folder in [data, &all, &folder] {
