@@ -7,6 +7,7 @@
 //! - [`front`]: the ZeroMQ front of clients that know no gateway
 //! - [`kernels`]: a kernel's life: which there are to start, their start and their supervision
 //! - [`magics`]: what our own cells do
+//! - [`workers`]: what runs beside a supervisor in a process of its own
 //! - [`mod@env`]: what a kernel runs in
 //! - [`protocol`]: the Jupyter messaging protocol as pure bytes: no I/O, no clock, no randomness.
 
@@ -24,3 +25,4 @@ pub mod plain_file;
 pub mod protocol;
 pub mod redact;
 pub mod table;
+pub mod workers;

@@ -223,6 +223,11 @@ pub(super) const KEYS: &[Key] = &[
     ),
     key("packages.offline", Boolean, "nothing but the cache is used"),
     key(
+        "sql.result_bytes_max",
+        Integer,
+        "a larger result of a query is an error",
+    ),
+    key(
         "limits.message_bytes_max",
         Integer,
         "a larger message of a client is refused",
@@ -251,6 +256,31 @@ pub(super) const OF_A_SPEC: &[Key] = &[
     key("users_allowed", Texts, "as auth.users_allowed"),
     key("users_denied", Texts, "as auth.users_denied"),
 ];
+
+/// What a table `[sql.connections.<name>]` may say.
+pub(super) const OF_A_CONNECTION: &[Key] = &[
+    key(
+        "driver",
+        Text,
+        "duckdb, sqlite, postgresql, or what the ADBC driver manager finds",
+    ),
+    key("uri", Text, "what the driver connects to"),
+    key("user", Text, "who logs in"),
+    key(
+        "password_env",
+        Text,
+        "the variable of the kernel that holds the password",
+    ),
+    key("password_file", Text, "the file that holds the password"),
+    key(
+        "password_command",
+        Texts,
+        "the program and its arguments that prints the password",
+    ),
+];
+
+/// What stands in a table `[sql.connections.<name>.options]`, whatever it is called.
+pub(super) const OPTION: Key = key("options", Text, "an option of the driver");
 
 /// The variable of a setting.
 pub fn variable(name: &str) -> String {

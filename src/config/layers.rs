@@ -10,13 +10,16 @@ use std::path::{Path, PathBuf};
 
 use toml::{Table, Value};
 
-use super::keys::{KEYS, Key, Kind, OF_A_SPEC, variable};
+use super::keys::{KEYS, Key, Kind, OF_A_CONNECTION, OF_A_SPEC, OPTION, variable};
 use super::settings::Settings;
 use crate::error::Error;
 use crate::redact::without_logins;
 
 /// A name that is less like a known one than this is not offered instead.
 const LIKENESS_MIN: f64 = 0.75;
+
+/// The table of the tables of connections.
+const CONNECTIONS: &str = "connections";
 
 /// Where a value was said.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -245,11 +248,19 @@ fn put(table: &mut Table, name: &[String], value: Value) {
 fn names_beside(name: &[String]) -> (&'static [Key], String) {
     match name {
         [table, _spec, key] if table == "kernels" => (OF_A_SPEC, key.clone()),
+        [table, part, _connection, key] if table == "sql" && part == CONNECTIONS => {
+            (OF_A_CONNECTION, key.clone())
+        }
         _ => (KEYS, name.join(".")),
     }
 }
 
 fn known(name: &[String]) -> Option<&'static Key> {
+    if let [table, part, _connection, options, _] = name
+        && (&**table, &**part, &**options) == ("sql", CONNECTIONS, OPTION.name)
+    {
+        return Some(&OPTION);
+    }
     let (keys, name) = names_beside(name);
     keys.iter().find(|key| key.name == name)
 }
@@ -370,6 +381,11 @@ mod tests {
             ),
             ("[zzz]\nx = 1", &[], "there is no setting zzz.x"),
             (
+                "[sql.connections.a]\npasword_env = \"x\"",
+                &[],
+                "did you mean password_env?",
+            ),
+            (
                 "[server]\nport = 70000",
                 &[],
                 "server.port, said by /etc/nb.toml,",
@@ -417,6 +433,11 @@ mod tests {
         for key in OF_A_SPEC {
             let _infallible = writeln!(file, "kernels.spec.{} = {}", key.name, samples(key));
         }
+        for key in OF_A_CONNECTION {
+            let value = samples(key);
+            let _infallible = writeln!(file, "sql.connections.a.{} = {value}", key.name);
+        }
+        file += "sql.connections.a.options.\"adbc.x.y\" = \"1\"\n";
         layers.add_file(Path::new("x"), &file).unwrap();
         let settled = layers.settle().unwrap();
         let mut found = Vec::new();
@@ -425,7 +446,8 @@ mod tests {
             Table::try_from(&settled.settings).unwrap(),
             &mut found,
         );
-        assert_eq!(found.len(), KEYS.len() + OF_A_SPEC.len());
+        let all = KEYS.len() + OF_A_SPEC.len() + OF_A_CONNECTION.len() + 1;
+        assert_eq!(found.len(), all);
         for (name, value) in found {
             assert_eq!(settled.said[&name].0, value, "{name:?}");
         }
@@ -438,7 +460,7 @@ mod tests {
             let row = format!("| `{}` | `{}` |", key.name, variable(key.name));
             assert!(page.contains(&row), "{row}");
         }
-        for key in OF_A_SPEC {
+        for key in OF_A_SPEC.iter().chain(OF_A_CONNECTION) {
             assert!(page.contains(&format!("`{}`", key.name)), "{}", key.name);
         }
     }

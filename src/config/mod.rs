@@ -16,8 +16,8 @@ pub use keys::variable;
 pub use layers::{Layers, Origin, Settled};
 pub use places::{Places, private_folder, user_name};
 pub use settings::{
-    Auth, Credentials, Culling, Handover, IndexStrategy, Journal, JournalMode, Kernels, Limits,
-    LogFormat, OfSpec, OnStop, Packages, Server, Settings, Users,
+    Auth, Connection, Credentials, Culling, Handover, IndexStrategy, Journal, JournalMode, Kernels,
+    Limits, LogFormat, OfSpec, OnStop, Packages, Server, Settings, Sql, Users,
 };
 
 use std::ffi::OsString;
@@ -40,12 +40,22 @@ pub const PACKAGES: &str = "NB_PACKAGES_";
 /// Where packages come from, for whoever runs a tool. What else there is of settings does not matter to it: it may be of a
 /// newer nb than a supervisor.
 pub fn packages() -> Result<Packages, Error> {
+    Ok(table("packages", PACKAGES)?.packages)
+}
+
+/// What cells with SQL may ask, in the same way.
+pub fn sql() -> Result<Sql, Error> {
+    Ok(table("sql", "NB_SQL_")?.sql)
+}
+
+/// What one table of the file and its variables, with this prefix, say.
+fn table(name: &str, prefix: &str) -> Result<Settings, Error> {
     let mut layers = Layers::default();
     if let Some((path, text)) = file::find(variable_set)? {
-        layers.add_table(&path, &text, "packages")?;
+        layers.add_table(&path, &text, name)?;
     }
-    layers.add_environment(|name| variable_set(name).filter(|_| name.starts_with(PACKAGES)))?;
-    Ok(layers.settle()?.settings.packages)
+    layers.add_environment(|name| variable_set(name).filter(|_| name.starts_with(prefix)))?;
+    Ok(layers.settle()?.settings)
 }
 
 /// The layers of this process up to the environment; flags go on top.

@@ -17,6 +17,7 @@ pub struct Settings {
     pub kernels: Kernels,
     pub journal: Journal,
     pub packages: Packages,
+    pub sql: Sql,
     pub limits: Limits,
 }
 
@@ -238,6 +239,48 @@ impl Default for Journal {
             user_bytes_max: 8 * 1024 * 1024 * 1024,
             retention_s: 3600,
         }
+    }
+}
+
+/// What cells with SQL may ask.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Sql {
+    /// Of one result, in Arrow's form.
+    pub result_bytes_max: u64,
+    pub connections: BTreeMap<String, Connection>,
+}
+
+impl Default for Sql {
+    fn default() -> Self {
+        Self {
+            result_bytes_max: 4 * 1024 * 1024 * 1024,
+            connections: BTreeMap::new(),
+        }
+    }
+}
+
+/// The table `[sql.connections.<name>]`: a database. The password is elsewhere.
+#[derive(Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Connection {
+    pub driver: String,
+    pub uri: Option<String>,
+    pub user: Option<String>,
+    pub password_env: Option<String>,
+    pub password_file: Option<PathBuf>,
+    /// A program and its arguments.
+    pub password_command: Option<Vec<String>>,
+    /// As the driver has them.
+    pub options: BTreeMap<String, String>,
+}
+
+impl std::fmt::Debug for Connection {
+    /// Without what may hold a login.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Connection")
+            .field("driver", &self.driver)
+            .finish_non_exhaustive()
     }
 }
 

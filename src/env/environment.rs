@@ -18,6 +18,8 @@ use crate::error::Error;
 
 const LAB_LOCK: &str = include_str!("locks/lab.txt");
 
+const SQL_LOCK: &str = include_str!("locks/sql.txt");
+
 /// Written last, so an environment without it is an unfinished one.
 const MARKER: &str = "nb-lock.sha256";
 
@@ -33,6 +35,12 @@ impl Environment {
     pub fn lab(data: &Path) -> Self {
         let name = format!("envs/lab-{}", &digest(LAB_LOCK)[..8]);
         Self::new("JupyterLab's environment", data.join(name), LAB_LOCK)
+    }
+
+    /// Where databases are asked: their drivers and DuckDB.
+    pub fn sql(data: &Path) -> Self {
+        let name = format!("envs/sql-{}", &digest(SQL_LOCK)[..8]);
+        Self::new("the environment of %%sql", data.join(name), SQL_LOCK)
     }
 
     fn new(title: &str, folder: PathBuf, lock: &'static str) -> Self {
@@ -123,13 +131,22 @@ mod tests {
 
     #[test]
     fn the_lock_pins_by_hash_and_names_no_host() {
-        for package in ["jupyterlab==4.", "jupyterlab-widgets=="] {
-            assert!(LAB_LOCK.contains(&format!("\n{package}")), "{package}");
+        for (lock, packages) in [
+            (LAB_LOCK, &["jupyterlab==4.", "jupyterlab-widgets=="][..]),
+            (
+                SQL_LOCK,
+                &["adbc-driver-manager==1.", "duckdb==", "pyarrow=="],
+            ),
+        ] {
+            for package in packages {
+                let is_there = lock.lines().any(|line| line.starts_with(package));
+                assert!(is_there, "{package}");
+            }
+            assert!(!lock.contains("://") && !lock.contains("--index"));
+            let mut pins = lock.lines().filter(|line| !line.starts_with(' '));
+            assert!(pins.all(|pin| pin.contains("==") && pin.ends_with('\\')));
+            assert!(lock.contains("--hash=sha256:"));
         }
-        assert!(!LAB_LOCK.contains("://") && !LAB_LOCK.contains("--index"));
-        let mut pins = LAB_LOCK.lines().filter(|line| !line.starts_with(' '));
-        assert!(pins.all(|pin| pin.contains("==") && pin.ends_with('\\')));
-        assert!(LAB_LOCK.contains("--hash=sha256:"));
     }
 
     #[tokio::test]

@@ -40,6 +40,7 @@ pub use changes::Added;
 pub use companion::{COMPANION, COMPANION_CLASS, CompanionState, companion_in, install_companion};
 pub use environment::Environment;
 pub use in_use::{RETURNS_TO, supervised};
+pub use index::printed_by;
 pub use installed::{Distribution, normal};
 pub use kernel::{BASE, ENVIRONMENT, KernelEnvironment, Kind, PIP, Prepared};
 pub use kernelspec::install_kernelspecs;

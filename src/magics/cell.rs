@@ -3,9 +3,11 @@
 //!
 //! The same for both doors. Knows nothing of how the supervisor does any of it.
 
+use std::any::Any;
 use std::collections::BTreeMap;
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 use futures_util::future::LocalBoxFuture;
 use jiff::Timestamp;
@@ -146,6 +148,16 @@ pub struct Answer {
     /// What stands for the value where nothing takes it: as the cell's result in an IPython kernel, as
     /// a display in any other. Without one the value's own text does.
     pub shown: Option<Bundle>,
+    /// The variable that takes the value, instead of the expression.
+    pub named: Option<Named>,
+}
+
+/// A variable in the kernel.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Named {
+    pub name: String,
+    /// The expression has the value as well.
+    pub is_shown: bool,
 }
 
 /// The value of a magic's expression; only IPython kernels can take one.
@@ -156,14 +168,65 @@ pub enum Given {
     Text(String),
     Json(Value),
     Path(PathBuf),
-    /// A file in Arrow IPC format that becomes a frame in the kernel. Whoever takes it removes it.
-    Arrow(PathBuf),
+    /// A frame in the kernel.
+    Arrow(Frame),
+}
+
+/// A file in Arrow IPC format that becomes a frame.
+#[derive(Clone)]
+pub struct Frame {
+    path: PathBuf,
+    held: Option<Rc<dyn Any>>,
+}
+
+impl Frame {
+    /// Whoever takes it removes it.
+    pub fn file(path: PathBuf) -> Self {
+        Self { path, held: None }
+    }
+
+    /// It is there as long as this is held.
+    pub fn lent(path: PathBuf, held: impl Any) -> Self {
+        Self {
+            path,
+            held: Some(Rc::new(held)),
+        }
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// What has to be held until it is taken.
+    pub fn held(&self) -> Option<Rc<dyn Any>> {
+        self.held.clone()
+    }
+}
+
+impl PartialEq for Frame {
+    fn eq(&self, other: &Self) -> bool {
+        self.path == other.path
+    }
+}
+
+impl fmt::Debug for Frame {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.path.fmt(f)
+    }
 }
 
 impl Answer {
     /// Nothing, neither to the expression nor to the eye.
     pub fn nothing() -> Self {
         Self::default()
+    }
+
+    /// What has to be held until the kernel has taken the value.
+    pub fn held(&self) -> Option<Rc<dyn Any>> {
+        match &self.given {
+            Given::Arrow(frame) => frame.held(),
+            _ => None,
+        }
     }
 
     /// What to display where no expression can take the value.
@@ -173,7 +236,8 @@ impl Answer {
             (None, Given::Nothing) => return None,
             (None, Given::Text(text)) => text,
             (None, Given::Json(value)) => value.to_string(),
-            (None, Given::Path(path) | Given::Arrow(path)) => path.display().to_string(),
+            (None, Given::Path(path)) => path.display().to_string(),
+            (None, Given::Arrow(frame)) => frame.path().display().to_string(),
         };
         Some(Bundle::from_iter([(
             "text/plain".to_owned(),
@@ -242,7 +306,13 @@ mod tests {
 
     #[test]
     fn a_value_without_a_display_is_shown_as_its_text() {
-        let shown = |given| Answer { given, shown: None }.into_display();
+        let shown = |given| {
+            let answer = Answer {
+                given,
+                ..Answer::nothing()
+            };
+            answer.into_display()
+        };
         assert_eq!(shown(Given::Nothing), None);
         let bundle = shown(Given::Json(json!({"a": 1}))).unwrap();
         assert_eq!(Value::Object(bundle), json!({"text/plain": "{\"a\":1}"}));

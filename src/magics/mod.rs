@@ -19,6 +19,7 @@ pub mod other;
 pub mod registry;
 pub mod wire;
 
+mod exchange;
 mod machine;
 mod others;
 mod pex;
@@ -28,12 +29,15 @@ mod python;
 mod reset;
 mod restart;
 mod script;
+mod sql;
 mod status;
 #[cfg(test)]
 mod test_cell;
 
 pub use call::{At, Call};
-pub use cell::{Answer, Bundle, Cell, Facts, Given, Output, Place, Question, StreamName};
+pub use cell::{
+    Answer, Bundle, Cell, Facts, Frame, Given, Named, Output, Place, Question, StreamName,
+};
 pub use failure::Failure;
 pub use magic::{Magic, Runs};
 pub use other::{OtherKernel, Others, Running};

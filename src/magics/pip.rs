@@ -185,7 +185,7 @@ fn words(call: &Call) -> Result<Vec<String>, Failure> {
 }
 
 /// Where the kernel works now, which its user may have changed.
-fn working_folder(cell: &dyn Cell) -> Option<PathBuf> {
+pub(super) fn working_folder(cell: &dyn Cell) -> Option<PathBuf> {
     let pid = cell.facts().pid?;
     std::fs::read_link(format!("/proc/{pid}/cwd")).ok()
 }

@@ -19,6 +19,7 @@ use super::pip::Pip;
 use super::reset::Reset;
 use super::restart::Restart;
 use super::script::Script;
+use super::sql::Sql;
 use super::status::Status;
 use crate::env::KernelEnvironment;
 
@@ -102,6 +103,7 @@ impl Registry {
             Box::new(Status::default()),
             Box::new(Restart),
             Box::new(Pexes),
+            Box::new(Sql::default()),
         ];
         if setting.has_others {
             magics.extend(others());
@@ -308,6 +310,7 @@ impl Registry {
         Ok(Answer {
             given: Given::Nothing,
             shown: Some(Bundle::from_iter([("text/plain".to_owned(), text.into())])),
+            named: None,
         })
     }
 
@@ -369,7 +372,7 @@ mod tests {
                 }
                 Ok(Answer {
                     given: Given::Json(json!([call.magic, call.line, call.cell])),
-                    shown: None,
+                    ..Answer::nothing()
                 })
             })
         }

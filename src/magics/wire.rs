@@ -15,7 +15,7 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 
 use super::call::Call;
-use super::cell::{Answer, Bundle, Given, Output};
+use super::cell::{Answer, Bundle, Given, Named, Output};
 use super::failure::Failure;
 
 /// The body of `POST /v1/cells`.
@@ -82,6 +82,9 @@ pub enum Last {
         /// What stands for the result where it is shown.
         #[serde(default)]
         display: Option<Bundle>,
+        /// The variable that takes the result.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        named: Option<Named>,
     },
     Error {
         ename: String,
@@ -101,12 +104,19 @@ pub enum Taken {
     Text(String),
     Json(Value),
     Path(String),
+    /// A file that the helper removes.
     Arrow(String),
+    /// A file that is there until the helper closes the connection.
+    Lent(String),
 }
 
 impl From<Result<Answer, Failure>> for Last {
     fn from(outcome: Result<Answer, Failure>) -> Self {
-        let Answer { given, shown } = match outcome {
+        let Answer {
+            given,
+            shown,
+            named,
+        } = match outcome {
             Ok(answer) => answer,
             Err(failure) => {
                 return Self::Error {
@@ -122,12 +132,16 @@ impl From<Result<Answer, Failure>> for Last {
             Given::Text(text) => Ok(Some(Taken::Text(text))),
             Given::Json(value) => Ok(Some(Taken::Json(value))),
             Given::Path(path) => utf8(&path).map(|path| Some(Taken::Path(path))),
-            Given::Arrow(path) => utf8(&path).map(|path| Some(Taken::Arrow(path))),
+            Given::Arrow(frame) => utf8(frame.path()).map(|path| match frame.held() {
+                Some(_) => Some(Taken::Lent(path)),
+                None => Some(Taken::Arrow(path)),
+            }),
         };
         match result {
             Ok(result) => Self::Ok {
                 result,
                 display: shown,
+                named,
             },
             Err(failure) => Err(failure).into(),
         }
@@ -182,8 +196,8 @@ impl fmt::Debug for Reply {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::magics::Frame;
     use serde_json::json;
-
     fn written(line: &Line) -> Value {
         let bytes = line.encode();
         assert_eq!(bytes.iter().filter(|byte| **byte == b'\n').count(), 1);
@@ -226,6 +240,7 @@ mod tests {
         let answer = Answer {
             given: Given::Json(json!({"a": 1})),
             shown: Some(data),
+            ..Answer::nothing()
         };
         assert_eq!(
             written(&Line::Last(Ok(answer).into())),
@@ -250,8 +265,9 @@ mod tests {
         use std::os::unix::ffi::OsStringExt;
         let path = PathBuf::from(std::ffi::OsString::from_vec(vec![b'/', 0xff]));
         let answer = Answer {
-            given: Given::Arrow(path),
+            given: Given::Arrow(Frame::file(path)),
             shown: None,
+            ..Answer::nothing()
         };
         assert!(matches!(Last::from(Ok(answer)), Last::Error { .. }));
     }

@@ -60,6 +60,8 @@ pub(crate) struct Outcome {
     pub(crate) text: String,
     /// The plain texts of what was displayed.
     pub(crate) shown: String,
+    /// The plain text of the cell's result.
+    pub(crate) result: String,
 }
 
 /// What came of listening.
@@ -293,6 +295,9 @@ impl Client {
                 "stream" => outcome.text += said.content["text"].as_str().unwrap(),
                 "display_data" => {
                     outcome.shown += said.content["data"]["text/plain"].as_str().unwrap();
+                }
+                "execute_result" => {
+                    outcome.result += said.content["data"]["text/plain"].as_str().unwrap();
                 }
                 "status" => idle |= said.content["execution_state"] == "idle",
                 "execute_reply" => outcome.reply = said.content,

@@ -49,6 +49,7 @@ mod service;
 mod sizes;
 mod soak;
 mod sock;
+mod sql;
 mod starting;
 mod starts;
 mod structured_logs;

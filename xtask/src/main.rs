@@ -34,6 +34,9 @@ const PLUGIN: &str = "extensions/nb-labextension";
 /// The kernelspec of R's kernel, as Debian installs it.
 const R_KERNEL: &str = "/usr/share/jupyter/kernels/ir/kernel.json";
 
+/// Where Debian has PostgreSQL's programs.
+const POSTGRESQL: &str = "/usr/lib/postgresql";
+
 /// The steps of `cargo xtask test`, cheapest first so that a fault is found early.
 const STEPS: [&[&str]; 6] = [
     &["fmt", "--all", "--check"],
@@ -315,7 +318,7 @@ fn last_release() -> Result<(), String> {
     fs::write(&done, commit).map_err(|error| format!("{}: {error}", done.display()))
 }
 
-/// Node, Chromium, R's kernel, the packages of the client suites and what else is not on every machine.
+/// Node, Chromium, R's kernel, PostgreSQL, the packages of the client suites and what else is not on every machine.
 fn clients() -> Result<(), String> {
     node()?;
     for (there, packages) in [
@@ -325,6 +328,7 @@ fn clients() -> Result<(), String> {
         // For a start without a network.
         (is_there("ip"), &["iproute2"][..]),
         (Path::new(R_KERNEL).exists(), &["r-cran-irkernel"][..]),
+        (Path::new(POSTGRESQL).exists(), &["postgresql"][..]),
     ] {
         if !there {
             debian(packages)?;

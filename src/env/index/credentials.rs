@@ -167,23 +167,35 @@ impl Asks<'_> {
         Ok(login)
     }
 
-    /// What it prints; else why not, or nothing when there is no such program.
     async fn run(&self, words: &[String]) -> Result<String, Option<String>> {
-        let mut command = Command::new(&words[0]);
-        command
-            .args(&words[1..])
-            .env_clear()
-            .envs(self.env)
-            .current_dir(self.folder);
-        let printed = timeout(LIMIT, tool::output(&mut command, ANSWER_BYTES_MAX)).await;
-        let printed = match printed {
-            Ok(Ok(printed)) => printed,
-            Ok(Err(tool::Failure::Missing)) => return Err(None),
-            Ok(Err(tool::Failure::Failed(said))) => return Err(Some(said)),
-            Err(_) => return Err(Some(format!("it did not end within {} s", LIMIT.as_secs()))),
-        };
-        String::from_utf8(printed).map_err(|_| Some("it printed what is no text".to_owned()))
+        printed_by(words, self.env, self.folder).await
     }
+}
+
+/// What a program prints that tells a secret, with these arguments and nothing but this environment; else why not, or nothing
+/// when there is no such program. Ends within a minute.
+pub async fn printed_by(
+    words: &[String],
+    env: &BTreeMap<String, String>,
+    folder: &Path,
+) -> Result<String, Option<String>> {
+    let [program, arguments @ ..] = words else {
+        return Err(None);
+    };
+    let mut command = Command::new(program);
+    command
+        .args(arguments)
+        .env_clear()
+        .envs(env)
+        .current_dir(folder);
+    let printed = timeout(LIMIT, tool::output(&mut command, ANSWER_BYTES_MAX)).await;
+    let printed = match printed {
+        Ok(Ok(printed)) => printed,
+        Ok(Err(tool::Failure::Missing)) => return Err(None),
+        Ok(Err(tool::Failure::Failed(said))) => return Err(Some(said)),
+        Err(_) => return Err(Some(format!("it did not end within {} s", LIMIT.as_secs()))),
+    };
+    String::from_utf8(printed).map_err(|_| Some("it printed what is no text".to_owned()))
 }
 
 fn known(words: &[String]) -> Option<Option<Login>> {

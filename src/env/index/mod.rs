@@ -22,6 +22,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use self::credentials::Asks;
+pub use self::credentials::printed_by;
 pub use self::from::From;
 use self::login::{Login, Server, apart, with_login};
 use self::netrc::Netrc;

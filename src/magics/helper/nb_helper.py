@@ -17,6 +17,10 @@ OUTPUT_MESSAGES_MAX = 100_000
 OUTPUT_ENDPOINT = "-6"
 
 
+# Of a longer frame so many rows are shown.
+ROWS_SHOWN = 20
+
+
 class NbError(Exception):
     """A magic that failed: one sentence, then a log, without the frames of this file."""
 
@@ -243,6 +247,12 @@ class Helper:
             raise error(last["ename"], last["evalue"], last.get("log", ""), last.get("traceback"))
         shown = last.get("display")
         ((kind, value),) = (last.get("result") or {"nothing": None}).items()
+        if kind in ("arrow", "lent"):
+            value = frame(value, kind == "lent")
+        named = last.get("named")
+        if named:
+            self.shell.user_ns[named["name"]] = value
+            return value if named["is_shown"] else None
         if kind == "json" and isinstance(value, dict):
             if shown:
                 value = Report(value)
@@ -254,8 +264,6 @@ class Helper:
             import pathlib
 
             return pathlib.Path(value)
-        if kind == "arrow":
-            return frame(value)
         return value
 
     def act(self, item):
@@ -304,22 +312,64 @@ def ask(prompt, password):
     return input(prompt)
 
 
-def frame(path):
+def frame(path, is_lent):
     """An Arrow IPC file as a pandas frame, or as an Arrow table where there is no pandas."""
     try:
         import pyarrow
+        import pyarrow.ipc
     except ImportError:
         raise error(
             "ImportError", "This result is a frame: install pyarrow in this environment to take it."
         ) from None
-    # Read whole, so that the file may go.
-    with open(path, "rb") as file:
-        table = pyarrow.ipc.open_file(pyarrow.BufferReader(file.read())).read_all()
-    os.unlink(path)
+    # What it maps stays when the file goes.
+    table = pyarrow.ipc.open_file(pyarrow.memory_map(path)).read_all()
+    if not is_lent:
+        os.unlink(path)
     try:
-        return table.to_pandas()
+        return previewed(plain_numbers(table).to_pandas())
     except ImportError:
         return table
+
+
+def plain_numbers(table):
+    """Decimals as what pandas reckons with, as its own read_sql and DuckDB have them: integers where they are, else floating point."""
+    import pyarrow
+
+    for at, field in enumerate(table.schema):
+        if not pyarrow.types.is_decimal(field.type):
+            continue
+        column = table.column(at)
+        try:
+            if field.type.scale:
+                raise ValueError
+            column = column.cast(pyarrow.int64())
+        except ValueError:
+            # pyarrow's own errors are such too.
+            column = column.cast(pyarrow.float64())
+        table = table.set_column(at, field.name, column)
+    return table
+
+
+def previewed(frame):
+    """Of a long frame the first rows are shown, and how many there are: as it is when it is shown."""
+    import weakref
+
+    if len(frame) <= ROWS_SHOWN:
+        return frame
+    shown = weakref.ref(frame)
+
+    def bundle(include=None, exclude=None):
+        whole = shown()
+        rows, head = len(whole), whole.head(ROWS_SHOWN)
+        note = "{:,} of {:,} rows".format(len(head), rows)
+        return {
+            "text/plain": "%s\n%s" % (head, note),
+            "text/html": "%s<p>%s</p>" % (head._repr_html_(), note),
+        }
+
+    # Of this object alone: copies and what is made of it look as frames do.
+    object.__setattr__(frame, "_repr_mimebundle_", bundle)
+    return frame
 
 
 def is_users(magic):

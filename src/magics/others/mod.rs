@@ -8,7 +8,6 @@
 //! Knows of those kernels what [`crate::magics::Others`] says.
 
 mod arguments;
-mod exchange;
 mod kernel;
 mod leaving;
 mod moves;
@@ -16,9 +15,9 @@ mod venv;
 
 use futures_util::FutureExt;
 
-use self::exchange::{Side, Stuck, hand_over};
 use super::call::Call;
 use super::cell::Cell;
+use super::exchange::{Side, Stuck, hand_over};
 use super::failure::Failure;
 use super::magic::Magic;
 use super::other::OtherKernel;

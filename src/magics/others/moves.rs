@@ -4,10 +4,10 @@ use futures_util::FutureExt;
 use futures_util::future::LocalBoxFuture;
 
 use super::arguments::moved;
-use super::exchange::Side;
 use super::{meant, move_values};
 use crate::magics::call::{At, Call};
 use crate::magics::cell::{Answer, Cell};
+use crate::magics::exchange::Side;
 use crate::magics::failure::Failure;
 use crate::magics::magic::Magic;
 

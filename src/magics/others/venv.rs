@@ -244,5 +244,6 @@ fn shown(value: serde_json::Value, text: &str) -> Answer {
             "text/plain".to_owned(),
             text.trim_end().into(),
         )])),
+        ..Answer::nothing()
     }
 }

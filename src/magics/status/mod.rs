@@ -167,6 +167,7 @@ impl Magic for Status {
             Ok(Answer {
                 given: Given::Json(value),
                 shown: Some(shown),
+                ..Answer::nothing()
             })
         })
     }

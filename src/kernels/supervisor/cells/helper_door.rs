@@ -13,7 +13,7 @@ use super::Cells;
 use crate::env::pex::Base;
 use crate::kernels::supervisor::bounded;
 use crate::magics::wire::{CellRequest, Line};
-use crate::magics::{Cell, Facts, Failure, OtherKernel, Others, Output, Place, Question};
+use crate::magics::{Answer, Cell, Facts, Failure, OtherKernel, Others, Output, Place, Question};
 
 /// What the helper has not taken; a magic that goes on waits.
 const LINES_BYTES_MAX: u32 = 1024 * 1024;
@@ -45,7 +45,12 @@ pub(in crate::kernels::supervisor) fn open(
             header,
         };
         let outcome = cells.registry.run(&call, &cell).await;
+        let held = outcome.as_ref().ok().and_then(Answer::held);
         cell.say(&Line::Last(outcome.into())).await;
+        if held.is_some() {
+            // The helper closes when it has taken it, and a kernel that dies does.
+            cell.lines.closed().await;
+        }
     });
     answer
 }

@@ -1,7 +1,7 @@
 """Values from one kernel of a notebook to another: the one that gives writes each into memory of its own that has no
 name, the other one maps it from there.
 
-Run in both, by exchange.rs; see give(), take() and let_go(). Python 3.8 and its standard library are enough, but for frames. Nothing is
+Run in both, by exchange.rs; see give(), lend(), take() and let_go(). Python 3.8 and its standard library are enough, but for frames. Nothing is
 left in the user's namespace, nothing is written to a disk.
 """
 
@@ -77,6 +77,12 @@ def give(namespace, names):
         about.update(name=name, path="/proc/%d/fd/%d" % (os.getpid(), fd))
         given.append(about)
     return json.dumps(given)
+
+
+def lend(namespace, names):
+    """The same of those of these that are frames, whatever the others are."""
+    frames = ("pandas", "polars", "pyarrow")
+    return give(namespace, [name for name in names if package_of(namespace.get(name)) in frames])
 
 
 def written(name, value, path):
