@@ -21,6 +21,7 @@ mod supervise;
 mod time;
 mod token;
 mod up;
+mod workspace;
 
 use std::process::ExitCode;
 
@@ -60,6 +61,8 @@ enum Command {
     #[command(visible_alias = "tokens")]
     Token(token::Token),
     Bundle(bundle::Bundle),
+    #[command(visible_alias = "workspaces")]
+    Workspace(workspace::Arguments),
     #[command(hide = true)]
     Pip(pip::Pip),
     #[command(hide = true)]
@@ -95,6 +98,7 @@ pub fn run() -> Result<ExitCode, Error> {
         Command::Bundle(bundle) => bundle.run(),
         Command::Pip(pip) => pip.run(),
         Command::Token(token) => token.run(),
+        Command::Workspace(workspace) => workspace.run(),
         Command::Supervise(supervise) => supervise.run(),
     };
     done.map(|()| ExitCode::SUCCESS)

@@ -65,7 +65,10 @@ impl Progress {
             return;
         }
         if !self.terminal {
-            self.line(&format!("{what}: {text}"));
+            // A line that git writes over is only worth a line of its own when it is the last of its kind.
+            if !text.contains('%') || text.ends_with("done.") {
+                self.line(&format!("{what}: {text}"));
+            }
             return;
         }
         let mut running = self.running.borrow_mut();
@@ -130,9 +133,14 @@ impl Progress {
     }
 }
 
-/// Whether a line of uv or pip is worth showing: not one per package.
+/// Whether a line of uv, pip or git is worth showing: not one per package.
 fn tells_something(line: &str) -> bool {
-    const LEADS: [&str; 12] = [
+    const LEADS: [&str; 17] = [
+        "Receiving objects",
+        "Resolving deltas",
+        "Updating files",
+        "looks ",
+        "remote: Compressing objects",
         "Using ",
         "Resolved ",
         "Downloading ",

@@ -15,7 +15,7 @@ use tokio::time::{Instant, sleep};
 use crate::error::Error;
 
 /// What a tool and all that it starts have in their environment: the folder that they change.
-const MARK: &str = "NB_WORKS_IN";
+pub(super) const MARK: &str = "NB_WORKS_IN";
 
 /// A killed process that is not gone by then waits for a disk that does not answer.
 const LIMIT: Duration = Duration::from_secs(20);

@@ -8,6 +8,7 @@ mod changes;
 mod companion;
 mod environment;
 mod failure;
+mod git;
 mod held;
 mod in_use;
 mod index;
@@ -34,6 +35,7 @@ pub mod venvs;
 pub mod version;
 pub mod watch;
 mod whole;
+pub mod workspace;
 
 pub use bundle::{About as AboutBundle, Bundle};
 pub use changes::Added;

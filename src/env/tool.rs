@@ -29,7 +29,7 @@ const REST: Duration = Duration::from_secs(1);
 const LINES_KEPT: usize = 12;
 
 /// A longer line is passed on in parts.
-const LINE_BYTES_MAX: u64 = 64 * 1024;
+const LINE_BYTES_MAX: usize = 64 * 1024;
 
 /// Variables that would lead Python, pip or uv to another environment than the one they are told, or to files that are not its own.
 const MISLEADING: [&str; 14] = [
@@ -221,19 +221,37 @@ async fn read(
     lines(from, &mut take).await;
 }
 
-/// Passes on what a program prints, a line each, without secrets and without what stands at its end. What is no text is read to its
-/// end as well: who printed it would be ended otherwise.
+/// Passes on what a program prints, a line each, without secrets and without what stands at its end. A line that is to be written over, as
+/// progress is, counts as one. What is no text is read to its end as well: who printed it would be ended otherwise.
 pub(super) async fn lines(from: Option<impl AsyncRead + Unpin>, take: &mut impl FnMut(String)) {
     let Some(from) = from else { return };
     let mut from = BufReader::new(from);
-    loop {
-        let mut line = Vec::new();
-        let mut part = (&mut from).take(LINE_BYTES_MAX);
-        match part.read_until(b'\n', &mut line).await {
-            Ok(0) | Err(_) => return,
-            Ok(_) => take(redacted(String::from_utf8_lossy(&line).trim_end()).into_owned()),
+    let mut line = Vec::new();
+    let mut was_returned = false;
+    while let Ok(more @ [_, ..]) = from.fill_buf().await {
+        let room = LINE_BYTES_MAX - line.len();
+        let more = &more[..more.len().min(room)];
+        let end = more.iter().position(|byte| matches!(byte, b'\n' | b'\r'));
+        let taken = end.map_or(more.len(), |end| end + 1);
+        line.extend_from_slice(&more[..taken]);
+        from.consume(taken);
+        // Both together end one line.
+        let is_rest = was_returned && line == b"\n";
+        if (end.is_some() || line.len() == LINE_BYTES_MAX) && !is_rest {
+            take(shown(&line));
+        }
+        if end.is_some() || line.len() == LINE_BYTES_MAX {
+            was_returned = line.ends_with(b"\r");
+            line.clear();
         }
     }
+    if !line.is_empty() {
+        take(shown(&line));
+    }
+}
+
+fn shown(line: &[u8]) -> String {
+    redacted(String::from_utf8_lossy(line).trim_end()).into_owned()
 }
 
 #[cfg(test)]
@@ -259,14 +277,19 @@ mod tests {
         let script =
             "head -c 300000 /dev/zero | tr '\\0' x; printf 'caf\\351\\n'; echo after || kill $$";
         let said = shell(script).await.unwrap();
-        let bytes_max = usize::try_from(LINE_BYTES_MAX).unwrap();
         let longest = said.lines().map(str::len).max();
-        assert!(longest <= Some(bytes_max) && said.len() > 300_000);
+        assert!(longest <= Some(LINE_BYTES_MAX) && said.len() > 300_000);
         assert!(
             said.ends_with("xcaf\u{fffd}\nafter"),
             "{}",
             &said[said.len() - 20..]
         );
+    }
+
+    #[tokio::test]
+    async fn a_line_that_is_written_over_is_one() {
+        let said = shell("printf '1%%\\r2%%\\r\\nend'").await;
+        assert_eq!(said, Ok("1%\n2%\nend".to_owned()));
     }
 
     #[tokio::test]

@@ -139,7 +139,12 @@ struct Gateway {
 impl Gateway {
     fn new(settings: Settings) -> Result<Self, Error> {
         let more = &settings.config.kernels.env_inherited;
-        let inherited = environment::inherited(settings.environment, more);
+        let mut inherited = environment::inherited(settings.environment, more);
+        // A service manager need not say who runs it.
+        for name in ["USER", "LOGNAME"] {
+            let user = || settings.user.clone();
+            inherited.entry(name.to_owned()).or_insert_with(user);
+        }
         Ok(Self {
             audit: audit::Audit::open(settings.config.server.audit_file.as_deref())?,
             credentials: auth::Credentials {

@@ -18,7 +18,9 @@ use super::environment::{self, SESSION_NAME, Variables};
 use super::registry::parse_id;
 use crate::config;
 use crate::env::release::RELEASE;
+use crate::env::workspace::Workspaces;
 use crate::env::{KernelEnvironment, Kind};
+use crate::error::Error;
 use crate::protocol::connection_file::Transport;
 use crate::protocol::kernelspec::is_valid_name;
 
@@ -88,7 +90,15 @@ impl Planner {
                  processes of this machine; without that entry in its metadata it is one"
             )));
         }
+        let workspace = self.workspace_of(&wishes)?;
         let folder = wishes.folder.as_ref().map(PathBuf::from);
+        // Clients send where the notebook is; who names a workspace wants that.
+        let is_there = |folder: &PathBuf| {
+            workspace
+                .as_ref()
+                .is_none_or(|workspace| folder.starts_with(workspace))
+        };
+        let folder = folder.filter(is_there).or(workspace);
         let place = asked.place.as_ref().map(|place| self.folder_of(place));
         let asked_for: Vec<PathBuf> = folder.into_iter().chain(place).collect();
         let (cwd, cwd_note) = choose_folder(&asked_for, &[&self.root, &self.home]);
@@ -161,6 +171,16 @@ impl Planner {
             started_by: whose.started_by,
             linger_ms: wishes.linger_ms,
         })
+    }
+
+    /// The tree of the workspace that the kernel is to work in.
+    fn workspace_of(&self, wishes: &Wishes) -> Result<Option<PathBuf>, PlanError> {
+        let Some(name) = &wishes.workspace else {
+            return Ok(None);
+        };
+        let found = Workspaces::new(&self.data).find(name);
+        let bad = |error: Error| PlanError::BadRequest(format!("KERNEL_WORKSPACE: {error}"));
+        found.map(|found| Some(found.path)).map_err(bad)
     }
 
     /// How much the journal of this kernel may have, and where.
@@ -249,6 +269,7 @@ pub(super) fn transport_of(listed: &Listed) -> Option<Transport> {
 pub struct Wishes {
     id: Uuid,
     folder: Option<String>,
+    workspace: Option<String>,
     launch_timeout_ms: Option<u64>,
     cull_idle_s: Option<u64>,
     linger_ms: Option<u64>,
@@ -315,10 +336,11 @@ impl Wishes {
             })?),
             None => None,
         };
-        let folder = env.get("KERNEL_WORKING_DIR");
+        let text = |name: &str| env.get(name).filter(|text| !text.is_empty()).cloned();
         Ok(Self {
             id,
-            folder: folder.filter(|folder| !folder.is_empty()).cloned(),
+            folder: text("KERNEL_WORKING_DIR"),
+            workspace: text("KERNEL_WORKSPACE"),
             launch_timeout_ms,
             cull_idle_s,
             linger_ms,

@@ -63,3 +63,4 @@ mod typed_cells;
 mod up;
 mod watch;
 mod wire;
+mod workspace;

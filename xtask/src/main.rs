@@ -120,6 +120,7 @@ fn main() -> ExitCode {
             environments(part.as_deref().unwrap_or_default())
         }
         Some("bench") if part.as_deref() == Some("jobs") => jobs(),
+        Some("bench") if part.as_deref() == Some("workspaces") => workspaces(),
         Some("bench") => cargo(&["bench", "--locked"]),
         Some("losses") => losses(),
         Some("soak") => match (part.as_deref(), arguments.next()) {
@@ -127,7 +128,7 @@ fn main() -> ExitCode {
             _ => Err("usage: cargo xtask soak --minutes N".to_owned()),
         },
         _ => Err(
-            "usage: cargo xtask setup|test|bench [lab|environments|frames|jobs]|fuzz [target]|labextension|losses|soak --minutes N"
+            "usage: cargo xtask setup|test|bench [lab|environments|frames|jobs|workspaces]|fuzz [target]|labextension|losses|soak --minutes N"
                 .to_owned(),
         ),
     };
@@ -161,6 +162,15 @@ fn jobs() -> Result<(), String> {
     run(
         "target/clients-env/bin/python",
         &["benches/jobs/jobs.py", "--nb=target/release/nb"],
+    )
+}
+
+/// What a tree of a repository takes by each way that git has, and by nb; prints tables.
+fn workspaces() -> Result<(), String> {
+    cargo(&["build", "--release", "--locked", "--bin", "nb"])?;
+    run(
+        "python3",
+        &["benches/workspaces/workspaces.py", "--nb=target/release/nb"],
     )
 }
 

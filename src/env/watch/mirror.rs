@@ -1,7 +1,6 @@
 //! A repository as git has it here: a bare one with the newest commit of what is followed.
 //!
-//! git is the program: it knows every transport, and how its users log in. It never asks anybody, since nobody is there,
-//! and a login of an address reaches it by its environment. Knows nothing of manifests.
+//! Knows nothing of manifests.
 
 use std::fs;
 use std::io;
@@ -10,10 +9,9 @@ use std::time::Duration;
 
 use tokio::process::Command;
 
-use super::address::Address;
-use crate::env::index::Access;
+use crate::env::Say;
+use crate::env::git::{self, Address};
 use crate::env::tool::{self, Failure};
-use crate::env::{Say, leftovers};
 use crate::error::Error;
 
 /// A first look at a large repository takes long; one that makes no way ends before.
@@ -24,22 +22,6 @@ const WATCHED: &str = "refs/nb/watched";
 
 /// What git says that is not text of a file.
 pub(super) const ANSWER_BYTES_MAX: u64 = 64 << 20;
-
-/// Variables by which git would work at another repository, or tell all it does.
-const MISLEADING: [&str; 12] = [
-    "GIT_ALTERNATE_OBJECT_DIRECTORIES",
-    "GIT_COMMON_DIR",
-    "GIT_DIR",
-    "GIT_INDEX_FILE",
-    "GIT_NAMESPACE",
-    "GIT_OBJECT_DIRECTORY",
-    "GIT_PREFIX",
-    "GIT_QUARANTINE_PATH",
-    "GIT_SHALLOW_FILE",
-    "GIT_TRACE",
-    "GIT_TRACE_CURL",
-    "GIT_WORK_TREE",
-];
 
 /// What a git that was killed leaves.
 const LOCKS: [&str; 7] = [
@@ -123,11 +105,7 @@ impl Mirror {
             Some(branch) => self.reference(branch).await?,
         };
         let mut fetch = self.git();
-        let asked = format!("git+{}", self.address.bare);
-        let access = Access::of_process(&self.works_in, &[&asked]).await;
-        let access = access.map_err(|failure| Error::user(failure.message))?;
-        fetch.envs(access.of_git());
-        self.log_in(&mut fetch);
+        let _access = git::log_in(&mut fetch, &self.address, &self.works_in).await?;
         fetch.args([
             "fetch",
             "--quiet",
@@ -149,7 +127,7 @@ impl Mirror {
                 None => "the default branch".to_owned(),
             };
             match failure {
-                Failure::Missing => missing(),
+                Failure::Missing => git::missing(),
                 Failure::Failed(said) => Error::user(format!(
                     "{what} of the repository {bare} could not be fetched. git said:\n{said}"
                 )),
@@ -206,7 +184,7 @@ impl Mirror {
         let mut check = self.git();
         match tool::run(check.args(["check-ref-format", &whole]), &|_| ()).await {
             Ok(_) => Ok(whole),
-            Err(Failure::Missing) => Err(missing()),
+            Err(Failure::Missing) => Err(git::missing()),
             Err(Failure::Failed(_)) => Err(Error::user(format!(
                 "{} is not a name that a branch can have",
                 branch.escape_debug()
@@ -215,59 +193,9 @@ impl Mirror {
     }
 
     pub(super) fn git(&self) -> Command {
-        let mut git = tool::command("git");
-        leftovers::mark(&mut git, &self.works_in);
-        for name in MISLEADING {
-            git.env_remove(name);
-        }
-        git.env("LC_ALL", "C")
-            .env("GIT_TERMINAL_PROMPT", "0")
-            .env("GCM_INTERACTIVE", "never")
-            .env("SSH_ASKPASS", "false")
-            .env("SSH_ASKPASS_REQUIRE", "force");
-        if std::env::var_os("GIT_ASKPASS").is_none() {
-            git.env("GIT_ASKPASS", "");
-        }
-        // A line that is dead is given up; what is kept tidy is so before git ends.
-        for setting in [
-            "core.hooksPath=/dev/null",
-            "gc.autoDetach=false",
-            "maintenance.autoDetach=false",
-            "http.lowSpeedLimit=1",
-            "http.lowSpeedTime=60",
-        ] {
-            git.args(["-c", setting]);
-        }
+        let mut git = git::command(&self.works_in);
         git.arg("--git-dir").arg(&self.folder);
         git
-    }
-
-    /// Who asks is in no argument, which everybody on the machine could read, and is kept by no helper.
-    fn log_in(&self, git: &mut Command) {
-        let Some(login) = &self.address.login else {
-            return;
-        };
-        let before = std::env::var("GIT_CONFIG_COUNT").ok();
-        let mut count: usize = before.and_then(|n| n.parse().ok()).unwrap_or(0);
-        let mut set = |key: &str, value: &str| {
-            git.env(format!("GIT_CONFIG_KEY_{count}"), key);
-            git.env(format!("GIT_CONFIG_VALUE_{count}"), value);
-            count += 1;
-        };
-        set("credential.username", &login.user);
-        if login.password.is_some() {
-            set("credential.helper", "");
-            set(
-                "credential.helper",
-                r#"!f() { test "$1" != get || printf 'username=%s\npassword=%s\n' "$NB_GIT_USER" "$NB_GIT_PASSWORD"; }; f"#,
-            );
-        }
-        git.env("GIT_CONFIG_COUNT", count.to_string());
-        git.env("NB_GIT_USER", &login.user);
-        git.env(
-            "NB_GIT_PASSWORD",
-            login.password.as_deref().unwrap_or_default(),
-        );
     }
 
     pub(super) async fn run(&self, command: &mut Command) -> Result<(), Error> {
@@ -286,7 +214,7 @@ impl Mirror {
 
     fn broken(&self, failure: Failure) -> Error {
         match failure {
-            Failure::Missing => missing(),
+            Failure::Missing => git::missing(),
             Failure::Failed(said) => Error::user(format!(
                 "the copy of the repository in {} cannot be used; it can be removed at any time. git said:\n{said}",
                 self.folder.display()
@@ -298,10 +226,6 @@ impl Mirror {
         let folder = self.works_in.display();
         Error::user(format!("the folder {folder} cannot be used: {error}"))
     }
-}
-
-fn missing() -> Error {
-    Error::user("git is not installed (on Debian: apt install git)")
 }
 
 /// `MODE TYPE HASH TAB PATH`, if it is of this path.

@@ -10,7 +10,6 @@
 //!
 //! Knows nothing of when it looks, nor of how a release is made.
 
-mod address;
 mod export;
 mod follow;
 mod mirror;
@@ -24,9 +23,9 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use tokio::time::Instant;
 
-use self::address::Address;
 use self::follow::{Followed, Paths};
 use self::mirror::Mirror;
+use super::git::Address;
 use super::release::{Release, Releases};
 use super::{Say, Uv, hex, leftovers, lock};
 use crate::config::private_folder;
@@ -105,14 +104,7 @@ impl Watch {
         say: Say<'_>,
     ) -> Result<Self, Error> {
         let paths = Paths::new(watched.manifest, watched.lock)?;
-        let address = Address::parse(watched.repository, |path| {
-            let path = path.canonicalize().ok()?;
-            path.to_str().map(str::to_owned)
-        });
-        let address = address.map_err(|why| {
-            let shown = crate::redact::redacted(watched.repository);
-            Error::user(format!("{} is no repository: {why}", shown.escape_debug()))
-        })?;
+        let address = Address::of(watched.repository)?;
         let all = data.join("watch");
         let folder = all.join("pycx");
         for folder in [data, &all, &folder] {

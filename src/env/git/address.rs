@@ -1,22 +1,24 @@
-//! The address of a repository: what git is given, what is shown, and who logs in, which is neither. Pure.
+//! The address of a repository: what git is given, what is shown, and who logs in, which is neither. Pure but for
+//! paths that are here.
 
 use std::path::Path;
 
-use crate::redact::{begins_with_host, has_port, is_end, without_logins};
+use crate::error::Error;
+use crate::redact::{begins_with_host, has_port, is_end, redacted, without_logins};
 
 /// Where a repository is.
 #[derive(Clone, PartialEq, Eq)]
-pub(super) struct Address {
+pub(in crate::env) struct Address {
     /// Without a login: it is in argv, and in what git says.
-    pub(super) bare: String,
-    pub(super) login: Option<Login>,
+    pub(in crate::env) bare: String,
+    pub(in crate::env) login: Option<Login>,
 }
 
 /// With what somebody asks for it.
 #[derive(Clone, PartialEq, Eq)]
-pub(super) struct Login {
-    pub(super) user: String,
-    pub(super) password: Option<String>,
+pub(in crate::env) struct Login {
+    pub(in crate::env) user: String,
+    pub(in crate::env) password: Option<String>,
 }
 
 impl std::fmt::Debug for Address {
@@ -26,8 +28,20 @@ impl std::fmt::Debug for Address {
 }
 
 impl Address {
+    /// Reads what somebody gives; a path is one here.
+    pub(in crate::env) fn of(text: &str) -> Result<Self, Error> {
+        let address = Self::parse(text, |path| {
+            let path = path.canonicalize().ok()?;
+            path.to_str().map(str::to_owned)
+        });
+        address.map_err(|why| {
+            let shown = redacted(text);
+            Error::user(format!("{} is no repository: {why}", shown.escape_debug()))
+        })
+    }
+
     /// Reads what git takes: a URL, `host:path`, or a path here, which `resolve` makes a whole one.
-    pub(super) fn parse(
+    fn parse(
         text: &str,
         resolve: impl FnOnce(&Path) -> Option<String>,
     ) -> Result<Self, &'static str> {
