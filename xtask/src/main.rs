@@ -1,5 +1,7 @@
 //! The project's own commands, called as `cargo xtask <command>`: what README and CI call.
 
+mod dist;
+
 use std::env;
 use std::fs;
 use std::path::Path;
@@ -123,12 +125,13 @@ fn main() -> ExitCode {
         Some("bench") if part.as_deref() == Some("workspaces") => workspaces(),
         Some("bench") => cargo(&["bench", "--locked"]),
         Some("losses") => losses(),
+        Some("dist") => dist::dist(),
         Some("soak") => match (part.as_deref(), arguments.next()) {
             (Some("--minutes"), Some(minutes)) => soak(&minutes),
             _ => Err("usage: cargo xtask soak --minutes N".to_owned()),
         },
         _ => Err(
-            "usage: cargo xtask setup|test|bench [lab|environments|frames|jobs|workspaces]|fuzz [target]|labextension|losses|soak --minutes N"
+            "usage: cargo xtask setup|test|bench [lab|environments|frames|jobs|workspaces]|dist|fuzz [target]|labextension|losses|soak --minutes N"
                 .to_owned(),
         ),
     };
