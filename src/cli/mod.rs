@@ -1,6 +1,7 @@
 //! The command line. Each subcommand is one thin file: arguments in, an outcome out.
 
 mod access;
+mod bundle;
 mod config;
 mod doctor;
 mod env;
@@ -59,6 +60,7 @@ enum Command {
     Output(outputs::Output),
     #[command(visible_alias = "tokens")]
     Token(token::Token),
+    Bundle(bundle::Bundle),
     #[command(visible_alias = "workspaces")]
     Workspace(workspace::Arguments),
     #[command(hide = true)]
@@ -93,6 +95,7 @@ pub fn run() -> Result<ExitCode, Error> {
         Command::Config(config) => config.run(),
         Command::Launch(launch) => launch.run(),
         Command::Env(env) => env.run(),
+        Command::Bundle(bundle) => bundle.run(),
         Command::Pip(pip) => pip.run(),
         Command::Token(token) => token.run(),
         Command::Workspace(workspace) => workspace.run(),

@@ -20,6 +20,9 @@ const LAB_LOCK: &str = include_str!("locks/lab.txt");
 
 const SQL_LOCK: &str = include_str!("locks/sql.txt");
 
+/// All of them, with what they are for.
+pub(super) const LOCKS: [(&str, &str); 2] = [("JupyterLab", LAB_LOCK), ("%%sql", SQL_LOCK)];
+
 /// Written last, so an environment without it is an unfinished one.
 const MARKER: &str = "nb-lock.sha256";
 

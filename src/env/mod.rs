@@ -3,6 +3,7 @@
 //! Must not know of kernels, of HTTP, nor of where progress is shown: callers pass a [`Say`].
 
 pub mod build;
+mod bundle;
 mod changes;
 mod companion;
 mod environment;
@@ -36,6 +37,7 @@ pub mod watch;
 mod whole;
 pub mod workspace;
 
+pub use bundle::{About as AboutBundle, Bundle};
 pub use changes::Added;
 pub use companion::{COMPANION, COMPANION_CLASS, CompanionState, companion_in, install_companion};
 pub use environment::Environment;

@@ -1,4 +1,5 @@
-//! uv, which makes environments: the one on the path, else nb's own, else nb's own from PyPI by pip.
+//! uv, which makes environments: the one on the path, else that of the bundle that nb runs from, else nb's own, else nb's own from
+//! PyPI by pip.
 //!
 //! Its release and hashes are pinned in `locks/uv.txt`. Knows nothing of the environments it makes.
 
@@ -7,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use super::index::Access;
 use super::tool::{self, Failure};
-use super::{Say, leftovers, lock};
+use super::{Bundle, Say, leftovers, lock};
 use crate::config::private_folder;
 use crate::error::Error;
 
@@ -32,6 +33,11 @@ impl Uv {
     /// Finds one or installs one into the tool folder under `data`.
     pub async fn find(data: &Path, say: Say<'_>) -> Result<Self, Error> {
         if let Some(uv) = Self::that_works("uv".into()).await {
+            return Ok(uv);
+        }
+        if let Some(bundle) = Bundle::of_this_program()
+            && let Some(uv) = Self::that_works(bundle.uv()).await
+        {
             return Ok(uv);
         }
         let tools = data.join("tools");
@@ -89,6 +95,18 @@ impl Uv {
             Ok(_) => Ok(()),
             Err(failure) => Err(failure.to_string()),
         }
+    }
+
+    /// Where its program is.
+    pub(super) fn on_disk(&self) -> Result<PathBuf, Error> {
+        if self.program.is_absolute() {
+            return Ok(self.program.clone());
+        }
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        let mut places = std::env::split_paths(&path).map(|folder| folder.join(&self.program));
+        places
+            .find(|place| place.is_file())
+            .ok_or_else(|| Error::user("uv is not where it was found a moment ago"))
     }
 
     /// It, to be told what to do.
@@ -177,7 +195,7 @@ async fn install(tools: &Path, say: Say<'_>) -> Result<(), Error> {
 }
 
 /// A Python that has pip: the system's, else one in a throw-away environment.
-async fn pip(part: &Path, say: Say<'_>) -> Result<PathBuf, Error> {
+pub(super) async fn pip(part: &Path, say: Say<'_>) -> Result<PathBuf, Error> {
     let python = PathBuf::from("python3");
     match tool::run(tool::command(&python).args(["-m", "pip", "--version"]), say).await {
         Ok(_) => return Ok(python),

@@ -6,7 +6,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::{Say, Uv};
+use super::{Bundle, Say, Uv};
 use crate::error::Error;
 
 /// The Pythons that every package of the locks has wheels for.
@@ -64,6 +64,13 @@ impl Venv {
         ];
         arguments.extend(how);
         arguments.extend(["--python", &python, "--requirement", &lock]);
+        if Bundle::of_this_program().is_some() {
+            // Its wheels are found wherever packages come from. What is not among them has to be fetched after all.
+            let offline = [&arguments[..], &["--offline"]].concat();
+            if uv.run(&offline, say).await.is_ok() {
+                return Ok(());
+            }
+        }
         uv.run(&arguments, say).await.map_err(|said| {
             Error::user(format!(
                 "{} could not be made; once the cause is removed, the same command goes on. \

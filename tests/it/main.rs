@@ -2,6 +2,7 @@
 
 mod accounts;
 mod adoption;
+mod bundle;
 mod cli;
 mod client;
 mod clients;

@@ -44,15 +44,15 @@ impl Up {
         Self::start_as(program, ip, home, more).await
     }
 
-    /// The same on a machine without a network: in a namespace that has the loopback interface alone.
-    async fn start_offline(home: &Path, more: &[(&str, PathBuf)]) -> Self {
+    /// This program on a machine without a network: in a namespace that has the loopback interface alone.
+    pub(crate) async fn start_offline(nb: &Path, home: &Path, more: &[(&str, PathBuf)]) -> Self {
         let mut program = Command::new("unshare");
         program.arg("--net");
         if !geteuid().is_root() {
             program.arg("--map-root-user");
         }
         let then = "ip link set lo up && exec \"$@\"";
-        program.args(["sh", "-c", then, "sh", env!("CARGO_BIN_EXE_nb")]);
+        program.args(["sh", "-c", then, "sh"]).arg(nb);
         let mut up = Self::start_as(program, Ipv4Addr::LOCALHOST, home, more).await;
         up.is_offline = true;
         up
@@ -115,13 +115,19 @@ impl Up {
     }
 
     /// A kernel, started by Lab or by the gateway, whoever has this port.
-    async fn start_kernel(&self, port: u16) {
+    pub(crate) async fn start_kernel(&self, port: u16) {
         let (status, kernel) = self.page(port, "POST", "/api/kernels", "{}").await;
         assert_eq!(status, 201, "{kernel}");
     }
 
     /// A request with its token, from where it is.
-    async fn page(&self, port: u16, method: &str, path: &str, body: &str) -> (u16, String) {
+    pub(crate) async fn page(
+        &self,
+        port: u16,
+        method: &str,
+        path: &str,
+        body: &str,
+    ) -> (u16, String) {
         let (_, token) = self.lab();
         if !self.is_offline {
             return gateway::page(port, token, method, path, body).await;
@@ -237,7 +243,7 @@ async fn nothing_is_needed_and_a_second_start_installs_nothing_and_needs_no_netw
     for is_first in [true, false] {
         let up = match is_first {
             true => Up::start(home, &places).await,
-            false => Up::start_offline(home, &places).await,
+            false => Up::start_offline(env!("CARGO_BIN_EXE_nb").as_ref(), home, &places).await,
         };
         let (port, token) = up.lab();
         let lab = format!("/lab?token={token}");

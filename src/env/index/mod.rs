@@ -27,6 +27,7 @@ pub use self::from::From;
 use self::login::{Login, Server, apart, with_login};
 use self::netrc::Netrc;
 use self::sources::Sources;
+use super::Bundle;
 use super::failure::Failure;
 use crate::config;
 use crate::plain_file;
@@ -73,6 +74,9 @@ impl Access {
         let conf = pip_conf::read(asker.env);
         let mut sources = Sources::settle(asker.from, asker.env, &conf, &site);
         sources.make_sound(asker.env);
+        let bundle = Bundle::of_this_program().map(|bundle| bundle.wheels());
+        let wheels = bundle.map(|folder| folder.to_string_lossy().into_owned());
+        sources.find_links.extend(wheels);
         let mut common = Vec::new();
         set_paths(&sources, asker.env, &mut common);
         let asks_nobody = matches!(arguments.first(), Some(&"venv" | &"python"));

@@ -29,6 +29,7 @@ use crate::error::Error;
 
 pub use manifest::Manifest;
 pub(super) use manifest::in_repository;
+pub(super) use recipe::PYCX_LOCK;
 pub use recipe::{Checkout, Recipe};
 
 /// Written last, so a release without it is an unfinished one.

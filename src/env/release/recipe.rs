@@ -12,7 +12,8 @@ use crate::env::hex;
 use crate::error::Error;
 
 const PYCX_MANIFEST: &str = include_str!("../locks/pycx.in");
-const PYCX_LOCK: &str = include_str!("../locks/pycx.txt");
+/// What nb's own releases have.
+pub(in crate::env) const PYCX_LOCK: &str = include_str!("../locks/pycx.txt");
 
 /// What a release is made from.
 #[derive(Clone, Debug)]
