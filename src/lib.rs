@@ -1,4 +1,4 @@
-//! The map of the house. `use` goes one way, from the top of this list to its end; [`config`],
+//! The map of the house. `use` goes one way, from the top of this list to its end; [`account`], [`config`],
 //! [`error`], [`notebook_file`], [`plain_file`], [`redact`] and [`table`] are leaves that all may use:
 //!
 //! - [`cli`]: the command line, one thin file per subcommand
@@ -11,6 +11,7 @@
 //! - [`mod@env`]: what a kernel runs in
 //! - [`protocol`]: the Jupyter messaging protocol as pure bytes: no I/O, no clock, no randomness.
 
+pub mod account;
 pub mod cli;
 pub mod config;
 pub mod env;
