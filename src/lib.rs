@@ -1,4 +1,4 @@
-//! The map of the house. `use` goes one way, from the top of this list to its end; [`config`],
+//! The map of the house. `use` goes one way, from the top of this list to its end; [`account`], [`config`],
 //! [`error`], [`notebook_file`], [`plain_file`], [`redact`] and [`table`] are leaves that all may use. So are [`compose`] (messages
 //! of our own) and `sockets` (those of a connection file), which know the protocol alone, and `ends` (what ends a process from outside):
 //!
@@ -12,6 +12,7 @@
 //! - [`mod@env`]: what a kernel runs in
 //! - [`protocol`]: the Jupyter messaging protocol as pure bytes: no I/O, no clock, no randomness.
 
+pub mod account;
 pub mod cli;
 pub mod compose;
 pub mod config;

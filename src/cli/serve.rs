@@ -1,6 +1,7 @@
 //! `nb serve`.
 
 mod entry;
+mod user;
 
 use std::env;
 use std::io::{self, IsTerminal, Write};
@@ -59,6 +60,9 @@ pub(super) struct Serve {
     /// the current one]
     #[arg(long, value_name = "FOLDER")]
     root: Option<String>,
+    /// Started as root: whom to run for; kernels are that user's [env: NB_SERVER_USER] [default: root]
+    #[arg(long, value_name = "NAME")]
+    user: Option<String>,
     /// How a client's connection reaches its kernel [env: NB_SERVER_HANDOVER] [default: auto]
     #[arg(long)]
     handover: Option<Handover>,
@@ -81,6 +85,9 @@ impl Serve {
             return output::text(&settled.to_toml()).map(|()| ExitCode::SUCCESS);
         }
         let server = &settled.settings.server;
+        if let Some(user) = &server.user {
+            user::run_as(user)?;
+        }
         let format = server.log_format;
         super::log_to_stderr(&server.log_level, format);
         match self.run_with(settled.settings) {
@@ -118,9 +125,16 @@ impl Serve {
             let file = places.state.join("token");
             tracing::info!("the token is in {}", file.display());
         }
+        let user = config::user_name();
+        match rustix::process::geteuid().as_raw() {
+            0 => tracing::info!(
+                "runs as root, and so do its kernels: --user NAME runs it for somebody else"
+            ),
+            uid => tracing::info!(uid, "serves {user} alone: every kernel is that user's"),
+        }
         let settings = Settings {
             token,
-            user: config::user_name(),
+            user,
             tokens: TokenFile::new(&places.state),
             launcher: Launcher::new(registry.clone()).logging(config.server.log_format),
             registry,
@@ -152,6 +166,7 @@ impl Serve {
             self.runtime_dir.clone(),
         );
         layers.add_flag("server.root", "root", self.root.clone());
+        layers.add_flag("server.user", "user", self.user.clone());
         let handover = self
             .handover
             .and_then(|handover| handover.to_possible_value());

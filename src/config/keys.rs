@@ -42,6 +42,11 @@ pub(super) const KEYS: &[Key] = &[
         "a Unix socket to listen on instead of address and port",
     ),
     key(
+        "server.user",
+        Text,
+        "whom a gateway that is started as root runs for, and its kernels",
+    ),
+    key(
         "server.root",
         Text,
         "the folder that paths of clients are below of",

@@ -58,6 +58,17 @@ fn table(name: &str, prefix: &str) -> Result<Settings, Error> {
     Ok(layers.settle()?.settings)
 }
 
+/// The file that this process's settings come from, if there is one.
+pub fn file_in_use() -> Result<Option<PathBuf>, Error> {
+    let found = file::find(variable_set)?;
+    found
+        .map(|(path, _)| {
+            std::path::absolute(&path)
+                .map_err(|error| Error::user(format!("{}: {error}", path.display())))
+        })
+        .transpose()
+}
+
 /// The layers of this process up to the environment; flags go on top.
 pub fn load() -> Result<Layers, Error> {
     let mut layers = Layers::default();

@@ -9,6 +9,7 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use super::settings::Journal;
+use crate::account::Account;
 use crate::error::{Error, reason};
 
 /// The folders of one user.
@@ -73,14 +74,8 @@ impl Places {
 
 /// The operating system's name for our user, else its number.
 pub fn user_name() -> String {
-    let uid = rustix::process::geteuid().as_raw().to_string();
-    let users = fs::read_to_string("/etc/passwd").unwrap_or_default();
-    let mut lines = users.lines().map(|line| line.split(':'));
-    let name = lines.find_map(|mut fields| {
-        let name = fields.next()?;
-        (fields.nth(1)? == uid).then(|| name.to_owned())
-    });
-    name.unwrap_or(uid)
+    let uid = || rustix::process::geteuid().as_raw().to_string();
+    Account::own().map_or_else(uid, |account| account.name)
 }
 
 /// Makes `folder` with 0700 if there is none; refuses one that is a link, another user's or writable

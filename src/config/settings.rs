@@ -29,6 +29,8 @@ pub struct Server {
     pub port: u16,
     /// A Unix socket to listen on instead.
     pub sock: Option<PathBuf>,
+    /// Whom a gateway that is started as root runs for.
+    pub user: Option<String>,
     /// The current folder when absent.
     pub root: Option<PathBuf>,
     /// That of [`super::Places`] when absent.
@@ -52,6 +54,7 @@ impl Default for Server {
             ip: IpAddr::V4(Ipv4Addr::LOCALHOST),
             port: 8888,
             sock: None,
+            user: None,
             root: None,
             runtime_dir: None,
             handover: Handover::default(),

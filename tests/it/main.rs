@@ -1,5 +1,6 @@
 //! The real binary against real kernels, over real sockets: one test program for all of it.
 
+mod accounts;
 mod adoption;
 mod bundle;
 mod cli;

@@ -55,6 +55,8 @@ pub(super) async fn status(
         "last_activity": activity.max().unwrap_or(&started),
         "kernels": kernels.len(),
         "connections": kernels.iter().map(|kernel| kernel.connections).sum::<usize>(),
+        // Whose the processes of kernels are.
+        "nb": {"user": &*gateway.credentials.user, "uid": rustix::process::geteuid().as_raw()},
     })))
 }
 

@@ -317,10 +317,8 @@ async fn a_start_that_fails_says_why() {
     assert_eq!(answer.body["fault"], "kernel");
     let start = fs::read(front.folder.path().join("run/seen")).unwrap();
     let start: serde_json::Value = serde_json::from_slice(&start).unwrap();
-    assert_eq!(
-        start["env"],
-        json!({"KERNEL_ID": FIRST.to_string(), "KERNEL_SECRET": "x"})
-    );
+    let who = json!({"KERNEL_ID": FIRST.to_string(), "KERNEL_SECRET": "x", "USER": "me", "LOGNAME": "me"});
+    assert_eq!(start["env"], who);
     assert_eq!(start["argv"], json!(["echo"]));
 
     front.supervisors_are("echo it broke >&2");
