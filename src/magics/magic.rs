@@ -34,6 +34,9 @@ pub trait Magic {
         cell: &'a dyn Cell,
     ) -> LocalBoxFuture<'a, Result<Answer, Failure>>;
 
+    /// The kernel's process is gone.
+    fn kernel_ended(&self) {}
+
     /// What may stand at the cursor, whatever is typed of it: those that fit are picked out.
     fn complete<'a>(&'a self, _at: &'a At, _cell: &'a dyn Cell) -> LocalBoxFuture<'a, Vec<String>> {
         Box::pin(future::ready(Vec::new()))

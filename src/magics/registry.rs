@@ -206,6 +206,11 @@ impl Registry {
         })
     }
 
+    /// The kernel's process is gone, and with it what magics keep for it.
+    pub fn kernel_ended(&self) {
+        self.magics().for_each(Magic::kernel_ended);
+    }
+
     /// What may stand at the cursor, counted in characters; nothing when that is not in a call of ours.
     pub async fn complete(
         &self,

@@ -233,16 +233,22 @@ async fn what_goes_wrong_says_where_and_harms_nothing() {
     assert!(died.contains("worker has died (signal: 9"), "{died}");
     assert!(a.run("%sql select 43 as x").await.result.contains("43"));
     // With the kernel's process its connections go.
+    let worker = wait_for("the worker", || worker_of(&gateway, &kernel)).await;
     restart(&mut a, &gateway, &kernel).await;
-    run(&mut a, "1").await;
-    let gone = fail(&mut a, "%sql from kept").await;
-    assert!(gone.contains("kept"), "{gone}");
+    gone(worker).await;
+    let forgotten = fail(&mut a, "%sql from kept").await;
+    assert!(forgotten.contains("kept"), "{forgotten}");
     let worker = wait_for("the worker", || worker_of(&gateway, &kernel)).await;
     gateway.delete(&kernel).await;
+    gone(worker).await;
+}
+
+/// Waits for the end of a process.
+async fn gone(pid: u32) {
     let is_gone = || {
         // One that is nobody's any more may not be reaped yet.
-        let status = fs::read_to_string(format!("/proc/{worker}/status")).unwrap_or_default();
-        let runs = !status.is_empty() && !status.contains("State:	Z");
+        let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+        let runs = !status.is_empty() && !status.contains("State:\tZ");
         (!runs).then_some(())
     };
     wait_for("the end of the worker", is_gone).await;

@@ -1,7 +1,7 @@
 //! What is given to people: the program, a wheel that holds it, units of systemd, a container file, checksums.
 //!
-//! The program is linked against glibc and nothing else. Static it cannot be: musl's standard library is not among the build's tools,
-//! and a static glibc knows no users but those of `/etc/passwd`, where nb has to find those of LDAP and sssd as well.
+//! The program is linked against glibc and libgcc's unwinder, which Rust's standard library asks for and every glibc system has; all else is in
+//! it. Static it cannot be: musl's standard library is not among the build's tools, and a static glibc knows no users but those of `/etc/passwd`, where nb has to find those of LDAP and sssd as well.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -21,9 +21,10 @@ const FILES: [&str; 3] = [
     "packaging/Containerfile",
 ];
 
-/// The libraries that every glibc system has; the program needs no others.
-const LIBRARIES: [&str; 4] = [
+/// The libraries that every glibc system has (manylinux allows them too); the program needs no others.
+const LIBRARIES: [&str; 5] = [
     "libc.so.6",
+    "libgcc_s.so.1",
     "libm.so.6",
     "ld-linux-x86-64.so.2",
     "ld-linux-aarch64.so.1",
@@ -34,18 +35,15 @@ const JUPYTER_NB: &str = "#!/bin/sh\nexec \"$(dirname \"$0\")/nb\" \"$@\"\n";
 
 /// Makes all of it in `target/dist`.
 pub(crate) fn dist() -> Result<(), String> {
-    let build = [
-        "rustc",
+    super::cargo(&[
+        "build",
         "--release",
         "--locked",
         "--package",
         "nb",
         "--bin",
         "nb",
-    ];
-    // Its own unwinder, so that no library of a compiler has to be there.
-    let link = ["--", "-C", "link-arg=-static-libgcc"];
-    super::cargo(&[&build[..], &link].concat())?;
+    ])?;
     let folder = Path::new(FOLDER);
     let failed = |error: std::io::Error| format!("{FOLDER}: {error}");
     if folder.exists() {

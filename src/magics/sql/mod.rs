@@ -46,14 +46,8 @@ const NOTEBOOK: &str = "JPY_SESSION_NAME";
 /// The magic.
 #[derive(Debug, Default)]
 pub(super) struct Sql {
-    sessions: RefCell<Sessions>,
-}
-
-/// Those of one process of the kernel.
-#[derive(Debug, Default)]
-struct Sessions {
-    restarts: u64,
-    by_name: BTreeMap<String, Rc<Mutex<Session>>>,
+    /// By the name of their connection.
+    sessions: RefCell<BTreeMap<String, Rc<Mutex<Session>>>>,
 }
 
 impl Magic for Sql {
@@ -71,6 +65,11 @@ impl Magic for Sql {
         cell: &'a dyn Cell,
     ) -> LocalBoxFuture<'a, Result<Answer, Failure>> {
         self.ask(call, cell).boxed_local()
+    }
+
+    /// With it go its connections, as if they were in it.
+    fn kernel_ended(&self) {
+        self.sessions.borrow_mut().clear();
     }
 
     fn complete<'a>(&'a self, at: &'a At, cell: &'a dyn Cell) -> LocalBoxFuture<'a, Vec<String>> {
@@ -108,7 +107,7 @@ impl Sql {
             ));
         }
         let name = asked.connection.as_deref().unwrap_or(EMBEDDED);
-        let shared = self.session(name, cell);
+        let shared = self.session(name);
         // One cell after the other has a connection.
         let mut session = shared.lock().await;
         if session.is_closed() {
@@ -147,19 +146,10 @@ impl Sql {
         Ok(answer)
     }
 
-    /// The one of this connection, for this process of the kernel.
-    fn session(&self, name: &str, cell: &dyn Cell) -> Rc<Mutex<Session>> {
-        let restarts = cell.facts().restarts;
+    /// The one of this connection.
+    fn session(&self, name: &str) -> Rc<Mutex<Session>> {
         let mut sessions = self.sessions.borrow_mut();
-        if sessions.restarts != restarts {
-            // With its process go its connections, as if they were in it.
-            *sessions = Sessions {
-                restarts,
-                by_name: BTreeMap::new(),
-            };
-        }
-        let session = sessions.by_name.entry(name.to_owned()).or_default();
-        Rc::clone(session)
+        Rc::clone(sessions.entry(name.to_owned()).or_default())
     }
 }
 

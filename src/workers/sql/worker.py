@@ -14,6 +14,12 @@ import time
 
 PROGRESS_SECONDS = 0.25
 
+# Between two attempts to cancel.
+CANCEL_SECONDS = 0.05
+
+# What runs may take so long to end when nobody is there any more.
+END_SECONDS = 1
+
 # Of a value in a preview.
 PREVIEW_CHARACTERS = 100
 PREVIEW_COLUMNS = 50
@@ -144,6 +150,8 @@ class Driver:
                 if value:
                     options[name] = value
         self.statement = None
+        # Held by whoever ends a statement, or cancels it.
+        self.changing = threading.Lock()
         try:
             self.database = adbc_driver_manager.AdbcDatabase(**options)
             self.connection = adbc_driver_manager.AdbcConnection(self.database)
@@ -162,9 +170,10 @@ class Driver:
     def run(self, sql, values):
         import pyarrow
 
-        if self.statement is not None:
-            self.statement.close()
-        self.statement = self.adbc.AdbcStatement(self.connection)
+        with self.changing:
+            if self.statement is not None:
+                self.statement.close()
+            self.statement = self.adbc.AdbcStatement(self.connection)
         # Behind it, so that positions in errors are right; on a line of its own, since the last one may be a comment.
         self.statement.set_sql_query(sql + "\n" + self.comment if self.comment else sql)
         if values:
@@ -184,8 +193,9 @@ class Driver:
         return reader, None
 
     def cancel(self):
-        if self.statement is not None:
-            self.statement.cancel()
+        with self.changing:
+            if self.statement is not None:
+                self.statement.cancel()
 
     def fraction(self):
         return None
@@ -411,7 +421,7 @@ class Worker:
         changed = None
         try:
             for statement in what["statements"]:
-                if what["id"] in self.cancelled:
+                if self.cancelled & {what["id"], None}:
                     raise Refused("interrupted")
                 own = [values[at] for at in statement["values"]]
                 # Only what the last statement says is asked for.
@@ -458,14 +468,15 @@ class Worker:
             self.say("progress", fraction=fraction, rows=rows)
 
     def cancel(self, run):
-        if run is None or run == self.running:
+        """Ends this run, or whatever is on: again and again, since a statement may begin just now."""
+        self.cancelled.add(run)
+        while self.running is not None and run in (None, self.running):
             try:
                 self.database.cancel()
             except Exception:
                 # It cannot: whoever waits ends this process.
-                pass
-        if run is not None:
-            self.cancelled.add(run)
+                return
+            time.sleep(CANCEL_SECONDS)
 
 
 def read(worker, requests):
@@ -476,7 +487,10 @@ def read(worker, requests):
         else:
             requests.put(request)
     # Nobody is there any more: what runs in a database ends.
-    worker.cancel(None)
+    threading.Thread(target=worker.cancel, args=(None,), daemon=True).start()
+    deadline = time.monotonic() + END_SECONDS
+    while worker.running is not None and time.monotonic() < deadline:
+        time.sleep(CANCEL_SECONDS)
     os._exit(0)
 
 

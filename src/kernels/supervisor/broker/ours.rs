@@ -28,6 +28,9 @@ pub trait Takeover {
 
     /// Whether what stands at this cursor, counted in characters, is ours to complete and explain.
     fn knows(&self, source: &str, cursor: usize) -> bool;
+
+    /// The kernel's process is gone.
+    fn kernel_ended(&self) {}
 }
 
 /// What the magics are to do in the kernel's place.
@@ -135,6 +138,9 @@ impl Ours {
         self.interrupt();
         self.questions.clear();
         self.hidden.clear();
+        if let Some((takeover, _)) = &self.takeover {
+            takeover.kernel_ended();
+        }
     }
 
     fn interrupt(&mut self) -> bool {

@@ -173,4 +173,8 @@ impl Takeover for ForKernel {
     fn knows(&self, source: &str, cursor: usize) -> bool {
         self.0.registry.knows(source, cursor, self.0.front())
     }
+
+    fn kernel_ended(&self) {
+        self.0.registry.kernel_ended();
+    }
 }
