@@ -1,5 +1,6 @@
 //! The map of the house. `use` goes one way, from the top of this list to its end; [`account`], [`config`],
-//! [`error`], [`notebook_file`], [`plain_file`], [`redact`] and [`table`] are leaves that all may use:
+//! [`error`], [`notebook_file`], [`plain_file`], [`redact`] and [`table`] are leaves that all may use. So are [`compose`] (messages
+//! of our own) and `sockets` (those of a connection file), which know the protocol alone, and `ends` (what ends a process from outside):
 //!
 //! - [`cli`]: the command line, one thin file per subcommand
 //! - [`gateway`]: the HTTP front that clients see
@@ -7,13 +8,15 @@
 //! - [`front`]: the ZeroMQ front of clients that know no gateway
 //! - [`kernels`]: a kernel's life: which there are to start, their start and their supervision
 //! - [`magics`]: what our own cells do
-//! - [`workers`]: what runs beside a supervisor in a process of its own
+//! - [`workers`]: what runs in a process of its own: beside a supervisor, or as a kernel
 //! - [`mod@env`]: what a kernel runs in
 //! - [`protocol`]: the Jupyter messaging protocol as pure bytes: no I/O, no clock, no randomness.
 
 pub mod account;
 pub mod cli;
+pub mod compose;
 pub mod config;
+mod ends;
 pub mod env;
 pub mod error;
 pub mod front;
@@ -25,5 +28,6 @@ pub mod notebook_file;
 pub mod plain_file;
 pub mod protocol;
 pub mod redact;
+mod sockets;
 pub mod table;
 pub mod workers;

@@ -15,6 +15,7 @@ mod outputs;
 mod pip;
 mod progress;
 mod run;
+mod scala_kernel;
 mod serve;
 mod stop;
 mod supervise;
@@ -66,6 +67,8 @@ enum Command {
     #[command(hide = true)]
     Pip(pip::Pip),
     #[command(hide = true)]
+    ScalaKernel(scala_kernel::ScalaKernel),
+    #[command(hide = true)]
     Supervise(supervise::Supervise),
 }
 
@@ -91,6 +94,7 @@ pub fn run() -> Result<ExitCode, Error> {
         Command::Kernel(kernel) => return kernel.run(),
         Command::Output(output) => return output.run(),
         Command::Run(run) => return Ok(run.run()),
+        Command::ScalaKernel(kernel) => return kernel.run(),
         Command::Up(up) => up.run(),
         Command::Config(config) => config.run(),
         Command::Launch(launch) => launch.run(),

@@ -116,7 +116,7 @@ impl Serve {
             takeover: self.takeover,
         };
         if let Err(error) = install_kernelspecs(&places.data) {
-            tracing::warn!(%error, "the kernelspec pip is not there");
+            tracing::warn!(%error, "nb's own kernelspecs are not there");
         }
         let door = Door::open(registry.runtime())?;
         let is_shown = is_ours && !goes_to_the_system_log();

@@ -44,6 +44,7 @@ macro_rules! file {
 pub(super) const PYCX: Template = template!("pycx");
 pub(super) const PIP: Template = template!("pip");
 const PEX: Template = template!("pex");
+const SCALA: Template = template!("scala");
 
 /// Where the gateway finds the kernelspecs of nb's own, under nb's data folder.
 pub fn own_kernelspecs(data: &Path) -> PathBuf {
@@ -55,7 +56,31 @@ pub fn install_kernelspecs(data: &Path) -> Result<(), Error> {
     for template in [PIP, PEX] {
         template.write(&template.spec()?, data)?;
     }
-    Ok(())
+    let mut scala = SCALA.spec()?;
+    let data_absolute = std::path::absolute(data).unwrap_or_else(|_| data.to_owned());
+    be_own(&mut scala, &own_program()?, &data_absolute);
+    SCALA.write(&scala, data)
+}
+
+/// Fills in what is run: this program, and where it finds its things.
+fn be_own(spec: &mut KernelSpec, program: &Path, data: &Path) {
+    if let Some(first) = spec.argv.first_mut() {
+        *first = program.to_string_lossy().into_owned();
+    }
+    for argument in &mut spec.argv {
+        *argument = argument.replace("{data}", &data.to_string_lossy());
+    }
+}
+
+/// Where this program lies, also when its file was replaced since it was started.
+fn own_program() -> Result<PathBuf, Error> {
+    let failed =
+        |error: std::io::Error| Error::nb(format!("nb does not find its own file: {error}"));
+    let program = std::env::current_exe().map_err(failed)?;
+    let path = program.to_string_lossy();
+    Ok(path
+        .strip_suffix(" (deleted)")
+        .map_or_else(|| program.clone(), PathBuf::from))
 }
 
 impl Template {
@@ -98,6 +123,16 @@ impl Template {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_scala_kernel_is_this_program_with_this_data() {
+        let data = tempfile::tempdir().unwrap();
+        install_kernelspecs(data.path()).unwrap();
+        let spec = SCALA.written(data.path()).unwrap();
+        assert!(Path::new(&spec.argv[0]).is_absolute(), "{:?}", spec.argv);
+        let folder = data.path().to_string_lossy();
+        assert_eq!(spec.argv[1..4], ["scala-kernel", "--data", &*folder]);
+    }
 
     #[test]
     fn a_spec_is_written_whole_and_read_back() {

@@ -24,6 +24,7 @@ mod overlay;
 pub mod pex;
 pub mod pip;
 pub mod release;
+pub mod scala;
 mod script;
 mod spares;
 mod tool;

@@ -9,12 +9,10 @@
 //! it outlives a front that is killed. Messages are signed anew and otherwise relayed as they are.
 
 mod client;
-mod ends;
 mod kernel;
 mod local;
 mod remote;
 mod session;
-mod sockets;
 
 pub mod relay;
 
@@ -25,11 +23,12 @@ use tokio::signal::unix::SignalKind;
 use tokio::sync::mpsc;
 use uuid::Uuid;
 
-use self::ends::Ends;
 use self::session::{End, Session};
+use crate::ends::{self, Ends};
 use crate::error::Error;
 use crate::kernels::registry::derived_id;
-use crate::protocol::connection_file::{self, ConnectionFile};
+use crate::protocol::connection_file::ConnectionFile;
+use crate::sockets;
 
 pub use self::client::{Answer, Gateway, GatewayUrl};
 pub use self::kernel::{Kernel, Place};
@@ -49,7 +48,7 @@ pub struct Settings {
 
 /// Serves until the kernel is ended or dead, or the client is gone.
 pub async fn run(settings: Settings) -> Result<(), Error> {
-    let connection = read(&settings.connection_file)?;
+    let connection = sockets::read(&settings.connection_file)?;
     let id = kernel_id(&connection, &settings.connection_file);
     let mut ends = Ends::listen(settings.client.as_deref())?;
     let mut interrupt = ends::listen(SignalKind::interrupt())?;
@@ -110,21 +109,6 @@ async fn finish(end: End, kernel: &Kernel, die_with_client: bool) -> Result<(), 
         },
         End::Lost(why) => Err(Error::nb(why)),
     }
-}
-
-fn read(path: &Path) -> Result<ConnectionFile, Error> {
-    use std::io::Read;
-    let failed = |error: &dyn std::fmt::Display| {
-        Error::user(format!("{} cannot be used: {error}", path.display()))
-    };
-    let mut content = Vec::new();
-    std::fs::File::open(path)
-        .and_then(|file| {
-            file.take(connection_file::FILE_BYTES_MAX as u64 + 1)
-                .read_to_end(&mut content)
-        })
-        .map_err(|error| failed(&error))?;
-    ConnectionFile::decode(&content).map_err(|error| failed(&error))
 }
 
 /// The same for the same connection file. The key is in it, so that nobody can tell who has not read it.

@@ -15,10 +15,10 @@ use uuid::Uuid;
 
 use super::Kernel;
 use super::relay::Routes;
-use super::sockets::{Identity, Iopub, Replies, Request, Requests};
-use crate::kernels::supervisor::compose::Composer;
+use crate::compose::Composer;
 use crate::kernels::upstream::{FromKernel, Over, Said, ToKernel, Window};
 use crate::protocol::message::{Channel, HeaderPeek, Message};
+use crate::sockets::{Identity, Iopub, Replies, Request, Requests};
 
 /// Interrupts that wait to be sent.
 pub(super) const INTERRUPTS_MAX: usize = 16;

@@ -18,8 +18,8 @@ use serde::Serialize;
 
 use super::identity::Identity;
 use super::listen::Peer;
+use crate::compose::timestamp;
 use crate::error::Error;
-use crate::kernels::supervisor::compose::timestamp;
 
 /// Lines that wait for the disk.
 const WAITING_MAX: usize = 4096;

@@ -17,11 +17,11 @@ use super::Gateway;
 use super::error::ApiError;
 use super::identity::Identity;
 use super::models::SessionModel;
+use crate::compose::timestamp;
 use crate::kernels::contract::{Kernel, NotebookSession};
 use crate::kernels::launch::Launched;
 use crate::kernels::plan::{Asked, Place};
 use crate::kernels::registry::parse_id;
-use crate::kernels::supervisor::compose::timestamp;
 
 /// Longer than the longest start.
 const LOCK_DEADLINE: Duration = Duration::from_secs(660);

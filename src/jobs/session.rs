@@ -10,9 +10,9 @@ use serde_json::json;
 use tokio::time::{Instant, sleep, timeout};
 use uuid::Uuid;
 
+use crate::compose::Composer;
 use crate::error::Error;
 use crate::front::{FromKernel, Kernel, Over, Said, ToKernel, Window};
-use crate::kernels::supervisor::compose::Composer;
 use crate::protocol::message::{Channel, HeaderPeek, Message};
 
 /// How long a gateway that went away is called.

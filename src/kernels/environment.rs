@@ -13,7 +13,7 @@ const WITHHELD_PREFIXES: [&str; 4] = ["NB_AUTH_", "NB_SERVER_", "NB_KERNELS_", "
 
 /// What every kernel gets of the gateway's environment: where programs, people and files are and how they
 /// are written. None of these is where people keep secrets.
-const BASE: [&str; 22] = [
+const BASE: [&str; 25] = [
     "PATH",
     "HOME",
     "USER",
@@ -30,6 +30,9 @@ const BASE: [&str; 22] = [
     "PYTHONPATH",
     "LD_LIBRARY_PATH",
     "JAVA_HOME",
+    "NB_JAVA_HOME",
+    "JAVA_OPTS",
+    "COURSIER_CACHE",
     "R_HOME",
     "IPYTHONDIR",
     "MPLCONFIGDIR",

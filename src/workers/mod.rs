@@ -1,5 +1,4 @@
-//! What runs beside a supervisor in a process of its own: foreign native code, which may crash, hang or be killed there.
-//!
-//! Knows neither cells nor kernels.
+//! What runs in a process of its own: foreign native code beside a supervisor, which may crash, hang or be killed there, and kernels of nb's own.
 
+pub mod scala;
 pub mod sql;

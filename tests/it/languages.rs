@@ -18,22 +18,22 @@ use crate::wire::transport;
 
 /// What is the same in every language, in this one.
 #[derive(Debug)]
-struct Language {
-    spec: &'static str,
-    transport: &'static str,
-    implementation: &'static str,
+pub(crate) struct Language {
+    pub(crate) spec: &'static str,
+    pub(crate) transport: &'static str,
+    pub(crate) implementation: &'static str,
     /// A cell and what it prints.
-    prints: (&'static str, &'static str),
+    pub(crate) prints: (&'static str, &'static str),
     /// A cell and the end of what is shown as its result.
-    shows: (&'static str, &'static str),
+    pub(crate) shows: (&'static str, &'static str),
     /// A cell that fails, and why.
-    fails: (&'static str, &'static str),
+    pub(crate) fails: (&'static str, &'static str),
     /// What is completed, and to what.
-    completes: (&'static str, &'static str),
+    pub(crate) completes: (&'static str, &'static str),
     /// A cell that prints the answer to `name?`.
-    asks: &'static str,
+    pub(crate) asks: &'static str,
     /// A cell that keeps a value, and one that prints it.
-    keeps: [&'static str; 2],
+    pub(crate) keeps: [&'static str; 2],
 }
 
 const R: Language = Language {
@@ -161,7 +161,7 @@ fn reply(said: &[Said]) -> &Value {
     &reply.unwrap().content
 }
 
-async fn speaks(gateway: &Gateway, language: &Language) {
+pub(crate) async fn speaks(gateway: &Gateway, language: &Language) {
     let name = language.spec;
     let path = format!("/api/kernelspecs/{name}");
     assert_eq!(

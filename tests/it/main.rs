@@ -47,6 +47,7 @@ mod pex;
 mod ports;
 mod processes;
 mod rest;
+mod scala;
 mod service;
 mod sizes;
 mod soak;

@@ -359,6 +359,16 @@ async fn what_is_asked_for_comes_first_and_the_rest_behind_it() {
         "mine\n3\n2\n1"
     );
     assert!(!tree.join("libs/bar").exists());
+    // What it had before the mirror was there is not there twice.
+    let packs = fs::read_dir(site.tree("beside").join(".git/objects/pack"))
+        .unwrap()
+        .flatten();
+    let packs = packs.filter(|entry| entry.path().extension().is_some_and(|end| end == "pack"));
+    let links: Vec<u64> = packs.map(|pack| pack.metadata().unwrap().nlink()).collect();
+    assert!(
+        !links.is_empty() && links.iter().all(|links| *links > 1),
+        "{links:?}"
+    );
     // All of it is there, with the origin gone.
     fs::rename(site.path("origin.git"), site.path("gone.git")).unwrap();
     site.git(&tree, &["sparse-checkout", "disable"]).await;

@@ -275,7 +275,32 @@ fn setup() -> Result<(), String> {
     wheels(WHEELS)?;
     pex_as_pex()?;
     clients()?;
+    scala()?;
     last_release()
+}
+
+/// Where the environments of tests that share one are, and the jars of the Scala kernel.
+const DATA: &str = "target/nb-data";
+
+/// The jars of the Scala kernel and what it makes of them, as its first start would.
+fn scala() -> Result<(), String> {
+    if !is_there("javac") {
+        debian(&["openjdk-17-jdk-headless"])?;
+    }
+    fs::create_dir_all(DATA).map_err(|error| format!("{DATA}: {error}"))?;
+    let data = fs::canonicalize(DATA).map_err(|error| format!("{DATA}: {error}"))?;
+    let data = format!("--data={}", data.display());
+    let prepare = [
+        "run",
+        "--quiet",
+        "--locked",
+        "--bin",
+        "nb",
+        "--",
+        "scala-kernel",
+        "--prepare",
+    ];
+    cargo(&[&prepare[..], &[&data]].concat())
 }
 
 /// The program of the last release, from the history of this repository: `target/last-release/nb`. Built once.

@@ -48,6 +48,19 @@ pub(super) fn share(from: &Path, to: &Path) -> io::Result<()> {
     Ok(())
 }
 
+/// Whether there are packs that are not shared.
+pub(super) fn has_own(objects: &Path) -> bool {
+    let entries = fs::read_dir(objects.join("pack"));
+    let mut packs = entries
+        .into_iter()
+        .flatten()
+        .flatten()
+        .map(|entry| entry.path());
+    packs.any(|pack| {
+        pack.extension().is_some_and(|end| end == "pack") && !pack.with_extension(KEEP).exists()
+    })
+}
+
 /// A copy where the file system has no links.
 fn link(from: &Path, to: &Path) -> io::Result<()> {
     match fs::hard_link(from, to) {
@@ -88,6 +101,7 @@ mod tests {
         for _again in 0..2 {
             share(&from, &to).unwrap();
         }
+        assert!(has_own(&from) && !has_own(&to));
         let mut names: Vec<_> = fs::read_dir(to.join("pack"))
             .unwrap()
             .map(|entry| entry.unwrap().file_name())

@@ -7,6 +7,7 @@ use std::io;
 use std::path::PathBuf;
 
 use super::mirror::Mirror;
+use super::packs;
 use super::places::unusable;
 use super::remote::Reference;
 use super::repository::Repository;
@@ -162,7 +163,19 @@ impl Tree {
                 .is(&["remote", "set-head", ORIGIN, default])
                 .await?;
         }
-        self.keep_promises(say).await
+        self.keep_promises(say).await?;
+        self.drop_doubles().await
+    }
+
+    /// Removes what it had before it had what the mirror has.
+    async fn drop_doubles(&self) -> Result<(), Error> {
+        if !packs::has_own(&self.repository.file("objects")) {
+            return Ok(());
+        }
+        // What is in packs that are kept is not packed again, and what nobody refers to stays, loose.
+        self.repository
+            .run(&["repack", "-A", "-d", "-q"], &|_| ())
+            .await
     }
 
     /// Ends that some commits have no history, if the mirror has it; as git does, by a file that only one may write.

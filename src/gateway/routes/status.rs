@@ -9,10 +9,10 @@ use axum::{Extension, Json};
 use serde_json::{Value, json};
 use tokio::task::spawn_blocking;
 
+use crate::compose::timestamp;
 use crate::gateway::Gateway;
 use crate::gateway::error::ApiError;
 use crate::gateway::identity::Identity;
-use crate::kernels::supervisor::compose::timestamp;
 
 /// A page for whoever comes with a browser. It is the same for all, so it tells nothing.
 pub(super) async fn home() -> &'static str {

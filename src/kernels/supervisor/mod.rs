@@ -38,7 +38,6 @@ mod wakes;
 pub mod activity;
 pub mod broker;
 pub mod catch_up;
-pub mod compose;
 pub mod journal;
 pub mod kept;
 pub mod ledger;

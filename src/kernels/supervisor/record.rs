@@ -16,9 +16,9 @@ use tracing::warn;
 
 use super::adoption::Found;
 use super::broker::Broker;
-use super::compose::timestamp;
 use super::private_file;
 use super::vitals::Vitals;
+use crate::compose::timestamp;
 use crate::env::pex::Base;
 use crate::kernels::contract::{
     API, KERNEL_PROCESS, Kernel, NotebookSession, PART, Part, SUPERVISOR_PROCESS, Start, file,

@@ -40,11 +40,11 @@ use tokio::sync::{Notify, mpsc};
 
 use super::activity::Activity;
 use super::clock::now;
-use super::compose::Composer;
 use super::journal::{Journal, RequestKey, Seq};
 use super::kept::Kept;
 use super::ledger::Ledger;
 use super::sessions::{ConnectionId, Loss, Sessions};
+use crate::compose::Composer;
 use crate::protocol::message::{Channel, Message};
 use elsewhere::Elsewhere;
 pub use elsewhere::Sent;

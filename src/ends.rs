@@ -1,4 +1,4 @@
-//! What ends a front from outside: signals, and the death of the client that started it.
+//! What ends a process that a client has started as its kernel from outside: signals, and the death of that client.
 //!
 //! Knows nothing of what is ended.
 
@@ -13,7 +13,7 @@ use tokio::sync::oneshot;
 use crate::error::Error;
 
 /// Waits for the end.
-pub(super) struct Ends {
+pub(crate) struct Ends {
     terminate: Signal,
     hangup: Signal,
     client: Client,
@@ -29,7 +29,7 @@ enum Client {
 
 impl Ends {
     /// `client` is the pid of the client, in `JPY_PARENT_PID`.
-    pub(super) fn listen(client: Option<&str>) -> Result<Self, Error> {
+    pub(crate) fn listen(client: Option<&str>) -> Result<Self, Error> {
         Ok(Self {
             terminate: listen(SignalKind::terminate())?,
             hangup: listen(SignalKind::hangup())?,
@@ -38,7 +38,7 @@ impl Ends {
     }
 
     /// Why it is to end.
-    pub(super) async fn next(&mut self) -> &'static str {
+    pub(crate) async fn next(&mut self) -> &'static str {
         tokio::select! {
             _ = self.terminate.recv() => "SIGTERM",
             _ = self.hangup.recv() => "SIGHUP",
@@ -48,7 +48,7 @@ impl Ends {
 }
 
 /// A signal's stream.
-pub(super) fn listen(kind: SignalKind) -> Result<Signal, Error> {
+pub(crate) fn listen(kind: SignalKind) -> Result<Signal, Error> {
     signal(kind).map_err(|error| Error::nb(format!("signals cannot be received: {error}")))
 }
 

@@ -1,4 +1,4 @@
-//! Messages that the supervisor itself says: states, markers, replies in place of a kernel's.
+//! Messages of our own: a kernel's that is ours, and what a supervisor says in place of one.
 //!
 //! Knows how a message is composed, not when one is due.
 

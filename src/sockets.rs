@@ -1,10 +1,11 @@
-//! The five ZeroMQ sockets that a Jupyter client connects to: the one place of the front that names
-//! `zeromq`.
+//! The five ZeroMQ sockets that a Jupyter client connects to, bound where a connection file says: of a kernel of nb's own, and of
+//! what looks like one (`nb launch`). Beside the supervisor's link the one room that names `zeromq`.
 //!
 //! Signs what goes out and verifies what comes in. Knows nothing of who asked what. Nothing is dropped:
-//! a client that takes no output holds up the front, whose supervisor keeps what follows.
+//! a client that takes no output holds up whoever publishes.
 
-use std::io;
+use std::fs::File;
+use std::io::{self, Read};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -21,40 +22,55 @@ use zeromq::{
 };
 
 use crate::error::Error;
-use crate::protocol::connection_file::{ConnectionFile, Socket, Transport};
+use crate::protocol::connection_file::{self, ConnectionFile, Socket, Transport};
 use crate::protocol::message::{Channel, Message};
 use crate::protocol::multipart;
 use crate::protocol::signature::Signer;
 
-/// Replies that their clients have not taken; beyond this the kernel is not read from.
+/// Replies that their clients have not taken; beyond this whoever replies waits.
 const UNTAKEN_BYTES_MAX: usize = 64 * 1024 * 1024;
 
-/// How long clients may take the last replies when the front ends.
+/// How long clients may take the last replies before the end.
 const GOODBYE_WITHIN: Duration = Duration::from_secs(1);
 
 const DELIMITER: &[u8] = b"<IDS|MSG>";
 
 /// The frames in front of a request, which lead back to who asked.
-pub(super) type Identity = Vec<Bytes>;
+pub(crate) type Identity = Vec<Bytes>;
 
 /// What a client asks.
 #[derive(Debug)]
-pub(super) struct Request {
-    pub(super) channel: Channel,
-    pub(super) identity: Identity,
-    pub(super) message: Message,
+pub(crate) struct Request {
+    pub(crate) channel: Channel,
+    pub(crate) identity: Identity,
+    pub(crate) message: Message,
 }
 
 /// All of them, bound.
-pub(super) struct Sockets {
-    pub(super) requests: Requests,
-    pub(super) replies: Replies,
-    pub(super) iopub: Iopub,
-    pub(super) heartbeat: Heartbeat,
+pub(crate) struct Sockets {
+    pub(crate) requests: Requests,
+    pub(crate) replies: Replies,
+    pub(crate) iopub: Iopub,
+    pub(crate) heartbeat: Heartbeat,
+}
+
+/// Reads a connection file.
+pub(crate) fn read(path: &Path) -> Result<ConnectionFile, Error> {
+    let failed = |error: &dyn std::fmt::Display| {
+        Error::user(format!("{} cannot be used: {error}", path.display()))
+    };
+    let mut content = Vec::new();
+    File::open(path)
+        .and_then(|file| {
+            file.take(connection_file::FILE_BYTES_MAX as u64 + 1)
+                .read_to_end(&mut content)
+        })
+        .map_err(|error| failed(&error))?;
+    ConnectionFile::decode(&content).map_err(|error| failed(&error))
 }
 
 /// Binds where the connection file says.
-pub(super) async fn bind(connection: &ConnectionFile) -> Result<Sockets, Error> {
+pub(crate) async fn bind(connection: &ConnectionFile) -> Result<Sockets, Error> {
     let signer = Signer::new(connection.key.as_bytes());
     let mut iopub = XPubSocket::new();
     bind_one(&mut iopub, connection, Socket::Iopub).await?;
@@ -121,7 +137,7 @@ async fn clear_away(path: &Path) {
 }
 
 /// What clients ask, on all channels.
-pub(super) struct Requests {
+pub(crate) struct Requests {
     signer: Signer,
     shell: RouterRecvHalf,
     control: RouterRecvHalf,
@@ -130,7 +146,7 @@ pub(super) struct Requests {
 
 impl Requests {
     /// The next request. What is none is logged and passed over; cancelling loses nothing.
-    pub(super) async fn next(&mut self) -> Result<Request, Error> {
+    pub(crate) async fn next(&mut self) -> Result<Request, Error> {
         loop {
             let (channel, received) = tokio::select! {
                 received = self.control.recv() => (Channel::Control, received),
@@ -166,7 +182,7 @@ fn broken(error: ZmqError) -> Error {
 
 /// The way back to whoever asked.
 #[derive(Clone)]
-pub(super) struct Replies {
+pub(crate) struct Replies {
     signer: Signer,
     shell: RouterSendHalf,
     control: RouterSendHalf,
@@ -176,7 +192,7 @@ pub(super) struct Replies {
 
 impl Replies {
     /// Sends a message to one client; one that is gone is no error.
-    pub(super) async fn send(&mut self, channel: Channel, to: &[Bytes], message: &Message) {
+    pub(crate) async fn send(&mut self, channel: Channel, to: &[Bytes], message: &Message) {
         let socket = match channel {
             Channel::Shell => &mut self.shell,
             Channel::Control => &mut self.control,
@@ -197,21 +213,21 @@ impl Replies {
     }
 
     /// Waits until clients have taken what was sent, but not for ones that take nothing.
-    pub(super) async fn flushed(&self) {
+    pub(crate) async fn flushed(&self) {
         let flushed = timeout(GOODBYE_WITHIN, self.load.below(0)).await;
         debug!(?flushed, "the last replies");
     }
 }
 
 /// What is said to all clients.
-pub(super) struct Iopub {
+pub(crate) struct Iopub {
     signer: Signer,
     socket: XPubSocket,
 }
 
 impl Iopub {
     /// Takes note of clients that come and go, for as long as it is polled.
-    pub(super) async fn watch(&mut self) {
+    pub(crate) async fn watch(&mut self) {
         loop {
             match self.socket.recv().await {
                 Ok(_) => {}
@@ -222,7 +238,7 @@ impl Iopub {
     }
 
     /// Says it to all that have subscribed, once they have taken it.
-    pub(super) async fn publish(&mut self, topic: &Bytes, message: &Message) {
+    pub(crate) async fn publish(&mut self, topic: &Bytes, message: &Message) {
         let mut frames = vec![topic.clone()];
         frames.extend(multipart::encode(message, &self.signer));
         let sent = match ZmqMessage::try_from(frames) {
@@ -235,12 +251,12 @@ impl Iopub {
     }
 }
 
-/// The socket by which clients see that the front lives.
-pub(super) struct Heartbeat((RouterSendHalf, RouterRecvHalf));
+/// The socket by which clients see that somebody lives.
+pub(crate) struct Heartbeat((RouterSendHalf, RouterRecvHalf));
 
 impl Heartbeat {
     /// Echoes for as long as it is polled.
-    pub(super) async fn beat(self) {
+    pub(crate) async fn beat(self) {
         let Self((mut send, mut receive)) = self;
         loop {
             match receive.recv().await {
