@@ -51,7 +51,7 @@ pub use kernelspec::own_kernelspecs;
 pub use leftovers::is_within_a_tool;
 pub use overlay::collect_layers;
 pub use script::{SEVERAL as SEVERAL_SCRIPTS, Script};
-pub use tool::is_waited_for;
+pub use tool::{WaitedFor, is_waited_for};
 pub use uv::Uv;
 
 /// No list of requirements is larger, in bytes, also where each line has many hashes.

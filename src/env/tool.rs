@@ -142,18 +142,31 @@ fn waited_for() -> MutexGuard<'static, BTreeSet<u32>> {
     WAITED_FOR.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// A tool that runs.
-pub(super) struct Running {
-    pub(super) child: Child,
-    pid: Option<u32>,
+/// As long as it is kept, nobody but whoever keeps it waits for a process of ours.
+#[derive(Debug)]
+pub struct WaitedFor(Option<u32>);
+
+impl WaitedFor {
+    /// This one, which was started just now.
+    pub fn new(child: &Child) -> Self {
+        let pid = child.id();
+        waited_for().extend(pid);
+        Self(pid)
+    }
 }
 
-impl Drop for Running {
+impl Drop for WaitedFor {
     fn drop(&mut self) {
-        if let Some(pid) = self.pid {
+        if let Some(pid) = self.0 {
             waited_for().remove(&pid);
         }
     }
+}
+
+/// A tool that runs.
+pub(super) struct Running {
+    pub(super) child: Child,
+    _waited_for: WaitedFor,
 }
 
 pub(super) fn start(command: &mut Command) -> Result<Running, Failure> {
@@ -167,9 +180,8 @@ pub(super) fn start(command: &mut Command) -> Result<Running, Failure> {
         io::ErrorKind::NotFound => Failure::Missing,
         _ => Failure::Failed(error.to_string()),
     })?;
-    let pid = child.id();
-    waited_for().extend(pid);
-    Ok(Running { child, pid })
+    let _waited_for = WaitedFor::new(&child);
+    Ok(Running { child, _waited_for })
 }
 
 /// Reads what it says until it ends.

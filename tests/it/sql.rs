@@ -10,7 +10,7 @@ use std::path::Path;
 use nb::env::{Environment, Uv};
 use rustix::process::Signal;
 
-use crate::client::Client;
+use crate::client::{Client, Outcome};
 use crate::gateway::{Gateway, project, wait_for};
 use crate::packages::{fail, notebook, restart, run, with_uv};
 use crate::processes::signal;
@@ -214,16 +214,7 @@ async fn what_goes_wrong_says_where_and_harms_nothing() {
     let request = a
         .submit("%%sql\nselect sum(a.i * b.i) from range(10_000_000) a(i), range(10_000_000) b(i)")
         .await;
-    loop {
-        // It has run for so long that it shows so.
-        let said = a.next().await.unwrap();
-        if said.parent == request && said.msg_type == "display_data" {
-            break;
-        }
-    }
-    let path = format!("/api/kernels/{kernel}/interrupt");
-    assert_eq!(gateway.rest("POST", &path, "").await.0, 204);
-    let outcome = a.outcome(&request, "").await;
+    let outcome = interrupted(&gateway, &kernel, &mut a, &request).await;
     assert_eq!(outcome.reply["ename"], "KeyboardInterrupt", "{outcome:?}");
     assert!(a.run("%sql from kept").await.result.contains("42"));
     // A worker that is killed is told, and there is another one for the next cell.
@@ -241,6 +232,24 @@ async fn what_goes_wrong_says_where_and_harms_nothing() {
     let worker = wait_for("the worker", || worker_of(&gateway, &kernel)).await;
     gateway.delete(&kernel).await;
     gone(worker).await;
+}
+
+/// Interrupts a query that has run for so long that it shows so; what came of it.
+pub(super) async fn interrupted(
+    gateway: &Gateway,
+    kernel: &str,
+    client: &mut Client,
+    request: &str,
+) -> Outcome {
+    loop {
+        let said = client.next().await.unwrap();
+        if said.parent == request && said.msg_type == "display_data" {
+            break;
+        }
+    }
+    let path = format!("/api/kernels/{kernel}/interrupt");
+    assert_eq!(gateway.rest("POST", &path, "").await.0, 204);
+    client.outcome(request, "").await
 }
 
 /// Waits for the end of a process.

@@ -21,8 +21,15 @@ use tokio::time::timeout;
 use tracing::debug;
 
 use self::wire::{Event, Request};
+use crate::env::WaitedFor;
 
-const SOURCE: &str = include_str!("worker.py");
+const SOURCE: &str = concat!(
+    include_str!("databases.py"),
+    "\n\n",
+    include_str!("result.py"),
+    "\n\n",
+    include_str!("worker.py")
+);
 
 /// Reads the source, whose length is the first line, and runs it: so it is in no file and in no argument.
 const BOOTSTRAP: &str = "import sys; exec(compile(sys.stdin.buffer.read(int(sys.stdin.buffer.readline())), \
@@ -49,6 +56,7 @@ pub struct Worker {
     /// The end of what it printed.
     errors: Rc<RefCell<VecDeque<u8>>>,
     readers: [JoinHandle<()>; 2],
+    _waited_for: WaitedFor,
 }
 
 impl Drop for Worker {
@@ -78,6 +86,7 @@ impl Worker {
             .process_group(0)
             .kill_on_drop(true);
         let mut child = command.spawn()?;
+        let _waited_for = WaitedFor::new(&child);
         let pipes = (child.stdin.take(), child.stdout.take(), child.stderr.take());
         let (Some(mut requests), Some(events), Some(printed)) = pipes else {
             return Err(io::Error::other("it has no pipes"));
@@ -97,6 +106,7 @@ impl Worker {
             events: heard,
             errors,
             readers,
+            _waited_for,
         })
     }
 

@@ -3,7 +3,7 @@
 use std::fs;
 
 use super::postgresql::{PASSWORD, Postgresql};
-use super::{client, with_sql};
+use super::{client, interrupted, with_sql};
 use crate::gateway::wait_for;
 use crate::packages::{fail, run};
 
@@ -159,15 +159,7 @@ async fn sqlite_is_a_file_and_loses_its_worker_to_an_interrupt() {
     let wrong = fail(&mut a, "%sql lite select nope from t").await;
     assert!(wrong.contains("no such column: nope"), "{wrong}");
     let request = a.submit("%sql lite with recursive r(i) as (select 1 union all select i + 1 from r) select count(*) from r").await;
-    loop {
-        let said = a.next().await.unwrap();
-        if said.parent == request && said.msg_type == "display_data" {
-            break;
-        }
-    }
-    let path = format!("/api/kernels/{kernel}/interrupt");
-    assert_eq!(gateway.rest("POST", &path, "").await.0, 204);
-    let outcome = a.outcome(&request, "").await;
+    let outcome = interrupted(&gateway, &kernel, &mut a, &request).await;
     assert_eq!(outcome.reply["ename"], "KeyboardInterrupt", "{outcome:?}");
     assert!(
         a.run("%sql lite select count(*) as n from t")
