@@ -3,6 +3,7 @@
 //! of our own) and `sockets` (those of a connection file), which know the protocol alone, and `ends` (what ends a process from outside):
 //!
 //! - [`cli`]: the command line, one thin file per subcommand
+//! - [`create`]: notebook servers, a gateway and a JupyterLab each
 //! - [`gateway`]: the HTTP front that clients see
 //! - [`jobs`]: notebooks and cells that run without a page
 //! - [`front`]: the ZeroMQ front of clients that know no gateway
@@ -16,6 +17,7 @@ pub mod account;
 pub mod cli;
 pub mod compose;
 pub mod config;
+pub mod create;
 mod ends;
 pub mod env;
 pub mod error;

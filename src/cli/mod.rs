@@ -3,6 +3,7 @@
 mod access;
 mod bundle;
 mod config;
+mod create;
 mod doctor;
 mod env;
 mod init;
@@ -47,6 +48,11 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Up(up::Up),
+    Create(create::Create),
+    List(create::List),
+    Open(create::Open),
+    Stop(create::Stop),
+    Delete(create::Delete),
     Serve(serve::Serve),
     Init(init::Init),
     Config(config::Config),
@@ -96,6 +102,11 @@ pub fn run() -> Result<ExitCode, Error> {
         Command::Run(run) => return Ok(run.run()),
         Command::ScalaKernel(kernel) => return kernel.run(),
         Command::Up(up) => up.run(),
+        Command::Create(create) => create.run(),
+        Command::List(list) => list.run(),
+        Command::Open(open) => open.run(),
+        Command::Stop(stop) => stop.run(),
+        Command::Delete(delete) => delete.run(),
         Command::Config(config) => config.run(),
         Command::Launch(launch) => launch.run(),
         Command::Env(env) => env.run(),

@@ -8,6 +8,8 @@ use std::convert::Infallible;
 use std::io::IsTerminal;
 use std::time::{Duration, Instant};
 
+use crate::create::Shows;
+
 /// How often the line on a terminal is drawn again.
 const REDRAW: Duration = Duration::from_millis(500);
 
@@ -130,6 +132,24 @@ impl Progress {
             .collect();
         let line: String = steps.join(" | ").chars().take(LINE_CHARS).collect();
         write(&format!("\r\x1b[K[{elapsed:5.1} s] {line}"));
+    }
+}
+
+impl Shows for Progress {
+    fn begin(&self, what: &str) {
+        Progress::begin(self, what);
+    }
+
+    fn detail(&self, what: &str, line: &str) {
+        Progress::detail(self, what, line);
+    }
+
+    fn end(&self, what: &str) {
+        Progress::end(self, what);
+    }
+
+    fn line(&self, text: &str) {
+        Progress::line(self, text);
     }
 }
 

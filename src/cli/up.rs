@@ -1,26 +1,15 @@
-//! `nb up`: everything from nothing to a JupyterLab on a gateway, and its end.
-//!
-//! The order of events only; what each of them is belongs to the modules below and to `env`.
-
-mod child;
-mod http;
-mod servers;
-mod slot;
+//! `nb up`: everything from nothing to a JupyterLab on a gateway, and its end. Thin: what that is belongs to `create`.
 
 use std::ffi::OsString;
-use std::future::Future;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::path::PathBuf;
 
-use self::servers::{Lab, Servers, Token};
-use self::slot::Slot;
+use super::output;
 use super::progress::Progress;
 use super::stop::Stop;
-use crate::config::{self, OnStop, Places};
-use crate::env::release::{Recipe, Releases};
-use crate::env::{Environment, Uv, install_companion};
+use crate::config::Places;
+use crate::create::{Asked, Local, Ready, Server, Slot, become_program};
 use crate::error::Error;
-use crate::gateway;
 
 /// Sets everything up and runs a gateway with a JupyterLab on it: start here
 ///
@@ -28,12 +17,8 @@ use crate::gateway;
 /// address when Lab answers. Ctrl-C ends Lab, the gateway and its kernels; with NB_SERVER_ON_STOP=keep kernels live on.
 #[derive(Debug, clap::Args)]
 pub(super) struct Up {
-    /// The address that JupyterLab listens on; the gateway always listens on this machine only
-    #[arg(long, default_value = "127.0.0.1")]
-    ip: IpAddr,
-    /// JupyterLab's port; a free one if it is taken
-    #[arg(long, default_value_t = 8888)]
-    port: u16,
+    #[command(flatten)]
+    pub(super) listens: Listens,
     /// The folder with the notebooks [default: the current one]
     #[arg(long, value_name = "FOLDER")]
     root: Option<PathBuf>,
@@ -43,6 +28,9 @@ pub(super) struct Up {
     /// Accepted for habit's sake: a browser is never opened
     #[arg(long)]
     no_browser: bool,
+    /// What `nb create` starts: the server of this name
+    #[arg(long, hide = true)]
+    named: Option<String>,
     /// How `up` starts its children, so that they end with it
     #[arg(long, hide = true, requires = "program")]
     child_of: Option<u32>,
@@ -50,11 +38,22 @@ pub(super) struct Up {
     program: Vec<OsString>,
 }
 
+/// Where JupyterLab listens.
+#[derive(Debug, clap::Args)]
+pub(super) struct Listens {
+    /// The address that JupyterLab listens on; the gateway always listens on this machine only
+    #[arg(long, default_value = "127.0.0.1")]
+    pub(super) ip: IpAddr,
+    /// JupyterLab's port; a free one if it is taken
+    #[arg(long, default_value_t = 8888)]
+    pub(super) port: u16,
+}
+
 impl Up {
     /// Runs until it is done.
     pub(super) fn run(self) -> Result<(), Error> {
         if let Some(parent) = self.child_of {
-            return Err(child::become_program(parent, &self.program));
+            return Err(become_program(parent, &self.program));
         }
         let runtime = super::runtime()?;
         runtime.block_on(self.set_up_and_run())
@@ -62,163 +61,66 @@ impl Up {
 
     async fn set_up_and_run(self) -> Result<(), Error> {
         let places = Places::from_env()?;
-        let root = self.root.clone().unwrap_or_else(|| PathBuf::from("."));
-        let root = match root.canonicalize() {
-            Ok(folder) if folder.is_dir() => folder,
-            _ => {
-                return Err(Error::user(format!(
-                    "there is no folder {}",
-                    root.display()
-                )));
-            }
+        let local = Local::new(places.clone());
+        let (asked, slot) = match &self.named {
+            Some(name) => local.take(name)?,
+            None => (self.asked()?, Slot::take(&places)?),
         };
-        let on_stop = on_stop()?;
-        let slot = Slot::take(&places)?;
-        let token = self.token(&places)?;
+        let mut server = Server::new(asked, slot, places)?;
         let mut stop = Stop::new()?;
         let progress = Progress::new();
-        let mut servers = Servers::default();
-
-        let running = self.bring_up(&mut servers, &places, &root, &slot, &token, &progress);
+        let ready = |ready: &Ready| match &self.named {
+            Some(name) => local.is_ready(name, ready),
+            None => {
+                progress.line(&format!(
+                    "the gateway is http://{}, with the same token",
+                    ready.gateway
+                ));
+                progress.line("JupyterLab is ready; Ctrl-C ends it, the gateway and the kernels");
+                output::line(&ready.url)
+            }
+        };
         let outcome = tokio::select! {
-            Err(error) = running => Err(error),
+            error = server.run(&progress, ready) => Err(error),
             never = progress.animate() => match never {},
             () = stop.asked() => Ok(()),
         };
         progress.clear();
-        if outcome.is_ok() && servers.any() {
-            progress.line(match on_stop {
-                OnStop::End => "ending JupyterLab, the kernels and the gateway",
-                OnStop::Keep => "ending JupyterLab and the gateway; kernels live on, the next `nb up` finds them",
+        if outcome.is_ok() && server.runs() {
+            progress.line(match server.keeps_kernels() {
+                false => "ending JupyterLab, the kernels and the gateway",
+                true => {
+                    "ending JupyterLab and the gateway; kernels live on, the next start finds them"
+                }
             });
         }
         let ended = tokio::select! {
-            ended = servers.end(&token.text, on_stop) => ended,
+            ended = server.end() => ended,
             // Asked again: whoever is left is killed when dropped.
             () = stop.asked() => Ok(()),
         };
         outcome.and(ended)
     }
 
-    fn token(&self, places: &Places) -> Result<Token, Error> {
-        let variable = std::env::var("NB_TOKEN").ok();
-        let given = self.token_file.as_deref();
-        let (token, kept) = gateway::find_token(given, variable.as_deref(), &places.state)?;
-        let kept = kept.then(|| places.state.join("token"));
-        Ok(Token {
-            text: token.reveal().to_owned(),
-            file: self.token_file.clone().or(kept),
+    fn asked(&self) -> Result<Asked, Error> {
+        let root = self.root.clone().unwrap_or_else(|| PathBuf::from("."));
+        Ok(Asked {
+            ip: self.listens.ip,
+            port: self.listens.port,
+            root: folder(&root)?,
+            token_file: self.token_file.clone(),
+            token: std::env::var("NB_TOKEN").ok(),
         })
     }
+}
 
-    /// Sets up, starts, tells the address; ends only with an error.
-    async fn bring_up(
-        &self,
-        servers: &mut Servers,
-        places: &Places,
-        root: &std::path::Path,
-        slot: &Slot,
-        token: &Token,
-        progress: &Progress,
-    ) -> Result<(), Error> {
-        let lab = Environment::lab(&places.data);
-        make(&lab, places, progress).await?;
-        install_companion(&lab)?;
-
-        let start = "starting the gateway";
-        let address = step(progress, start, servers.start_gateway(slot, token, root)).await?;
-        let python = lab.python();
-        let lab = Lab {
-            python: &python,
-            ip: self.ip,
-            port: self.port,
-            root,
-        };
-        let start = "starting JupyterLab";
-        let port = step(
-            progress,
-            start,
-            servers.start_lab(&lab, address, slot, token),
-        )
-        .await?;
-        if port != self.port && self.port != 0 {
-            progress.line(&format!("port {} is taken", self.port));
-        }
-        progress.line(&format!(
-            "the gateway is http://{address}, with the same token"
-        ));
-        progress.line("JupyterLab is ready; Ctrl-C ends it, the gateway and the kernels");
-        let address = SocketAddr::from((servers::asked_at(self.ip), port));
-        tell(&format!(
-            "http://{address}/lab?token={}",
-            http::escaped(&token.text)
-        ));
-        Err(servers.died().await)
+/// A folder that is there, by its whole path.
+pub(super) fn folder(path: &std::path::Path) -> Result<PathBuf, Error> {
+    match path.canonicalize() {
+        Ok(folder) if folder.is_dir() => Ok(folder),
+        _ => Err(Error::user(format!(
+            "there is no folder {}",
+            path.display()
+        ))),
     }
-}
-
-/// What becomes of kernels: they end unless the settings say otherwise.
-fn on_stop() -> Result<OnStop, Error> {
-    let layers = config::load()?;
-    match layers.say("server.on_stop") {
-        true => Ok(layers.settle()?.settings.server.on_stop),
-        false => Ok(OnStop::End),
-    }
-}
-
-/// Makes what is not there, side by side: Lab's environment, and a release of PyCX for kernels.
-async fn make(lab: &Environment, places: &Places, progress: &Progress) -> Result<(), Error> {
-    let pycx = Releases::pycx(&places.data);
-    let has_pycx = pycx.current().is_some();
-    if lab.is_ready() && has_pycx {
-        return Ok(());
-    }
-    progress.line("the first run sets things up, which takes a minute or two");
-    let find = "looking for uv";
-    let uv = step(
-        progress,
-        find,
-        Uv::find(&places.data, &|line| progress.detail(find, line)),
-    )
-    .await?;
-    let make_lab = async {
-        if lab.is_ready() {
-            return Ok(());
-        }
-        let what = format!("making {}", lab.title());
-        let say = |line: &str| progress.detail(&what, line);
-        step(progress, &what, lab.make(&uv, &say)).await
-    };
-    let make_pycx = async {
-        if has_pycx {
-            return Ok(());
-        }
-        let what = "making PyCX, the Python of kernels";
-        let say = |line: &str| progress.detail(what, line);
-        let recipe = Recipe::pycx()?;
-        step(progress, what, pycx.build(&recipe, &uv, &say)).await?;
-        Ok(())
-    };
-    futures_util::future::try_join(make_lab, make_pycx).await?;
-    Ok(())
-}
-
-async fn step<T>(
-    progress: &Progress,
-    what: &str,
-    work: impl Future<Output = Result<T, Error>>,
-) -> Result<T, Error> {
-    progress.begin(what);
-    let done = work.await?;
-    progress.end(what);
-    Ok(done)
-}
-
-/// The one line on stdout.
-#[expect(
-    clippy::print_stdout,
-    reason = "the address is what the command prints"
-)]
-fn tell(address: &str) {
-    println!("{address}");
 }

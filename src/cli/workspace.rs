@@ -97,19 +97,15 @@ impl Arguments {
 
 impl Create {
     fn run(&self, workspaces: &Workspaces, is_json: bool) -> Result<(), Error> {
-        let planned = Planned::read(&Asked {
-            url: &self.url,
-            name: self.name.as_deref(),
-            reference: self.reference.as_deref(),
-            paths: &self.paths,
-        })?;
-        let work = format!("making {}", planned.name);
-        let made = with_progress(
-            &work,
-            async |say| workspaces.create(&planned, say).await,
-            || workspaces.give_up(&planned),
+        let made = make(
+            workspaces,
+            &Asked {
+                url: &self.url,
+                name: self.name.as_deref(),
+                reference: self.reference.as_deref(),
+                paths: &self.paths,
+            },
         )?;
-        begin_completing(workspaces, &made, Some(&self.url))?;
         match is_json {
             true => output::json(&shown(&made, workspaces)),
             false => output::line(&format!(
@@ -121,6 +117,19 @@ impl Create {
             )),
         }
     }
+}
+
+/// Makes one, and begins to complete it in the background.
+pub(super) fn make(workspaces: &Workspaces, asked: &Asked<'_>) -> Result<Workspace, Error> {
+    let planned = Planned::read(asked)?;
+    let work = format!("making the workspace {}", planned.name);
+    let made = with_progress(
+        &work,
+        async |say| workspaces.create(&planned, say).await,
+        || workspaces.give_up(&planned),
+    )?;
+    begin_completing(workspaces, &made, Some(asked.url))?;
+    Ok(made)
 }
 
 impl Delete {

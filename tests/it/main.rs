@@ -7,6 +7,7 @@ mod cli;
 mod client;
 mod clients;
 mod counting;
+mod create;
 mod culling;
 mod cutter;
 mod deaths;

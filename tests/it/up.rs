@@ -188,7 +188,7 @@ impl Drop for Up {
 }
 
 /// The processes with this folder as their home, and their commands.
-fn of_home(home: &Path) -> Vec<(Pid, String)> {
+pub(crate) fn of_home(home: &Path) -> Vec<(Pid, String)> {
     let home = format!("HOME={}", home.display());
     let has_home =
         |environment: &[u8]| environment.split(|b| *b == 0).any(|v| v == home.as_bytes());

@@ -1,4 +1,4 @@
-//! The few HTTP requests that `up` makes to what it started on this machine.
+//! The few HTTP requests that are made to what was started on this machine.
 //!
 //! HTTP/1.0, one request per connection: no chunks, no keep-alive. Knows nothing of what is asked.
 
@@ -70,20 +70,6 @@ pub(super) fn port_in(line: &str) -> Option<u16> {
     authority.rsplit_once(':')?.1.parse().ok()
 }
 
-/// A text as it may stand in the query of an address.
-pub(super) fn escaped(text: &str) -> String {
-    let mut escaped = String::new();
-    for byte in text.bytes() {
-        match byte {
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
-                escaped.push(byte.into())
-            }
-            _ => escaped.push_str(&format!("%{byte:02X}")),
-        }
-    }
-    escaped
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -108,10 +94,5 @@ mod tests {
         assert_eq!(port_in("http://[::1]:80"), Some(80));
         assert_eq!(port_in("listening"), None);
         assert_eq!(port_in("http://host/"), None);
-    }
-
-    #[test]
-    fn tokens_are_escaped() {
-        assert_eq!(escaped("aZ0-._~ &=é"), "aZ0-._~%20%26%3D%C3%A9");
     }
 }

@@ -1,4 +1,4 @@
-//! The two servers of `up`, how they are started and asked whether they are there, and their end.
+//! The two programs of a notebook server, how they are started and asked whether they are there, and their end.
 //!
 //! Tokens go by file and environment, never by argument. Knows nothing of signals or of set-up.
 
@@ -51,12 +51,12 @@ pub(super) struct Token {
 const NO_NEWS: &str = r#"{"@jupyterlab/apputils-extension:notification": {"fetchNews": "false"}}
 "#;
 
-/// What runs for this `up`.
+/// What runs for one.
 #[derive(Debug, Default)]
 pub(super) struct Servers {
     gateway: Option<(Child, SocketAddr)>,
     lab: Option<Child>,
-    /// Lab's port among all `up`.
+    /// Lab's port among all of this user.
     reserved: Option<File>,
 }
 
@@ -149,7 +149,7 @@ impl Servers {
             let child = self
                 .lab
                 .insert(Child::start("JupyterLab", &mut command, &log)?);
-            // A stranger's server on this port does not take our token, and other `up` keep off it.
+            // A stranger's server on this port does not take our token, and others of ours keep off it.
             let peer = Peer {
                 address,
                 token: &token.text,
@@ -211,7 +211,7 @@ impl Servers {
         match left {
             0 => Ok(()),
             left => Err(Error::kernel(format!(
-                "{left} kernels did not end; the next `nb up` finds them again and ends them when it ends"
+                "{left} kernels did not end; the next start finds them again, and its end ends them"
             ))),
         }
     }

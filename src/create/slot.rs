@@ -1,7 +1,7 @@
-//! What one `up` has to itself: its folders, its logs, its kernels.
+//! What one notebook server has to itself: its folders, its logs, its kernels.
 //!
-//! Ending an `up` ends every kernel of its gateway, so no two may share a runtime folder. The first takes
-//! `up`, one beside it `up2`, and so on; a later one finds again what a killed one left. Starts nothing.
+//! Ending one ends every kernel of its gateway, so no two may share a runtime folder. One with a name has its own; of those without the first takes
+//! `up`, one beside it `up2`, and so on. A later one finds again what a killed one left. Starts nothing.
 
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -14,12 +14,12 @@ use rustix::io::Errno;
 use crate::config::{Places, private_folder};
 use crate::error::Error;
 
-/// How many may run beside each other.
+/// How many without a name may run beside each other.
 const SLOTS: u32 = 32;
 
-/// The folders of this `up`, held until it is dropped.
+/// The folders of one, held until it is dropped.
 #[derive(Debug)]
-pub(super) struct Slot {
+pub struct Slot {
     /// Logs.
     pub(super) state: PathBuf,
     /// Where the gateway has its kernels.
@@ -29,30 +29,42 @@ pub(super) struct Slot {
 }
 
 impl Slot {
-    /// Takes the first that is free.
-    pub(super) fn take(places: &Places) -> Result<Self, Error> {
+    /// Takes the first that is free of those without a name.
+    pub fn take(places: &Places) -> Result<Self, Error> {
         for number in 1..=SLOTS {
             let name = match number {
                 1 => "up".to_owned(),
                 number => format!("up{number}"),
             };
-            let state = places.state.join(&name);
-            private_folder(&state)?;
-            if let Some(held) = try_lock(&state.join("lock"))? {
-                let ports = places.state.join("ports");
-                private_folder(&ports)?;
-                return Ok(Self {
-                    state,
-                    runtime: places.runtime.join(&name),
-                    ports,
-                    _held: held,
-                });
+            let runtime = places.runtime.join(&name);
+            if let Some(slot) = Self::at(places.state.join(&name), runtime, places)? {
+                return Ok(slot);
             }
         }
         Err(Error::user(format!("{SLOTS} `nb up` run already; end one")))
     }
 
-    /// Reserves a port among all `up`: their Labs share a token, so an answer there would not tell whose it is.
+    /// Takes this one, unless somebody has it.
+    pub(super) fn at(
+        state: PathBuf,
+        runtime: PathBuf,
+        places: &Places,
+    ) -> Result<Option<Self>, Error> {
+        private_folder(&state)?;
+        let Some(held) = try_lock(&state.join("lock"))? else {
+            return Ok(None);
+        };
+        let ports = places.state.join("ports");
+        private_folder(&ports)?;
+        Ok(Some(Self {
+            state,
+            runtime,
+            ports,
+            _held: held,
+        }))
+    }
+
+    /// Reserves a port among all of this user: their Labs share a token, so an answer there would not tell whose it is.
     ///
     /// Nothing if another has it.
     pub(super) fn reserve(&self, port: u16) -> Result<Option<File>, Error> {
@@ -61,7 +73,7 @@ impl Slot {
 }
 
 /// The lock if nobody else has it; the operating system frees it when its holder dies.
-fn try_lock(path: &Path) -> Result<Option<File>, Error> {
+pub(super) fn try_lock(path: &Path) -> Result<Option<File>, Error> {
     let failed =
         |error: io::Error| Error::user(format!("{} cannot be locked: {error}", path.display()));
     let file = OpenOptions::new()

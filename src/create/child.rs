@@ -1,4 +1,4 @@
-//! A program that `up` started: it ends with `up`, writes to a log, and its death is told with that.
+//! A program that a notebook server is made of: it ends with whoever started it, writes to a log, and its death is told with that.
 //!
 //! Knows of the program only whether it is we ourselves.
 
@@ -20,12 +20,12 @@ use crate::error::Error;
 const TAIL_BYTES: u64 = 3000;
 
 /// This very binary, even if its file was replaced meanwhile.
-pub(super) const OURSELVES: &str = "/proc/self/exe";
+pub(crate) const OURSELVES: &str = "/proc/self/exe";
 
 /// A command that runs `program` so that it ends when this process is gone, even by SIGKILL.
 ///
 /// We ourselves are asked, anything else is killed: JupyterLab when asked would end its kernels, which are
-/// to be found by the next `up`, or fail at that because its gateway has ended first, and then stay.
+/// to be found by the next start, or fail at that because its gateway has ended first, and then stay.
 ///
 /// The detour through ourselves is what sets that up without `unsafe` between fork and exec. The kernel
 /// watches the thread that starts it: call [`Child::start`] on the main thread only.
@@ -39,7 +39,7 @@ pub(super) fn command(program: &OsStr) -> Command {
 }
 
 /// The other end of [`command`]: becomes the program. Returns only if that fails.
-pub(super) fn become_program(parent: u32, argv: &[OsString]) -> Error {
+pub fn become_program(parent: u32, argv: &[OsString]) -> Error {
     let Some((program, arguments)) = argv.split_first() else {
         return Error::nb("there is nothing to run");
     };
