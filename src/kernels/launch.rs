@@ -246,11 +246,11 @@ impl Launcher {
                 });
             }
             Ok(Some(Announcement::Failed(failure))) => {
-                reap(child, id);
+                gone(child, id).await;
                 return Err(LaunchError::Failed(failure));
             }
             Ok(Some(Announcement::Ended)) => {
-                reap(child, id);
+                gone(child, id).await;
                 return Err(LaunchError::Ended);
             }
             Ok(None) => {
@@ -358,6 +358,13 @@ async fn end(child: &mut Child) -> bool {
             }
             false
         }
+    }
+}
+
+/// Waits until a supervisor that has told its end is gone: whoever is told of that finds its kernel in no list.
+async fn gone(mut child: Child, id: Uuid) {
+    if timeout(END_WITHIN, child.wait()).await.is_err() {
+        reap(child, id);
     }
 }
 
