@@ -35,12 +35,31 @@ pub(super) enum Stuck<'a> {
     Failed(Failure),
 }
 
-/// What a kernel has lent.
+/// What a kernel has given or lent.
 #[derive(Debug, Deserialize)]
 pub(super) struct Given {
     pub(super) name: String,
-    /// An Arrow file.
+    /// `pandas`, `polars` or `arrow`, where it is a file of Arrow.
+    kind: String,
     pub(super) path: String,
+}
+
+/// A language that takes frames, and the plain values that Python takes besides.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Taker {
+    Python,
+    Scala,
+}
+
+impl Taker {
+    /// Nothing for a language that takes nothing.
+    pub(super) fn of(language: &str) -> Option<Self> {
+        match language {
+            "python" => Some(Self::Python),
+            "scala" => Some(Self::Scala),
+            _ => None,
+        }
+    }
 }
 
 /// Lends the frames among these names in the cell's kernel, which has Python, to a process of the same user. They are
@@ -75,11 +94,11 @@ fn last_line(printed: &str) -> &str {
     printed.trim_end().rsplit('\n').next().unwrap_or_default()
 }
 
-/// Takes what has these names in one kernel into another one, which all have Python.
+/// Takes what has these names in one kernel, which has Python, into another one.
 pub(super) async fn hand_over<'a>(
     names: &[String],
     from: Side<'a>,
-    to: Side<'a>,
+    to: (Side<'a>, Taker),
     cell: &dyn Cell,
 ) -> Result<(), Stuck<'a>> {
     let _turn = TURN.lock().await;
@@ -89,8 +108,18 @@ pub(super) async fn hand_over<'a>(
         listed.join(", ")
     );
     let given = run(&give, from, cell).await?;
-    let take = format!("g['take'](globals(), {})", literal(last_line(&given)));
-    let taken = run(&take, to, cell).await;
+    let given = last_line(&given);
+    let (to, taker) = to;
+    let taken = match taker {
+        Taker::Python => {
+            let take = format!("g['take'](globals(), {})", literal(given));
+            run(&take, to, cell).await
+        }
+        Taker::Scala => match in_scala(given) {
+            Ok(code) => run_as_it_is(code, to, cell).await,
+            Err(failure) => Err(Stuck::Failed(failure)),
+        },
+    };
     // What goes wrong here is put right by the next one that gives.
     let _later = run("g['let_go']()", from, cell).await;
     taken.map(drop)
@@ -101,6 +130,14 @@ async fn run<'a>(code: &str, side: Side<'a>, cell: &dyn Cell) -> Result<String, 
     let code = format!(
         "(lambda g: (exec(compile({source}, '<nb exchange>', 'exec'), g), {code}))({{'__name__': 'nb_exchange'}})"
     );
+    run_as_it_is(code, side, cell).await
+}
+
+async fn run_as_it_is<'a>(
+    code: String,
+    side: Side<'a>,
+    cell: &dyn Cell,
+) -> Result<String, Stuck<'a>> {
     let printed = match side {
         Side::Main => cell.run_hidden(code).await,
         Side::Other(kernel) => cell.others().run_hidden(kernel, code).await,
@@ -111,6 +148,23 @@ async fn run<'a>(code: &str, side: Side<'a>, cell: &dyn Cell) -> Result<String, 
     })
 }
 
+/// Definitions of what was given, for Scala.
+fn in_scala(given: &str) -> Result<String, Failure> {
+    let unread = |_| Failure::new("KernelError", "The kernel did not tell what it has given.");
+    let given: Vec<Given> = serde_json::from_str(given).map_err(unread)?;
+    let mut code = String::new();
+    for Given { name, kind, path } in given {
+        if !matches!(kind.as_str(), "pandas" | "polars" | "arrow") {
+            return Err(Failure::usage(format!(
+                "{name} is no frame: to Scala only frames of pandas, polars and arrow go."
+            )));
+        }
+        // A name of Python's is one of Scala's in these, whatever word it is; a path of ours has no quotes.
+        code += &format!("val `{name}` = nb.Frame.read(\"{path}\")\n");
+    }
+    Ok(code)
+}
+
 /// Says in which kernel it was.
 fn told(failure: Failure, side: Side<'_>) -> Failure {
     match side {
@@ -119,5 +173,28 @@ fn told(failure: Failure, side: Side<'_>) -> Failure {
             message: format!("In {kernel}: {}", failure.message),
             ..failure
         },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn frames_are_defined_in_scala_and_nothing_else_is() {
+        let given =
+            r#"[{"name": "type", "kind": "polars", "path": "/proc/7/fd/3", "series": ["x"]}]"#;
+        assert_eq!(
+            in_scala(given).unwrap(),
+            "val `type` = nb.Frame.read(\"/proc/7/fd/3\")\n"
+        );
+        let plain = r#"[{"name": "x", "kind": "json", "path": "/p"}]"#;
+        assert!(
+            in_scala(plain)
+                .unwrap_err()
+                .message
+                .contains("x is no frame")
+        );
+        assert!(in_scala("nonsense").is_err());
     }
 }

@@ -376,7 +376,7 @@ async fn cells_of_other_kernelspecs_run_there() {
     assert!(said.contains("hello"), "{said}");
     let refused = fail(&mut a, "%put y --to plain").await;
     assert!(
-        refused.contains("Values go between kernels of Python"),
+        refused.contains("Values go to kernels of Python, and frames to those of Scala"),
         "{refused}"
     );
     let status = run(
@@ -453,7 +453,7 @@ async fn cells_of_other_kernelspecs_run_there() {
     assert_eq!(run(&mut b, "%%kernel second\nprint(6 * 7)").await, "42\n");
     let refused = fail(&mut b, "%%kernel second --get y\n1").await;
     assert!(
-        refused.contains("Values go between kernels of Python"),
+        refused.contains("Values come from kernels of Python only"),
         "{refused}"
     );
 }

@@ -11,6 +11,7 @@ use crate::front::Home;
 use crate::gateway::{Gateway, project};
 use crate::interrupts::interrupted;
 use crate::languages::{Language, speaks};
+use crate::packages::{fail, notebook, run, with_uv};
 
 /// Where `cargo xtask setup` has put the jars.
 fn data() -> PathBuf {
@@ -360,6 +361,57 @@ async fn a_python_notebook_has_cells_in_scala() {
         "res2: Int = 42"
     );
     assert_eq!(shows(&mut a, "6 * 8").await, "48");
+    gateway.delete(&kernel).await;
+}
+
+/// Of every type that Arrow and Scala have in common, with something missing; in two pieces.
+const FRAMES: &str = "import datetime as dt, decimal, pandas as pd, polars as pl, pyarrow as pa
+df = pd.DataFrame({'i': [1, 2, 2**40], 'f': [0.5, None, -1.5], 's': ['ada', None, 'é'], 'b': [True, False, True],
+    'c': pd.Categorical(['x', 'y', 'x']), 'day': [dt.date(2020, 2, 29), None, dt.date(1969, 12, 31)],
+    'at': pd.to_datetime(['2020-02-29 12:30:01.5', None, '1969-12-31 23:59:59'], format='ISO8601'),
+    'zone': pd.to_datetime(['2020-02-29 12:30', '2020-07-01', None], utc=True, format='ISO8601').tz_convert('Europe/Rome'),
+    'money': [decimal.Decimal('1.50'), decimal.Decimal('-0.01'), None], 'raw': [b'ab', None, b'']}, index=[7, 8, 9])
+many = pa.table({'n': pa.chunked_array([pa.array([1, None]), pa.array([], pa.int64()), pa.array([3])])})
+p, lists, value = pl.DataFrame({'word': ['x', 'y'], 'n': pl.Series([1, 255], dtype=pl.UInt8)}), pl.DataFrame({'l': [[1]]}), 5";
+
+#[tokio::test]
+async fn a_frame_is_handed_to_scala() {
+    let gateway = with_uv().await;
+    put_scala(&gateway, &data(), &json!({}));
+    let kernel = notebook(&gateway, "a.ipynb", "pip").await;
+    let mut a = gateway.connect(&kernel, "a").await;
+    run(&mut a, "%pip install -q pandas polars pyarrow").await;
+    run(&mut a, FRAMES).await;
+    let cell = "%%kernel scala --get df,many,p
+println(df.names.mkString(\",\"))
+println(df.as[Long](\"i\").sum)
+for (row <- df.rows) println(df.names.map(name => row(name) match { case b: Array[Byte] => new String(b); case other => other }).mkString(\" \"))
+println(many(\"n\").toList)
+println(p(\"word\").mkString + p.as[Int](\"n\").sum)
+println(df)";
+    assert_eq!(
+        run(&mut a, cell).await,
+        "i,f,s,b,c,day,at,zone,money,raw
+1099511627779
+1 0.5 ada true x 2020-02-29 2020-02-29T12:30:01.500 2020-02-29T13:30+01:00[Europe/Rome] 1.50 ab
+2 null null false y null null 2020-07-01T02:00+02:00[Europe/Rome] -0.01 null
+1099511627776 -1.5 é true x 1969-12-31 1969-12-31T23:59:59 null null \n\
+         List(1, null, 3)
+xy256
+3 rows of i: Long, f: Double, s: String, b: Boolean, c: String, day: LocalDate, at: LocalDateTime, zone: ZonedDateTime, money: BigDecimal, raw: Array[Byte]\n"
+    );
+    let lists = fail(&mut a, "%%kernel scala --get lists\n1").await;
+    assert!(lists.contains("the column l has lists"), "{lists}");
+    let value = fail(&mut a, "%put value --to scala").await;
+    assert!(value.contains("value is no frame"), "{value}");
+    // It is there when its giver has given something else.
+    run(&mut a, "%put many --to scala").await;
+    assert_eq!(
+        run(&mut a, "%%kernel scala\nprint(df(\"s\").head)").await,
+        "ada"
+    );
+    let nowhere = fail(&mut a, "%%kernel scala\ndf(\"none\")").await;
+    assert!(nowhere.contains("there is no column none"), "{nowhere}");
     gateway.delete(&kernel).await;
 }
 

@@ -17,7 +17,7 @@ use futures_util::FutureExt;
 
 use super::call::Call;
 use super::cell::Cell;
-use super::exchange::{Side, Stuck, hand_over};
+use super::exchange::{Side, Stuck, Taker, hand_over};
 use super::failure::Failure;
 use super::magic::Magic;
 use super::other::OtherKernel;
@@ -91,9 +91,16 @@ async fn move_values<'a>(
     to: Side<'a>,
     cell: &dyn Cell,
 ) -> Result<(), Failure> {
-    for side in [from, to] {
-        check_language(side, cell).await?;
+    if language(from, cell).await != "python" {
+        return Err(Failure::usage("Values come from kernels of Python only."));
     }
+    let speaks = language(to, cell).await;
+    let Some(taker) = Taker::of(&speaks) else {
+        return Err(Failure::usage(format!(
+            "Values go to kernels of Python, and frames to those of Scala; this one speaks {speaks}."
+        )));
+    };
+    let to = (to, taker);
     let stuck = match hand_over(names, from, to, cell).await {
         Ok(()) => return Ok(()),
         Err(stuck) => stuck,
@@ -122,15 +129,6 @@ async fn move_values<'a>(
             },
         ),
     })
-}
-
-async fn check_language(side: Side<'_>, cell: &dyn Cell) -> Result<(), Failure> {
-    match language(side, cell).await.as_str() {
-        "python" => Ok(()),
-        language => Err(Failure::usage(format!(
-            "Values go between kernels of Python; this one speaks {language}."
-        ))),
-    }
 }
 
 async fn language(side: Side<'_>, cell: &dyn Cell) -> String {

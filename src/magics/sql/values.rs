@@ -49,5 +49,5 @@ pub(super) async fn frames(
     }
     let given = exchange::lend(&names, cell).await?;
     let given = given.into_iter();
-    Ok(given.map(|Given { name, path }| (name, path)).collect())
+    Ok(given.map(|Given { name, path, .. }| (name, path)).collect())
 }

@@ -37,11 +37,12 @@ macro_rules! source {
 }
 
 /// What runs in the JVM.
-const SOURCES: [Source; 9] = [
+const SOURCES: [Source; 10] = [
     source!("Channel.scala"),
     source!("Display.scala"),
     source!("Downloads.scala"),
     source!("Errors.scala"),
+    source!("Frame.scala"),
     source!("Hints.scala"),
     source!("Interrupts.scala"),
     source!("Session.scala"),
