@@ -38,7 +38,7 @@ pub(super) fn command(program: &OsStr) -> Command {
     command
 }
 
-/// The other end of [`command`]: becomes the program. Returns only if that fails.
+/// What a program is started through: becomes it, which then ends with `parent`. Returns only if that fails.
 pub fn become_program(parent: u32, argv: &[OsString]) -> Error {
     let Some((program, arguments)) = argv.split_first() else {
         return Error::nb("there is nothing to run");
