@@ -8,7 +8,7 @@
 //! A server is a process of its own that outlives the command that made it: `nb up --named NAME`.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::io::{self, Read, Seek, SeekFrom};
 use std::net::{IpAddr, SocketAddr};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
@@ -26,6 +26,7 @@ use super::server::{self, Asked};
 use super::slot::{Slot, try_lock};
 use super::{Ready, Shows};
 use crate::config::{Places, private_folder};
+use crate::env::whole::replace;
 use crate::error::Error;
 
 /// A name is part of the path of a socket, which has a hundred bytes.
@@ -133,7 +134,7 @@ impl Local {
     pub fn page(&self, record: &Record, url: &str) -> Result<PathBuf, Error> {
         let page = self.folder(&record.name).join("open.html");
         let text = format!("<meta http-equiv=\"refresh\" content=\"0;url={url}\">\n");
-        write(&page, text.as_bytes())
+        replace(&page, text.as_bytes())
             .map_err(|error| Error::user(format!("{}: {error}", page.display())))?;
         Ok(page)
     }
@@ -277,7 +278,7 @@ impl Local {
         let folder = self.folder(&record.name);
         let unusable = |error: io::Error| Error::user(format!("{}: {error}", folder.display()));
         let text = serde_json::to_vec(record).map_err(|error| unusable(error.into()))?;
-        write(&folder.join("record.json"), &text).map_err(unusable)
+        replace(&folder.join("record.json"), &text).map_err(unusable)
     }
 
     fn servers(&self) -> PathBuf {
@@ -287,21 +288,6 @@ impl Local {
     fn folder(&self, name: &str) -> PathBuf {
         self.servers().join(name)
     }
-}
-
-/// For its owner alone, whole or not at all.
-fn write(path: &Path, content: &[u8]) -> io::Result<()> {
-    let part = path.with_extension(format!("{}.part", std::process::id()));
-    // Left by a process that had our number.
-    let _none = fs::remove_file(&part);
-    let mut options = OpenOptions::new();
-    let mut file = options
-        .create_new(true)
-        .write(true)
-        .mode(0o600)
-        .open(&part)?;
-    file.write_all(content)?;
-    fs::rename(part, path)
 }
 
 fn asked(record: &Record) -> Asked {

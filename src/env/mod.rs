@@ -35,7 +35,7 @@ mod venv;
 pub mod venvs;
 pub mod version;
 pub mod watch;
-mod whole;
+pub mod whole;
 pub mod workspace;
 
 pub use bundle::{About as AboutBundle, Bundle};

@@ -1,13 +1,12 @@
 //! `nb bundle`: what is made of it on a machine without a network.
 
 use std::fs;
-use std::path::PathBuf;
 
 use tokio::process::Command;
 use tokio::time::timeout;
 
 use crate::gateway::project;
-use crate::up::{SET_UP_LIMIT, Up};
+use crate::up::{SET_UP_LIMIT, Up, nothing_yet};
 
 #[tokio::test]
 async fn lab_and_pycx_are_set_up_from_a_bundle_with_the_network_cut() {
@@ -42,21 +41,9 @@ async fn lab_and_pycx_are_set_up_from_a_bundle_with_the_network_cut() {
     let moved = folder.path().join("moved");
     fs::create_dir(&home).unwrap();
     fs::rename(&bundle, &moved).unwrap();
-    let places: [(&str, PathBuf); 4] = [
-        ("NB_DATA_DIR", home.join("data")),
-        ("XDG_CACHE_HOME", home.join("cache")),
-        ("UV_CACHE_DIR", home.join("cache/uv")),
-        ("PIP_CACHE_DIR", home.join("cache/pip")),
-    ];
-    let up = Up::start_offline(&moved.join("nb"), &home, &places).await;
-    let (port, token) = up.lab();
-    let lab = format!("/lab?token={token}");
-    let (status, page) = up.page(port, "GET", &lab, "").await;
-    assert!(
-        status == 200 && page.contains("<title>JupyterLab"),
-        "{page}"
-    );
-    up.start_kernel(port).await;
+    let up = Up::start_offline(&moved.join("nb"), &home, &nothing_yet(&home)).await;
+    up.shows_lab().await;
+    up.start_kernel(up.lab().0).await;
     let said = up.interrupt().await;
     assert!(said.contains("making PyCX"), "{said}");
     // uv was there: none was installed.

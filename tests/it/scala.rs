@@ -190,8 +190,30 @@ async fn a_session_has_ammonites_results_its_own_lines_and_libraries() {
     assert_eq!(shows(&mut a, "hidden").await, "res7: Int = 1");
 
     // After a failure those that wait are not run.
-    let failing = a.submit("Thread.sleep(300); sys.error(\"\")").await;
+    let there = gateway.root().join("there");
+    let slow = format!(
+        "while (!java.nio.file.Files.exists(java.nio.file.Paths.get(\"{}\"))) Thread.sleep(5)\nsys.error(\"\")",
+        there.display()
+    );
+    let failing = a.submit(&slow).await;
     let waiting = a.submit("val never = 1").await;
+    // What is answered at once has come behind it.
+    let info = a
+        .send(Channel::Shell, "kernel_info_request", json!({}))
+        .await;
+    let mut before: Vec<Said> = Vec::new();
+    while before
+        .iter()
+        .all(|said| said.msg_type != "kernel_info_reply")
+    {
+        let said = a.next().await.unwrap();
+        assert!(
+            said.parent == info || said.msg_type != "execute_reply",
+            "{said:?}"
+        );
+        before.push(said);
+    }
+    std::fs::write(&there, "").unwrap();
     let both = rests(&mut a, [&failing, &waiting]).await;
     let [failed, aborted] = both.map(|said| of(&said, "execute_reply").unwrap()["status"].clone());
     assert_eq!((failed, aborted), (json!("error"), json!("aborted")));

@@ -114,6 +114,17 @@ impl Up {
         (address.rsplit_once(':').unwrap().1.parse().unwrap(), token)
     }
 
+    /// Lab's own page is there.
+    pub(crate) async fn shows_lab(&self) {
+        let (port, token) = self.lab();
+        let lab = format!("/lab?token={token}");
+        let (status, page) = self.page(port, "GET", &lab, "").await;
+        assert!(
+            status == 200 && page.contains("<title>JupyterLab"),
+            "{page}"
+        );
+    }
+
     /// A kernel, started by Lab or by the gateway, whoever has this port.
     pub(crate) async fn start_kernel(&self, port: u16) {
         let (status, kernel) = self.page(port, "POST", "/api/kernels", "{}").await;
@@ -232,26 +243,15 @@ fn installed(folder: &Path) -> BTreeMap<PathBuf, (u64, i64, i64)> {
 async fn nothing_is_needed_and_a_second_start_installs_nothing_and_needs_no_network() {
     let folder = tempfile::tempdir().unwrap();
     let home = folder.path();
-    let places = [
-        ("PATH", without_node(home)),
-        ("NB_DATA_DIR", home.join("data")),
-        ("XDG_CACHE_HOME", home.join("cache")),
-        ("UV_CACHE_DIR", home.join("cache/uv")),
-        ("PIP_CACHE_DIR", home.join("cache/pip")),
-    ];
+    let places = nothing_yet(home);
     let mut before = BTreeMap::new();
     for is_first in [true, false] {
         let up = match is_first {
             true => Up::start(home, &places).await,
             false => Up::start_offline(env!("CARGO_BIN_EXE_nb").as_ref(), home, &places).await,
         };
-        let (port, token) = up.lab();
-        let lab = format!("/lab?token={token}");
-        let (status, page) = up.page(port, "GET", &lab, "").await;
-        assert!(
-            status == 200 && page.contains("<title>JupyterLab"),
-            "{page}"
-        );
+        up.shows_lab().await;
+        let (port, _) = up.lab();
         // One of Lab's and one that Lab does not know.
         for port in [port, up.gateway] {
             up.start_kernel(port).await;
@@ -273,6 +273,17 @@ async fn nothing_is_needed_and_a_second_start_installs_nothing_and_needs_no_netw
         assert!(is_first || now == before, "something was installed again");
         before = now;
     }
+}
+
+/// Data and caches in which nothing is, and no Node.
+pub(crate) fn nothing_yet(home: &Path) -> [(&'static str, PathBuf); 5] {
+    [
+        ("PATH", without_node(home)),
+        ("NB_DATA_DIR", home.join("data")),
+        ("XDG_CACHE_HOME", home.join("cache")),
+        ("UV_CACHE_DIR", home.join("cache/uv")),
+        ("PIP_CACHE_DIR", home.join("cache/pip")),
+    ]
 }
 
 /// A search path on which Node, which Lab looks for itself, does not work.

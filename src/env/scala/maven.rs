@@ -98,12 +98,13 @@ fn is_address(text: &str) -> bool {
         .any(|scheme| text.starts_with(scheme))
 }
 
-/// `NAME.from=https://repo1.maven.org/maven2` and `NAME.to=…`.
+/// `NAME.from=` with Central's address, and `NAME.to=…`.
 fn mirror_of_properties(text: &str) -> Option<String> {
+    let host = CENTRAL.split('/').nth(2)?;
     let pairs = || text.lines().filter_map(|line| line.split_once('='));
     let (name, _) = pairs()
         .filter_map(|(key, value)| Some((key.trim().strip_suffix(".from")?, value)))
-        .find(|(_, from)| from.contains("repo1.maven.org"))?;
+        .find(|(_, from)| from.contains(host))?;
     let to = pairs()
         .find(|(key, _)| key.trim().strip_suffix(".to") == Some(name))?
         .1;
@@ -190,7 +191,7 @@ mod tests {
         );
         let coursier = home.path().join(".config/coursier");
         std::fs::create_dir_all(&coursier).unwrap();
-        let properties = "# x\nc.from = https://repo1.maven.org/maven2\nc.to = https://c.example\n";
+        let properties = format!("# x\nc.from = {CENTRAL}\nc.to = https://c.example\n");
         std::fs::write(coursier.join("mirror.properties"), properties).unwrap();
         assert_eq!(found().bases, ["https://c.example"]);
     }

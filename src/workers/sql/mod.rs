@@ -122,11 +122,6 @@ impl Worker {
         self.events.recv().await
     }
 
-    /// Its process, while it runs.
-    pub fn pid(&self) -> Option<u32> {
-        self.child.id()
-    }
-
     /// Ends it: how it ended, and the last that it printed.
     pub async fn end(mut self) -> (String, String) {
         let ended = match timeout(END_WITHIN, self.child.wait()).await {

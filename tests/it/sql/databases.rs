@@ -78,6 +78,13 @@ print(x.name[0])";
         .await;
     assert!(by_profile.result.contains('2'), "{by_profile:?}");
 
+    // A transaction is the connection's, not the cell's.
+    run(&mut a, "%sql wh begin").await;
+    run(&mut a, "%sql wh delete from people").await;
+    run(&mut a, "%sql wh rollback").await;
+    let kept = a.run("%sql wh select count(*) as n from people").await;
+    assert!(kept.result.contains('2'), "{kept:?}");
+
     // Who asks is known to the server, and an interrupt ends the query there.
     let request = a
         .submit("%%sql wh\nselect pg_sleep(600), 'é' as asleep")
@@ -150,12 +157,18 @@ async fn sqlite_is_a_file_and_loses_its_worker_to_an_interrupt() {
     let gateway = with_sql().await;
     let file = gateway.root().join("x.db");
     gateway.put_settings(&format!(
-        "[sql.connections.lite]\ndriver = \"sqlite\"\nuri = \"{}\"\n",
+        "[sql.connections.lite]\ndriver = \"sqlite\"\nuri = \"{0}\"\n\
+         [sql.connections.duck]\ndriver = \"duckdb\"\nuri = \"{0}.duck\"\n",
         file.display()
     ));
     let (kernel, mut a) = client(&gateway).await;
     run(&mut a, "%%sql lite\ncreate table t(a int, b text);\ninsert into t values (1, 'x'), (2, 'it''s; :b')").await;
     run(&mut a, "b = \"x' or 1=1\"\nx = %sql lite select count(*) as n from t where b = :b or b = :b\nassert x.n[0] == 0").await;
+    // A file of DuckDB's has nothing of the one that needs no name.
+    run(&mut a, "%sql duck create table own as select 42 as x").await;
+    assert!(a.run("%sql duck from own").await.result.contains("42"));
+    assert!(gateway.root().join("x.db.duck").exists());
+    assert!(fail(&mut a, "%sql from own").await.contains("own"));
     let wrong = fail(&mut a, "%sql lite select nope from t").await;
     assert!(wrong.contains("no such column: nope"), "{wrong}");
     let request = a.submit("%sql lite with recursive r(i) as (select 1 union all select i + 1 from r) select count(*) from r").await;

@@ -4,9 +4,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command as Blocking, Stdio};
 
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open};
 use tokio::process::{Child, Command};
 
-use crate::gateway::wait_for;
+use crate::gateway::{LIMIT, wait_for};
 
 /// The user's, and what the server asks for.
 pub(super) const PASSWORD: &str = "pg-s3cret";
@@ -21,13 +23,17 @@ pub(super) struct Postgresql {
 impl Drop for Postgresql {
     fn drop(&mut self) {
         // SIGINT is its fast shutdown: its own children end with it.
-        if let Some(pid) = self.server.id().and_then(|pid| i32::try_from(pid).ok()) {
-            let pid = rustix::process::Pid::from_raw(pid).unwrap();
-            let _gone = rustix::process::kill_process(pid, rustix::process::Signal::INT);
-            while matches!(self.server.try_wait(), Ok(None)) {
-                std::thread::yield_now();
-            }
+        let Some(pid) = self.server.id().and_then(|pid| i32::try_from(pid).ok()) else {
+            return;
+        };
+        let pid = Pid::from_raw(pid).unwrap();
+        let _gone = kill_process(pid, Signal::INT);
+        if let Ok(process) = pidfd_open(pid, PidfdFlags::empty()) {
+            let mut ended = [PollFd::new(&process, PollFlags::IN)];
+            let limit = LIMIT.try_into().unwrap();
+            let _late = poll(&mut ended, Some(&limit));
         }
+        let _gone = self.server.start_kill();
     }
 }
 
