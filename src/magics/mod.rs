@@ -17,6 +17,7 @@ pub mod helper;
 pub mod magic;
 pub mod other;
 pub mod registry;
+pub mod sql;
 pub mod wire;
 
 mod exchange;
@@ -29,7 +30,6 @@ mod python;
 mod reset;
 mod restart;
 mod script;
-mod sql;
 mod status;
 #[cfg(test)]
 mod test_cell;
