@@ -20,12 +20,12 @@ pub mod registry;
 pub mod wire;
 
 mod exchange;
+mod languages;
 mod machine;
 mod others;
 mod pex;
 mod pip;
 mod progress;
-mod python;
 mod reset;
 mod restart;
 mod script;
