@@ -40,12 +40,14 @@ pub(super) struct Lent {
     pub(super) path: String,
 }
 
-/// The values of these variables of the cell's kernel, which has Python, each as the SQL worker takes it.
+/// The values of these variables of the cell's kernel, which speaks this language, each as the SQL worker takes it.
 pub(super) async fn values(
     names: &[impl AsRef<str>],
+    language: Language,
     cell: &dyn Cell,
 ) -> Result<Vec<Value>, Failure> {
-    let printed = cell.run_hidden(python::values(names)).await?;
+    let printed = cell.run_hidden(language.values(names)).await;
+    let printed = printed.map_err(|failure| language.unbound(failure))?;
     let unread = |_| {
         let message = "The kernel did not tell the values of the variables.";
         Failure::new("KernelError", message)

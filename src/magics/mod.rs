@@ -14,13 +14,13 @@ pub mod call;
 pub mod cell;
 pub mod failure;
 pub mod helper;
+pub mod languages;
 pub mod magic;
 pub mod other;
 pub mod registry;
 pub mod wire;
 
 mod exchange;
-mod languages;
 mod machine;
 mod others;
 mod pex;
@@ -39,6 +39,7 @@ pub use cell::{
     Answer, Bundle, Cell, Facts, Frame, Given, Named, Output, Place, Question, StreamName,
 };
 pub use failure::Failure;
+pub use languages::Language;
 pub use magic::{Magic, Runs};
 pub use other::{OtherKernel, Others, Running};
 pub use registry::{Body, Claim, Completion, Front, Registry, Setting};

@@ -1,6 +1,9 @@
 //! Python: `exchange.py` gives, lends and takes, `values.py` tells the values of variables. Texts and bytes as literals.
 
 use std::fmt::Write;
+use std::path::Path;
+
+use serde_json::json;
 
 const EXCHANGE: &str = include_str!("exchange.py");
 
@@ -32,6 +35,10 @@ pub(in crate::magics) fn let_go() -> String {
 pub(super) fn take(given: &str) -> String {
     let call = format!("g['take'](globals(), {})", literal(given));
     within(EXCHANGE, "exchange", &call)
+}
+
+pub(super) fn frame(name: &str, path: &Path) -> String {
+    take(&json!([{"name": name, "kind": "pandas", "path": path}]).to_string())
 }
 
 /// A call in a module of its own, `g`: nothing of it is left in the user's namespace.

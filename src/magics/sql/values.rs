@@ -1,6 +1,6 @@
 //! What a query takes of the kernel: variables that it binds, frames that it names.
 //!
-//! Both only of kernels of Python.
+//! Variables of kernels whose language `languages/` knows, frames only of those of Python.
 
 use std::collections::BTreeMap;
 
@@ -10,19 +10,26 @@ use super::connections::failure;
 use crate::magics::cell::Cell;
 use crate::magics::exchange::{self, Lent};
 use crate::magics::failure::Failure;
+use crate::magics::languages::Language;
+
+/// The language of the kernel's variables, or the name of one that nobody here knows.
+pub(super) fn language(cell: &dyn Cell) -> Result<Language, String> {
+    let speaks = cell.facts().language;
+    Language::of(&speaks).ok_or(speaks)
+}
 
 /// The values of these variables, as the worker takes them.
 pub(super) async fn bound(names: &[&str], cell: &dyn Cell) -> Result<Vec<Value>, Failure> {
     if names.is_empty() {
         return Ok(Vec::new());
     }
-    if cell.facts().language != "python" {
-        return Err(failure(format!(
-            "`:{}` binds a variable of a Python kernel, and this kernel is none.",
+    let language = language(cell).map_err(|speaks| {
+        failure(format!(
+            "`:{}` binds a variable of a kernel of Python or Scala, and this kernel speaks {speaks}.",
             names[0]
-        )));
-    }
-    exchange::values(names, cell).await
+        ))
+    })?;
+    exchange::values(names, language, cell).await
 }
 
 /// The Arrow files of those of these names that are frames, while they are lent.
@@ -30,7 +37,7 @@ pub(super) async fn frames(
     names: Vec<String>,
     cell: &dyn Cell,
 ) -> Result<BTreeMap<String, String>, Failure> {
-    if names.is_empty() || cell.facts().language != "python" {
+    if names.is_empty() || language(cell) != Ok(Language::Python) {
         return Ok(BTreeMap::new());
     }
     let lent = exchange::lend(&names, cell).await?;
