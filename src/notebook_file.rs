@@ -79,9 +79,30 @@ struct Known {
 }
 
 impl Output {
-    /// The file at this path, whether there is one or not. Links are followed: what they lead to is replaced.
+    /// The file at this path, whether there is one or not. Links are followed: what they lead to is replaced, if it is a file. A device
+    /// or a pipe would be replaced too.
     pub fn at(path: &Path) -> Result<Self, Error> {
-        let failed = |error: io::Error| Error::user(format!("{}: {error}", path.display()));
+        let shown = path.display();
+        let failed = |error: io::Error| Error::user(format!("{shown}: {}", reason(&error)));
+        let refused = |why: &str| Err(Error::user(format!("{shown} {why}")));
+        match fs::metadata(path) {
+            Ok(about) if about.is_file() => {}
+            Ok(about) if about.is_dir() => return refused("is a folder, and no place for a file"),
+            Ok(_) => {
+                return refused(
+                    "is no plain file: a notebook is written whole, again and again, and cannot be put there",
+                );
+            }
+            // Also a pipe of somebody's that has a name in /dev.
+            Err(_) if path.is_symlink() => return refused("is a link that leads to no file"),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                let folder = std::path::absolute(path).map_err(failed)?;
+                if !folder.parent().is_some_and(Path::is_dir) {
+                    return refused("is in no folder that there is");
+                }
+            }
+            Err(error) => return Err(failed(error)),
+        }
         let path = match path.canonicalize() {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 std::path::absolute(path).map_err(failed)?
@@ -173,6 +194,7 @@ fn write(part: &Path, old: &Path, text: &str) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use rustix::fs::{CWD, FileType, Mode, mknodat};
     use std::os::unix::fs::{PermissionsExt, symlink};
 
     #[test]
@@ -211,8 +233,31 @@ mod tests {
         assert_eq!(fs::read_to_string(&path).unwrap(), "theirs");
         assert_eq!(fs::read_to_string(output.path()).unwrap(), "3");
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2);
-        let nowhere = folder.path().join("none/out.ipynb");
-        let refused = Output::at(&nowhere).unwrap().put("x").unwrap_err();
+        fs::remove_file(&path).unwrap();
+        fs::create_dir(&path).unwrap();
+        let mut output = Output { path, known: None };
+        let refused = output.put("x").unwrap_err();
         assert!(refused.message.contains("cannot be written"), "{refused}");
+    }
+
+    #[test]
+    fn what_is_no_plain_file_is_not_replaced_by_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let [pipe, to_pipe, nowhere] =
+            ["pipe", "to-pipe", "nowhere"].map(|name| folder.path().join(name));
+        mknodat(CWD, &pipe, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
+        symlink(&pipe, &to_pipe).unwrap();
+        symlink("gone", &nowhere).unwrap();
+        for (path, why) in [
+            (&*pipe, "no plain file"),
+            (&*to_pipe, "no plain file"),
+            (Path::new("/dev/full"), "no plain file"),
+            (&*nowhere, "leads to no file"),
+            (folder.path(), "a folder"),
+            (&*folder.path().join("none/out.ipynb"), "no folder"),
+        ] {
+            let refused = Output::at(path).unwrap_err();
+            assert!(refused.message.contains(why), "{refused}");
+        }
     }
 }

@@ -2,8 +2,9 @@
 //! What is read from files and from other processes of the user as JSON: the first byte says as what.
 
 use libfuzzer_sys::fuzz_target;
+use nb::create::Record;
 use nb::jobs::document::Document;
-use nb::jobs::parameters::{Language, Parameters};
+use nb::jobs::parameters::{Language, Parameters, Value};
 use nb::kernels::contract::{Attach, Kernel, Start};
 use nb::kernels::supervisor::ledger::Left;
 use nb::magics::wire::{CellRequest, Last, Line};
@@ -82,6 +83,29 @@ fuzz_target!(|data: &[u8]| {
                 assert!(Json::parse(&parameters.json()).is_some());
                 for language in ["python", "r", "scala", "julia", "bash"] {
                     parameters.code(Language::named(language).expect("it is known"));
+                }
+            }
+        }
+        // A notebook server.
+        b'S' => {
+            if let Ok(record) = from_slice::<Record>(data) {
+                let again = serde_json::to_vec(&record).expect("our own");
+                assert_eq!(from_slice::<Record>(&again).expect("our own"), record);
+            }
+        }
+        // A parameter's name and word on a command line: text stays text, whatever is in it.
+        b'p' => {
+            let text = String::from_utf8_lossy(data);
+            let (name, word) = text.split_once('\0').unwrap_or((&text, ""));
+            for value in [Value::of_word(word), Value::Text(word.to_owned())] {
+                let mut parameters = Parameters::default();
+                if parameters.set(name, value).is_ok() {
+                    let code = parameters.code(Language::Python);
+                    assert_eq!(code.lines().count(), 2, "{code}");
+                    for language in [Language::R, Language::Scala, Language::Julia] {
+                        assert_eq!(parameters.code(language).lines().count(), 2);
+                    }
+                    assert!(Json::parse(&parameters.json()).is_some());
                 }
             }
         }

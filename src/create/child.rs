@@ -5,6 +5,7 @@
 use std::ffi::{OsStr, OsString};
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -13,14 +14,38 @@ use std::time::Duration;
 
 use rustix::process::{Pid, Signal};
 use tokio::process::{ChildStdout, Command};
+use tokio::time::{sleep, timeout};
 
+use super::http::{ANSWER, Peer};
 use crate::error::Error;
+
+/// How long a server may take until it answers. Lab's first start compiles its Python files.
+pub(super) const START: Duration = Duration::from_secs(120);
+
+/// How often a starting server is asked.
+pub(super) const ASK_AGAIN: Duration = Duration::from_millis(25);
+
+/// How long a server may take to end.
+pub(super) const END: Duration = Duration::from_secs(5);
 
 /// How much of the end of a log is shown with a failure.
 const TAIL_BYTES: u64 = 3000;
 
 /// This very binary, even if its file was replaced meanwhile.
 pub(crate) const OURSELVES: &str = "/proc/self/exe";
+
+/// This program as it is on the disk now: a version that has replaced ours, say. Else this very binary.
+pub(super) fn newest() -> OsString {
+    let path = std::fs::read_link(OURSELVES).unwrap_or_default();
+    // What Linux says of a file that was replaced.
+    let path = path.as_os_str().as_encoded_bytes();
+    let path = path.strip_suffix(b" (deleted)").unwrap_or(path);
+    let path = OsStr::from_bytes(path);
+    match Path::new(path).is_file() {
+        true => path.to_owned(),
+        false => OURSELVES.into(),
+    }
+}
 
 /// A command that runs `program` so that it ends when this process is gone, even by SIGKILL.
 ///
@@ -35,7 +60,23 @@ pub(super) fn command(program: &OsStr) -> Command {
     command
         .args(["up", "--child-of", &parent, "--"])
         .arg(program);
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    if let Some(path) = with_ours(&path, Path::new(&newest())) {
+        command.env("PATH", path);
+    }
     command
+}
+
+/// A search path on which cells and terminals find us, if this one is none.
+fn with_ours(path: &OsStr, ours: &Path) -> Option<OsString> {
+    let name = ours.file_name()?;
+    let folder = ours.parent().filter(|_| ours != Path::new(OURSELVES))?;
+    let mut folders: Vec<_> = std::env::split_paths(path).collect();
+    if folders.iter().any(|folder| folder.join(name).is_file()) {
+        return None;
+    }
+    folders.push(folder.to_owned());
+    std::env::join_paths(folders).ok()
 }
 
 /// What a program is started through: becomes it, which then ends with `parent`. Returns only if that fails.
@@ -43,7 +84,7 @@ pub fn become_program(parent: u32, argv: &[OsString]) -> Error {
     let Some((program, arguments)) = argv.split_first() else {
         return Error::nb("there is nothing to run");
     };
-    let is_ours = program == OURSELVES;
+    let is_ours = program == OURSELVES || *program == newest();
     let signal = if is_ours { Signal::TERM } else { Signal::KILL };
     if let Err(error) = rustix::process::set_parent_process_death_signal(Some(signal)) {
         return Error::nb(format!(
@@ -110,6 +151,26 @@ impl Child {
         }
     }
 
+    /// Waits until it answers `path` with 200.
+    pub(super) async fn answers(&mut self, peer: Peer<'_>, path: &str) -> Result<(), Error> {
+        let asking = async {
+            loop {
+                match peer.request("GET", path, ANSWER).await {
+                    Ok(reply) if reply.status == 200 => return,
+                    _ => sleep(ASK_AGAIN).await,
+                }
+            }
+        };
+        let answered = tokio::select! {
+            answered = timeout(START, asking) => answered.is_ok(),
+            error = self.died() => return Err(error),
+        };
+        match answered {
+            true => Ok(()),
+            false => Err(self.fault(&format!("does not answer after {} s", START.as_secs()))),
+        }
+    }
+
     /// An error about it with the end of its log.
     pub(super) fn fault(&self, what: &str) -> Error {
         let Self { name, log, .. } = self;
@@ -137,10 +198,7 @@ impl Child {
         if let Err(error) = rustix::process::kill_process(pid, Signal::TERM) {
             tracing::debug!(%error, self.name, "could not be signalled");
         }
-        if tokio::time::timeout(grace, self.process.wait())
-            .await
-            .is_err()
-        {
+        if timeout(grace, self.process.wait()).await.is_err() {
             self.kill().await;
         }
     }
@@ -172,6 +230,23 @@ mod tests {
         let mut command = Command::new("sh");
         command.args(["-c", script]).stdout(Stdio::piped());
         Child::start("the shell", &mut command, &folder.join("log")).unwrap()
+    }
+
+    #[test]
+    fn we_are_found_last_where_nobody_else_is() {
+        let folder = tempfile::tempdir().unwrap();
+        let ours = folder.path().join("nb");
+        std::fs::write(&ours, "").unwrap();
+        let path = with_ours(OsStr::new("/nowhere"), &ours).unwrap();
+        assert_eq!(
+            path,
+            format!("/nowhere:{}", folder.path().display()).as_str()
+        );
+        assert_eq!(with_ours(&path, &ours), None);
+        assert_eq!(
+            with_ours(OsStr::new("/nowhere"), Path::new(OURSELVES)),
+            None
+        );
     }
 
     #[tokio::test]

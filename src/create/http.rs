@@ -9,6 +9,9 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
+/// How long one answer may take.
+pub(super) const ANSWER: Duration = Duration::from_secs(5);
+
 /// More than any list of kernels.
 const REPLY_BYTES_MAX: u64 = 4 * 1024 * 1024;
 

@@ -126,7 +126,7 @@ impl Local {
 
     /// The address of Lab with its token, of one that runs.
     pub fn url(&self, record: &Record) -> Result<Option<String>, Error> {
-        let token = server::token(&asked(record), &self.places)?;
+        let token = asked(record).token(&self.places)?;
         Ok(record.lab.map(|lab| server::url(lab, &token.text)))
     }
 

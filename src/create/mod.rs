@@ -2,18 +2,22 @@
 //!
 //! ```text
 //! server   one, in this process: what `nb up` is, and what runs behind one with a name
-//! servers  its two programs   child  a program   http  what it is asked   slot  its folders
+//! servers  its two programs while they run    gateway, lab  each of them, and its start
+//! child    a program   http  what it is asked   slot  its folders   token  who is let in
 //! local    those with names on this machine, and the processes behind them
 //! ```
 //!
 //! Knows nothing of command lines and of terminals: callers pass what [`Shows`] how far it is.
 
 mod child;
+mod gateway;
 mod http;
+mod lab;
 mod local;
 mod server;
 mod servers;
 mod slot;
+mod token;
 
 pub use child::become_program;
 pub use local::{Local, Record, State};

@@ -7,13 +7,15 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 use super::Shows;
-use super::servers::{self, Lab, Servers, Token};
+use super::gateway::Gateway;
+use super::lab::{self, Lab};
+use super::servers::Servers;
 use super::slot::Slot;
+use super::token::Token;
 use crate::config::{self, OnStop, Places};
 use crate::env::release::{Recipe, Releases};
 use crate::env::{Environment, Uv, install_companion};
 use crate::error::Error;
-use crate::gateway;
 use crate::redact::percent_encoded;
 
 /// What one is asked to be.
@@ -29,6 +31,13 @@ pub struct Asked {
     pub token_file: Option<PathBuf>,
     /// `NB_TOKEN`, if it is to count.
     pub token: Option<String>,
+}
+
+impl Asked {
+    pub(super) fn token(&self, places: &Places) -> Result<Token, Error> {
+        let (file, given) = (self.token_file.as_deref(), self.token.as_deref());
+        Token::find(file, given, &places.state)
+    }
 }
 
 /// Where it is once it answers.
@@ -54,7 +63,7 @@ pub struct Server {
 impl Server {
     /// One in these folders; nothing runs yet.
     pub fn new(asked: Asked, slot: Slot, places: Places) -> Result<Self, Error> {
-        let token = token(&asked, &places)?;
+        let token = asked.token(&places)?;
         Ok(Self {
             on_stop: on_stop()?,
             asked,
@@ -73,7 +82,11 @@ impl Server {
     ) -> Error {
         match self.bring_up(shows).await {
             Ok(at) => match ready(&at) {
-                Ok(()) => self.servers.died().await,
+                Ok(()) => {
+                    let (slot, token, root) = (&self.slot, &self.token, &self.asked.root);
+                    let again = async |port| Gateway::start(port, slot, token, root).await;
+                    self.servers.keep(&token.text, shows, again).await
+                }
                 Err(error) => error,
             },
             Err(error) => error,
@@ -101,21 +114,23 @@ impl Server {
         install_companion(&lab)?;
 
         let (slot, token, asked) = (&self.slot, &self.token, &self.asked);
-        let starting = self.servers.start_gateway(slot, token, &asked.root);
-        let gateway = step(shows, "starting the gateway", starting).await?;
+        let starting = Gateway::start(0, slot, token, &asked.root);
+        let started = step(shows, "starting the gateway", starting).await?;
+        let gateway = self.servers.gateway.insert(started).address;
         let python = lab.python();
-        let lab = Lab {
+        let wanted = lab::Asked {
             python: &python,
             ip: asked.ip,
             port: asked.port,
             root: &asked.root,
         };
-        let starting = self.servers.start_lab(&lab, gateway, slot, token);
-        let port = step(shows, "starting JupyterLab", starting).await?;
+        let starting = Lab::start(&wanted, gateway, slot, token);
+        let started = step(shows, "starting JupyterLab", starting).await?;
+        let port = self.servers.lab.insert(started).port;
         if port != asked.port && asked.port != 0 {
             shows.line(&format!("port {} is taken", asked.port));
         }
-        let lab = SocketAddr::from((servers::asked_at(asked.ip), port));
+        let lab = SocketAddr::from((lab::asked_at(asked.ip), port));
         Ok(Ready {
             lab,
             gateway,
@@ -127,16 +142,6 @@ impl Server {
 /// The address of a Lab.
 pub(super) fn url(lab: SocketAddr, token: &str) -> String {
     format!("http://{lab}/lab?token={}", percent_encoded(token))
-}
-
-pub(super) fn token(asked: &Asked, places: &Places) -> Result<Token, Error> {
-    let given = asked.token_file.as_deref();
-    let (token, kept) = gateway::find_token(given, asked.token.as_deref(), &places.state)?;
-    let kept = kept.then(|| places.state.join("token"));
-    Ok(Token {
-        text: token.reveal().to_owned(),
-        file: asked.token_file.clone().or(kept),
-    })
 }
 
 /// What becomes of kernels: they end unless the settings say otherwise.

@@ -18,6 +18,7 @@ pub mod languages;
 pub mod magic;
 pub mod other;
 pub mod registry;
+pub mod sql;
 pub mod wire;
 
 mod exchange;
@@ -29,7 +30,6 @@ mod progress;
 mod reset;
 mod restart;
 mod script;
-mod sql;
 mod status;
 #[cfg(test)]
 mod test_cell;

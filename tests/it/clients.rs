@@ -21,7 +21,7 @@ const SUITE_LIMIT: Duration = Duration::from_secs(300);
 
 /// What the suite says is shown when its test fails.
 #[expect(clippy::print_stderr, reason = "a failing test shows what it wrote")]
-async fn node(script: &str, arguments: &[&str]) {
+pub(crate) async fn node(script: &str, arguments: &[&str]) {
     let suite = Command::new("node")
         .arg(project("tests/js").join(script))
         .args(arguments)

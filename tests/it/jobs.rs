@@ -1,9 +1,11 @@
 //! `nb run`: real notebooks in real kernels, beside papermill's own; what is left when something ends in the middle.
 
 use std::fs;
+use std::os::unix::fs::FileTypeExt;
 use std::path::PathBuf;
 use std::process::Stdio;
 
+use rustix::fs::{CWD, FileType, Mode, mknodat};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 use tokio::process::Command;
@@ -232,6 +234,15 @@ async fn how_it_ended_is_told_by_the_exit_code_and_what_was_said_is_in_the_file(
         assert_eq!(ended, 64, "{odd}: {stderr}");
         assert!(stderr.contains(odd), "{stderr}");
     }
+    // What would be replaced, and what cannot be there.
+    let pipe = home.root().join("pipe");
+    mknodat(CWD, &pipe, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
+    for odd in ["pipe", ".", "none/out.ipynb"] {
+        let (ended, _, stderr) = runs(&home, &[odd]).await;
+        assert_eq!(ended, 64, "{odd}: {stderr}");
+        assert!(stderr.contains(odd), "{stderr}");
+    }
+    assert!(fs::symlink_metadata(&pipe).unwrap().file_type().is_fifo());
     let (ended, stdout, _) = runs(&home, &["-p", "how", "fail", "--json"]).await;
     let told: Value = serde_json::from_str(&stdout).unwrap();
     assert_eq!(

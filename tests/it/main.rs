@@ -11,6 +11,7 @@ mod create;
 mod culling;
 mod cutter;
 mod deaths;
+mod demo;
 mod doctor;
 mod driver;
 mod env;

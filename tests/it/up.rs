@@ -2,18 +2,19 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, TcpStream};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, geteuid, kill_process};
+use serde_json::Value;
 use tokio::io::{AsyncBufReadExt, BufReader, Lines};
 use tokio::process::{Child, ChildStderr, ChildStdout, Command};
 use tokio::time::timeout;
 
-use crate::gateway;
+use crate::gateway::{self, wait_for};
 
 /// The first start fetches two environments.
 pub(crate) const SET_UP_LIMIT: Duration = Duration::from_secs(300);
@@ -33,7 +34,12 @@ pub(crate) struct Up {
 }
 
 impl Up {
-    /// Starts it with its home in `home` and no token, and waits for its address.
+    /// One of this file, with its home in `home` and no token; waits for its address.
+    pub(crate) async fn start_of(nb: &Path, home: &Path, more: &[(&str, PathBuf)]) -> Self {
+        Self::start_as(Command::new(nb), Ipv4Addr::LOCALHOST, home, more).await
+    }
+
+    /// The same of the file that is tested.
     pub(crate) async fn start(home: &Path, more: &[(&str, PathBuf)]) -> Self {
         Self::start_at(Ipv4Addr::LOCALHOST, home, more).await
     }
@@ -162,6 +168,13 @@ with r.urlopen(r.Request(url, body.encode() or None, head, method=method)) as an
         assert!(answer.status.success(), "{answer:?}");
         let (status, page) = said.split_once(' ').unwrap();
         (status.parse().unwrap(), page.to_owned())
+    }
+
+    /// The process of its gateway, if it has one.
+    pub(crate) fn gateway_pid(&self) -> Option<Pid> {
+        let mut all = of_home(&self.home).into_iter();
+        let is_gateway = |command: &str| command.contains("nb serve --ip");
+        all.find_map(|(pid, command)| is_gateway(&command).then_some(pid))
     }
 
     /// Ctrl-C, after which nothing is left; gives all that it has said besides the address.
@@ -330,4 +343,55 @@ async fn one_that_is_killed_leaves_its_kernels_to_the_next_and_nothing_else() {
     assert_eq!(processes(home).len(), 2, "a supervisor and its kernel");
     let next = Up::start(home, &data).await;
     next.interrupt().await;
+}
+
+/// A copy of the program, in place of what was there.
+pub(crate) fn install(nb: &Path) {
+    let beside = nb.with_extension("new");
+    fs::copy(env!("CARGO_BIN_EXE_nb"), &beside).unwrap();
+    fs::rename(beside, nb).unwrap();
+}
+
+#[tokio::test]
+async fn a_gateway_that_ends_is_started_again_as_the_program_that_is_there_then() {
+    let folder = tempfile::tempdir().unwrap();
+    let home = folder.path();
+    let nb = home.join("nb");
+    install(&nb);
+    let data = [("NB_DATA_DIR", gateway::project("target/nb-data"))];
+    let mut up = Up::start_of(&nb, home, &data).await;
+    up.start_kernel(up.lab().0).await;
+    let (_, before) = up.page(up.gateway, "GET", "/api/kernels", "").await;
+    let file = |pid: Pid| fs::metadata(format!("/proc/{}/exe", pid.as_raw_nonzero())).unwrap();
+    for signal in [Signal::KILL, Signal::TERM] {
+        install(&nb);
+        let old = up.gateway_pid().unwrap();
+        kill_process(old, signal).unwrap();
+        let new = wait_for("another gateway", || {
+            let new = up.gateway_pid().filter(|pid| *pid != old)?;
+            TcpStream::connect((Ipv4Addr::LOCALHOST, up.gateway)).ok()?;
+            Some(new)
+        })
+        .await;
+        assert_eq!(file(new).ino(), fs::metadata(&nb).unwrap().ino());
+        let (status, after) = up.page(up.gateway, "GET", "/api/kernels", "").await;
+        let ids = |list: &str| -> Vec<Value> {
+            let list: Vec<Value> = serde_json::from_str(list).unwrap();
+            list.iter().map(|kernel| kernel["id"].clone()).collect()
+        };
+        assert_eq!((status, ids(&after)), (200, ids(&before)));
+    }
+    // What cannot run is not tried for ever.
+    fs::rename(&nb, home.join("kept")).unwrap();
+    fs::write(&nb, "#!/bin/sh\nexit 3\n").unwrap();
+    fs::set_permissions(&nb, fs::Permissions::from_mode(0o755)).unwrap();
+    kill_process(up.gateway_pid().unwrap(), Signal::KILL).unwrap();
+    let ended = timeout(gateway::LIMIT, async {
+        while let Some(line) = up.stderr.next_line().await.unwrap() {
+            up.said += &line;
+        }
+        up.process.wait().await.unwrap()
+    });
+    assert!(!ended.await.expect("nb up does not end").success());
+    assert!(up.said.contains("exit status: 3"), "{}", up.said);
 }

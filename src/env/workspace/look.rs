@@ -133,7 +133,7 @@ fn number(said: &str) -> Result<u64, Error> {
 }
 
 /// git-status(1), "Porcelain Format Version 2". A renamed file has its old name as an entry of its own.
-fn read_status(printed: &str) -> Look {
+pub fn read_status(printed: &str) -> Look {
     let mut look = Look::default();
     let mut entries = printed.split('\0');
     while let Some(entry) = entries.next() {

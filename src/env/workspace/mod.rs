@@ -9,16 +9,17 @@
 //!
 //! Knows nothing of kernels, nor of how a process that outlives a command is started.
 
+pub mod look;
+pub mod name;
+pub mod remote;
+
 mod complete;
 mod create;
 mod delete;
-mod look;
 mod mirror;
-mod name;
 mod packs;
 mod places;
 mod record;
-mod remote;
 mod repository;
 mod tree;
 

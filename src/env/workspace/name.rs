@@ -4,7 +4,7 @@
 const CHARS_MAX: usize = 64;
 
 /// Whether a folder can be called so anywhere, and is not taken for a flag, nor for one of ours.
-pub(super) fn is_valid(name: &str) -> bool {
+pub fn is_valid(name: &str) -> bool {
     let is_usual = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
     !name.is_empty()
         && name.len() <= CHARS_MAX
@@ -13,7 +13,7 @@ pub(super) fn is_valid(name: &str) -> bool {
 }
 
 /// The name that git's own `clone` takes: the last part of the address.
-pub(super) fn of_address(address: &str) -> Option<String> {
+pub fn of_address(address: &str) -> Option<String> {
     let path = address.trim_end_matches('/');
     let path = path.strip_suffix("/.git").unwrap_or(path);
     let last = path.rsplit(['/', ':']).next()?;
@@ -22,18 +22,34 @@ pub(super) fn of_address(address: &str) -> Option<String> {
 }
 
 /// A folder of a repository as git has it; nothing for one that leads out of it or could be a flag.
-pub(super) fn folder(path: &str) -> Option<String> {
+pub fn folder(path: &str) -> Option<String> {
     let parts: Vec<&str> = path
         .split('/')
         .filter(|part| !part.is_empty() && *part != ".")
         .collect();
     let is_sound = |part: &&str| *part != ".." && *part != ".git";
-    let is_plain = !path.starts_with(['-', '/']) && !path.chars().any(char::is_control);
-    (is_plain && !parts.is_empty() && parts.iter().all(is_sound)).then(|| parts.join("/"))
+    let is_plain = !path.starts_with('/') && !path.chars().any(char::is_control);
+    let folder = parts.join("/");
+    let could_be_one = !folder.is_empty() && !folder.starts_with('-');
+    (is_plain && could_be_one && parts.iter().all(is_sound)).then_some(folder)
+}
+
+/// Whether git may call a branch or a tag so (git-check-ref-format(1)), and it is not taken for a flag or for more than one.
+pub fn is_reference(name: &str) -> bool {
+    let is_plain = |c: char| !c.is_control() && !" ~^:?*[\\".contains(c);
+    let is_part =
+        |part: &str| !part.is_empty() && !part.starts_with('.') && !part.ends_with(".lock");
+    name.chars().all(is_plain)
+        && name.split('/').all(is_part)
+        && !name.starts_with('-')
+        && !name.ends_with('.')
+        && !name.contains("..")
+        && !name.contains("@{")
+        && name != "@"
 }
 
 /// Whether this is the whole hash of a commit.
-pub(super) fn is_hash(text: &str) -> bool {
+pub fn is_hash(text: &str) -> bool {
     matches!(text.len(), 40 | 64)
         && text
             .bytes()
@@ -72,9 +88,38 @@ mod tests {
     fn a_folder_stays_in_its_repository() {
         assert_eq!(folder("./a//b/").as_deref(), Some("a/b"));
         for path in [
-            "", ".", "/a", "../a", "a/../..", "-a", "a\nb", ".git", "a/.git",
+            "", ".", "/a", "../a", "a/../..", "-a", "./-a", "a\nb", ".git", "a/.git",
         ] {
             assert_eq!(folder(path), None, "{path:?}");
+        }
+    }
+
+    #[test]
+    fn a_repository_elsewhere_names_no_flag_and_no_pattern() {
+        for name in ["main", "a/b-c", "v1.0", "é", "@x"] {
+            assert!(is_reference(name), "{name}");
+        }
+        for name in [
+            "",
+            "-d",
+            "a b",
+            "a:b",
+            "*",
+            "a/*",
+            "a..b",
+            "/a",
+            "a/",
+            "a//b",
+            ".a",
+            "a/.b",
+            "a.lock",
+            "a@{1}",
+            "@",
+            "a\n",
+            "a.",
+            "x\u{1b}[2J",
+        ] {
+            assert!(!is_reference(name), "{name:?}");
         }
     }
 

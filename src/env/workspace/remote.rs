@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::name::is_hash;
+use super::name::{is_hash, is_reference};
 use super::repository::not_had;
 use crate::env::git::{self, Address};
 use crate::env::tool::{self, Failure};
@@ -13,7 +13,7 @@ const ANSWER_BYTES_MAX: u64 = 1 << 20;
 
 /// What a tree is made of.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Reference {
+pub enum Reference {
     Branch(String),
     Tag(String),
     Commit(String),
@@ -21,7 +21,7 @@ pub(super) enum Reference {
 
 impl Reference {
     /// As people say it.
-    pub(super) fn name(&self) -> &str {
+    pub fn name(&self) -> &str {
         let (Self::Branch(name) | Self::Tag(name) | Self::Commit(name)) = self;
         name
     }
@@ -38,10 +38,22 @@ impl Reference {
 
 /// What a repository said.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Found {
-    pub(super) reference: Reference,
+pub struct Found {
+    pub reference: Reference,
     /// The branch that is its own.
-    pub(super) default: Option<String>,
+    pub default: Option<String>,
+}
+
+impl Found {
+    /// What `git ls-remote --symref` printed, of this name or of the repository's own branch.
+    pub fn read(listed: &str, wanted: Option<&str>) -> Option<Self> {
+        let default = default_of(listed);
+        let reference = match wanted {
+            None => default.clone().map(Reference::Branch),
+            Some(name) => named(listed, name),
+        };
+        reference.map(|reference| Self { reference, default })
+    }
 }
 
 /// Asks the repository for what is meant by a name; by none its own branch is.
@@ -61,13 +73,8 @@ pub(super) async fn find(
         Err(Failure::Missing) => return Err(git::missing()),
         Err(Failure::Failed(said)) => return Err(not_had(address, &said)),
     };
-    let default = default_of(&listed);
-    let reference = match wanted {
-        None => default.clone().map(Reference::Branch),
-        Some(name) => named(&listed, name),
-    };
-    match reference {
-        Some(reference) => Ok(Found { reference, default }),
+    match Found::read(&listed, wanted) {
+        Some(found) => Ok(found),
         None => {
             let bare = &address.bare;
             Err(Error::user(match wanted {
@@ -81,7 +88,7 @@ pub(super) async fn find(
     }
 }
 
-/// `ref: refs/heads/main TAB HEAD`, where there is a commit.
+/// `ref: refs/heads/main TAB HEAD`, where there is a commit. What is there is said by others.
 fn default_of(listed: &str) -> Option<String> {
     let has_commit = listed.lines().any(|line| {
         let named = line.split_once('\t');
@@ -91,7 +98,7 @@ fn default_of(listed: &str) -> Option<String> {
         let (name, of) = line.strip_prefix("ref: refs/heads/")?.split_once('\t')?;
         (of == "HEAD").then(|| name.to_owned())
     });
-    names.next().filter(|_| has_commit)
+    names.next().filter(|name| has_commit && is_reference(name))
 }
 
 /// git lists whatever ends like the name.
@@ -103,6 +110,9 @@ fn named(listed: &str, name: &str) -> Option<Reference> {
                 .is_some_and(|(_, listed)| listed == whole)
         })
     };
+    if !is_reference(name) {
+        return None;
+    }
     if has(format!("refs/heads/{name}")) {
         return Some(Reference::Branch(name.to_owned()));
     }
@@ -134,6 +144,9 @@ mod tests {
             named(&listed, HASH),
             Some(Reference::Commit(HASH.to_owned()))
         );
+        let hostile = format!("ref: refs/heads/--exec=x\tHEAD\n{HASH}\tHEAD\n");
+        assert_eq!(Found::read(&hostile, None), None);
+        assert_eq!(named(&format!("{HASH}\trefs/heads/*\n"), "*"), None);
         assert_eq!(default_of("ref: refs/heads/main\tHEAD\n"), None);
         assert_eq!(default_of(&format!("{HASH}\tHEAD\n")), None);
     }

@@ -5,26 +5,26 @@ use crate::magics::failure::Failure;
 
 /// A cell of SQL, read.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Asked {
+pub struct Asked {
     /// The database that is nobody's but this notebook's, when absent.
-    pub(super) connection: Option<String>,
-    pub(super) into: Option<Target>,
-    pub(super) sql: String,
+    pub connection: Option<String>,
+    pub into: Option<Target>,
+    pub sql: String,
     /// So many lines of the cell are above the SQL.
-    pub(super) lines_above: usize,
+    pub lines_above: usize,
 }
 
 /// Where the result goes.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Target {
-    pub(super) name: String,
+pub struct Target {
+    pub name: String,
     /// `=<<`: it is shown as well.
-    pub(super) is_shown: bool,
+    pub is_shown: bool,
 }
 
 /// Reads `[CONNECTION] [NAME <<]` and the SQL, which is the cell's body, or the rest of the line. What of the line is a
 /// connection is asked where it might be SQL as well.
-pub(super) fn parse(call: &Call, is_connection: impl Fn(&str) -> bool) -> Result<Asked, Failure> {
+pub fn parse(call: &Call, is_connection: impl Fn(&str) -> bool) -> Result<Asked, Failure> {
     let body = call.cell.as_deref().unwrap_or_default();
     let has_body = !body.trim().is_empty();
     let mut asked = Asked::default();

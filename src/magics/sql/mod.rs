@@ -8,11 +8,12 @@
 //!
 //! Owns the sessions: one for each connection, from its first cell until the kernel's process ends.
 
-mod arguments;
+pub mod arguments;
+pub mod shown;
+pub mod statements;
+
 mod connections;
 mod session;
-mod shown;
-mod statements;
 mod values;
 
 use std::cell::RefCell;
@@ -27,7 +28,7 @@ use tokio::task::spawn_local;
 use self::arguments::Asked;
 use self::connections::{Asker, Connections, EMBEDDED, failure};
 use self::session::Session;
-use self::statements::{Placeholders, Statement};
+use self::statements::{Names, Placeholders, Statement, VALUES_MAX};
 use super::call::{At, Call};
 use super::cell::{Answer, Bundle, Cell, Frame, Given, Named};
 use super::exchange;
@@ -178,22 +179,21 @@ async fn plan(
     cell: &dyn Cell,
     known: &Connections,
 ) -> Result<wire::Run, Failure> {
-    let mut names: Vec<&str> = Vec::new();
-    for name in statements.iter().flat_map(Statement::names) {
-        if !names.contains(&name) {
-            names.push(name);
-        }
-    }
-    let values = values::bound(&names, cell).await?;
+    let names = Names::of(statements);
     let placeholders = Placeholders::of(session.driver());
     let sent: Vec<_> = statements
         .iter()
-        .map(|statement| statement.sent(placeholders, &names))
-        .map(|sent| wire::Statement {
-            sql: sent.sql,
-            values: sent.values,
+        .map(|statement| {
+            let sent = statement.sent(placeholders, &names)?;
+            Some(wire::Statement {
+                sql: sent.sql,
+                values: sent.values,
+                lines_above: statement.lines_above,
+            })
         })
-        .collect();
+        .collect::<Option<_>>()
+        .ok_or_else(too_many)?;
+    let values = values::bound(names.all(), cell).await?;
     let tables = match session.driver() {
         EMBEDDED => session.tables(&sent).await?,
         _ => Vec::new(),
@@ -209,6 +209,12 @@ async fn plan(
         bytes_max: known.result_bytes_max,
         preview_rows: shown::ROWS_SHOWN,
     })
+}
+
+fn too_many() -> Failure {
+    failure(format!(
+        "A statement binds more than {VALUES_MAX} values, which no database takes: give them as a frame and join it."
+    ))
 }
 
 /// The result is there until `held` is dropped.

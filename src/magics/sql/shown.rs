@@ -45,7 +45,7 @@ fn grouped(number: u64) -> String {
 }
 
 /// A result where no kernel makes a frame of it: as a table of text, and one of HTML.
-pub(super) fn table(done: &Done) -> Bundle {
+pub fn table(done: &Done) -> Bundle {
     let names: Vec<&str> = done.columns.iter().map(|(name, _)| name.as_str()).collect();
     let shown = done.preview.first().map_or(names.len(), Vec::len);
     let mut foot = match done.rows {

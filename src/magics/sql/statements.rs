@@ -3,11 +3,19 @@
 //! Knows what the dialects share, and no more: comments (`--`, nested `/* */`), strings (`''` within, `E'…'` with
 //! backslashes, `$tag$…$tag$`) and quoted names (`"…"`, `` `…` ``). Whether it is SQL at all is the database's to say.
 
+use std::collections::HashMap;
 use std::ops::Range;
+
+/// So many values one statement may bind: what PostgreSQL's protocol can count, and others take no more.
+pub const VALUES_MAX: usize = 65_535;
+
+/// Errors tell the line in the cell by as many blank lines above a statement; in the worker they cost time. So deep in a long script
+/// a statement's errors tell its own lines.
+const LINES_ABOVE_MAX: usize = 10_000;
 
 /// How a database is told where a parameter stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Placeholders {
+pub enum Placeholders {
     /// `$1`, again for the same name.
     Dollar,
     /// `?1`, again for the same name.
@@ -29,47 +37,70 @@ impl Placeholders {
 
 /// One statement of a text.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Statement<'a> {
-    text: &'a str,
+pub struct Statement<'a> {
+    /// Without blanks and comments around it.
+    pub text: &'a str,
     /// Each `:name` in it.
     parameters: Vec<Range<usize>>,
-    /// So many lines stand above it.
-    lines_above: usize,
+    /// So many lines of the cell stand above it.
+    pub lines_above: usize,
     /// What its strings and quoted names say.
-    pub(super) quoted: Vec<&'a str>,
+    pub quoted: Vec<&'a str>,
+}
+
+/// The names that statements bind, each once, in the order in which they are first there.
+#[derive(Clone, Debug, Default)]
+pub struct Names<'a> {
+    all: Vec<&'a str>,
+    places: HashMap<&'a str, usize>,
+}
+
+impl<'a> Names<'a> {
+    pub fn of(statements: &[Statement<'a>]) -> Self {
+        let mut names = Self::default();
+        for name in statements.iter().flat_map(Statement::names) {
+            names.places.entry(name).or_insert_with(|| {
+                names.all.push(name);
+                names.all.len() - 1
+            });
+        }
+        names
+    }
+
+    pub fn all(&self) -> &[&'a str] {
+        &self.all
+    }
 }
 
 /// A statement as a database takes it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Sent {
-    pub(super) sql: String,
+pub struct Sent {
+    pub sql: String,
     /// For each placeholder the index of its name among all.
-    pub(super) values: Vec<usize>,
+    pub values: Vec<usize>,
 }
 
 impl<'a> Statement<'a> {
     /// The names that it binds, each as often as it stands there.
-    pub(super) fn names(&self) -> impl Iterator<Item = &'a str> {
+    pub fn names(&self) -> impl Iterator<Item = &'a str> {
         let text = self.text;
         let ranges = self.parameters.iter();
         ranges.map(move |range| &text[range.start + 1..range.end])
     }
 
-    /// With placeholders for the names, whose order among all is `names`. Below as many blank lines as there are above it, so that
-    /// a database's errors tell the line in the cell.
-    pub(super) fn sent(&self, placeholders: Placeholders, names: &[&str]) -> Sent {
-        let mut sql = "\n".repeat(self.lines_above);
-        let (mut values, mut end) = (Vec::new(), 0);
+    /// With placeholders for the names; nothing where those are more than a database takes.
+    pub fn sent(&self, placeholders: Placeholders, names: &Names<'_>) -> Option<Sent> {
+        let mut sql = String::with_capacity(self.text.len());
+        let (mut values, mut numbers, mut end) = (Vec::new(), HashMap::new(), 0);
         for (range, name) in self.parameters.iter().zip(self.names()) {
             sql.push_str(&self.text[end..range.start]);
             end = range.end;
-            let value = names.iter().position(|known| *known == name);
-            let value = value.unwrap_or_default();
-            let before = values.iter().position(|known| *known == value);
-            let number = match (placeholders, before) {
-                (Placeholders::Dollar | Placeholders::Numbered, Some(at)) => at + 1,
+            let value = *names.places.get(name)?;
+            let number = match (placeholders, numbers.get(&value)) {
+                (Placeholders::Dollar | Placeholders::Numbered, Some(number)) => *number,
                 _ => {
                     values.push(value);
+                    numbers.insert(value, values.len());
                     values.len()
                 }
             };
@@ -80,14 +111,18 @@ impl<'a> Statement<'a> {
             }
         }
         sql.push_str(&self.text[end..]);
-        Sent { sql, values }
+        (values.len() <= VALUES_MAX).then_some(Sent { sql, values })
     }
 }
 
 /// The statements of a text, which has so many lines of its cell above it; what is blank or only comments is none.
-pub(super) fn split(sql: &str, lines_above: usize) -> Vec<Statement<'_>> {
+pub fn split(sql: &str, lines_above: usize) -> Vec<Statement<'_>> {
     let mut statements = Vec::new();
     let mut open = Open::default();
+    let mut lines = Lines {
+        counted: 0,
+        above: lines_above,
+    };
     let mut at = 0;
     while at < sql.len() {
         let token = token(sql, at);
@@ -95,7 +130,7 @@ pub(super) fn split(sql: &str, lines_above: usize) -> Vec<Statement<'_>> {
         match token.kind {
             Kind::Blank => {}
             Kind::End => {
-                statements.extend(open.take(sql, lines_above));
+                statements.extend(open.take(sql, &mut lines));
             }
             kind => {
                 let start = *open.start.get_or_insert(at);
@@ -109,8 +144,25 @@ pub(super) fn split(sql: &str, lines_above: usize) -> Vec<Statement<'_>> {
         }
         at = end;
     }
-    statements.extend(open.take(sql, lines_above));
+    statements.extend(open.take(sql, &mut lines));
     statements
+}
+
+/// The lines above a place that only moves on.
+struct Lines {
+    counted: usize,
+    above: usize,
+}
+
+impl Lines {
+    fn above(&mut self, sql: &str, place: usize) -> usize {
+        self.above += sql[self.counted..place].matches('\n').count();
+        self.counted = place;
+        match self.above {
+            few @ ..=LINES_ABOVE_MAX => few,
+            _ => 0,
+        }
+    }
 }
 
 /// A statement that has begun.
@@ -124,7 +176,7 @@ struct Open<'a> {
 }
 
 impl<'a> Open<'a> {
-    fn take(&mut self, sql: &'a str, lines_above: usize) -> Option<Statement<'a>> {
+    fn take(&mut self, sql: &'a str, lines: &mut Lines) -> Option<Statement<'a>> {
         let Self {
             start,
             end,
@@ -135,7 +187,7 @@ impl<'a> Open<'a> {
         Some(Statement {
             text: &sql[start..end],
             parameters,
-            lines_above: lines_above + sql[..start].matches('\n').count(),
+            lines_above: lines.above(sql, start),
             quoted,
         })
     }
@@ -195,9 +247,10 @@ fn is_in_word(sql: &str, at: usize) -> bool {
     sql[..at].ends_with(|c| is_of_name(c) || c == '$')
 }
 
-/// `a::int`, `a[1:b]`, `a[b:c]`, `{'k':v}` and `f(x):y` bind nothing.
+/// `a::int`, `a[1:b]`, `a[b:c]`, `{'k':v}` and `f(x):y` bind nothing, nor does what a placeholder would make a part of a name or of `$$`.
 fn may_bind_after(before: &str) -> bool {
-    !before.ends_with(|c| is_of_name(c) || matches!(c, ':' | ']' | ')' | '}' | '\'' | '"' | '`'))
+    let is_held = |c| is_of_name(c) || matches!(c, ':' | ']' | ')' | '}' | '\'' | '"' | '`' | '$');
+    !before.ends_with(is_held)
 }
 
 /// The bytes of a comment with those in it; all that is left where it does not end.
@@ -250,8 +303,11 @@ fn dollar_quoted(rest: &str) -> Option<usize> {
     let tag = &rest[..tag_end];
     let name = &tag[1..tag_end - 1];
     let is_tag = name.chars().all(is_of_name) && !name.starts_with(|c: char| c.is_ascii_digit());
-    let end = rest[tag_end..].find(tag);
-    is_tag.then(|| end.map_or(rest.len(), |end| tag_end + end + tag.len()))
+    // Looked for only then: there may be many that are none.
+    is_tag.then(|| {
+        let end = rest[tag_end..].find(tag);
+        end.map_or(rest.len(), |end| tag_end + end + tag.len())
+    })
 }
 
 #[cfg(test)]
@@ -261,14 +317,11 @@ mod tests {
 
     fn sent(sql: &str, placeholders: Placeholders) -> Vec<(String, Vec<usize>)> {
         let statements = split(sql, 0);
-        let mut names: Vec<&str> = Vec::new();
-        for name in statements.iter().flat_map(Statement::names) {
-            if !names.contains(&name) {
-                names.push(name);
-            }
-        }
+        let names = Names::of(&statements);
         let sent = statements.iter().map(|one| one.sent(placeholders, &names));
-        sent.map(|sent| (sent.sql, sent.values)).collect()
+        sent.map(|sent| sent.unwrap())
+            .map(|sent| (sent.sql, sent.values))
+            .collect()
     }
 
     #[test]
@@ -319,6 +372,7 @@ mod tests {
         for plain in [
             "select x::int, x[1:2], x[:2], x[a:b], {'k':v}, {k: v}, ':a', \":a\", $$ :a $$",
             "select '{\"a\":b}', e'\\':a', 12:30 /* :a */, a",
+            "select $:a $, x$:a",
         ] {
             assert_eq!(
                 sent(plain, Placeholders::Dollar),
@@ -329,12 +383,24 @@ mod tests {
 
     #[test]
     fn lines_are_those_of_the_cell() {
-        let statements = split("\nselect 1;\nselect\n :a", 1);
-        let sent: Vec<String> = statements
-            .iter()
-            .map(|one| one.sent(Placeholders::Dollar, &["a"]).sql)
-            .collect();
-        assert_eq!(sent, ["\n\nselect 1", "\n\n\nselect\n $1"]);
+        let lines = |sql, above| -> Vec<usize> {
+            let statements = split(sql, above);
+            statements.iter().map(|one| one.lines_above).collect()
+        };
+        assert_eq!(lines("\nselect 1;\nselect\n :a;b", 1), [2, 3, 4]);
+        let deep = format!("a;{}b", "\n".repeat(LINES_ABOVE_MAX + 1));
+        assert_eq!(lines(&deep, 0), [0, 0]);
+    }
+
+    #[test]
+    fn a_statement_binds_no_more_than_a_database_takes() {
+        let sql = format!("select {}:a", ":a, ".repeat(VALUES_MAX));
+        let statements = split(&sql, 0);
+        let names = Names::of(&statements);
+        assert_eq!(names.all(), ["a"]);
+        assert_eq!(statements[0].sent(Placeholders::Question, &names), None);
+        let once = statements[0].sent(Placeholders::Dollar, &names).unwrap();
+        assert_eq!(once.values, [0]);
     }
 
     #[test]
@@ -346,14 +412,20 @@ mod tests {
     proptest! {
         #[test]
         fn any_text_is_taken_and_nothing_of_it_is_lost(sql in "[a:;'\"$/*\\-e\\\\\n é1_?`{}\\[\\]]{0,60}") {
-            for statement in split(&sql, 0) {
-                let names: Vec<&str> = statement.names().collect();
-                let sent = statement.sent(Placeholders::Question, &names);
-                prop_assert_eq!(sent.values.len(), names.len());
-                if names.is_empty() {
-                    prop_assert_eq!(sent.sql.trim_start_matches('\n'), statement.text);
+            let statements = split(&sql, 0);
+            let names = Names::of(&statements);
+            for statement in &statements {
+                let sent = statement.sent(Placeholders::Question, &names).unwrap();
+                prop_assert_eq!(sent.values.len(), statement.names().count());
+                if sent.values.is_empty() {
+                    prop_assert_eq!(&sent.sql, statement.text);
                 }
                 prop_assert!(sql.contains(statement.text));
+                // A database sees the same one statement.
+                let sent = statement.sent(Placeholders::Dollar, &names).unwrap();
+                let seen = split(&sent.sql, 0);
+                prop_assert_eq!(seen.len(), 1);
+                prop_assert_eq!((seen[0].text, seen[0].names().count()), (&*sent.sql, 0));
             }
         }
     }

@@ -8,12 +8,12 @@ use super::said::{Fault, Hint};
 /// The content of an `execute_request`.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(default)]
-pub(super) struct Execute {
-    pub(super) code: String,
-    pub(super) silent: bool,
-    pub(super) store_history: bool,
-    pub(super) allow_stdin: bool,
-    pub(super) stop_on_error: bool,
+pub struct Execute {
+    pub code: String,
+    pub silent: bool,
+    pub store_history: bool,
+    pub allow_stdin: bool,
+    pub stop_on_error: bool,
 }
 
 impl Default for Execute {
@@ -30,7 +30,7 @@ impl Default for Execute {
 
 impl Execute {
     /// Whether it has a place in the history, and a count of its own.
-    pub(super) fn is_counted(&self) -> bool {
+    pub fn is_counted(&self) -> bool {
         self.store_history && !self.silent
     }
 }
@@ -38,19 +38,19 @@ impl Execute {
 /// The content of what asks about code.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
-pub(super) struct About {
-    pub(super) code: String,
+pub struct About {
+    pub code: String,
     /// In code points; at the end where nothing is said.
-    pub(super) cursor_pos: Option<usize>,
+    pub cursor_pos: Option<usize>,
 }
 
 impl About {
-    pub(super) fn cursor(&self) -> usize {
+    pub fn cursor(&self) -> usize {
         self.cursor_pos.unwrap_or_else(|| self.code.chars().count())
     }
 }
 
-pub(super) fn kernel_info() -> Value {
+pub fn kernel_info() -> Value {
     json!({
         "status": "ok",
         "protocol_version": "5.3",
@@ -75,7 +75,7 @@ pub(super) fn kernel_info() -> Value {
     })
 }
 
-pub(super) fn executed(count: i64, failed: Option<&Fault>) -> Value {
+pub fn executed(count: i64, failed: Option<&Fault>) -> Value {
     let mut content = json!({"execution_count": count, "user_expressions": {}, "payload": []});
     match failed {
         None => content["status"] = json!("ok"),
@@ -89,12 +89,12 @@ pub(super) fn executed(count: i64, failed: Option<&Fault>) -> Value {
     content
 }
 
-pub(super) fn error(fault: &Fault) -> Value {
+pub fn error(fault: &Fault) -> Value {
     json!({"ename": fault.ename, "evalue": fault.evalue, "traceback": fault.traceback})
 }
 
 /// The reply to a `complete_request`, from nothing where nothing is known.
-pub(super) fn completed(cursor: usize, hint: &Hint) -> Value {
+pub fn completed(cursor: usize, hint: &Hint) -> Value {
     json!({
         "status": "ok",
         "matches": hint.matches,
@@ -104,7 +104,7 @@ pub(super) fn completed(cursor: usize, hint: &Hint) -> Value {
     })
 }
 
-pub(super) fn inspected(hint: &Hint) -> Value {
+pub fn inspected(hint: &Hint) -> Value {
     let data = match &hint.text {
         Some(text) => json!({"text/plain": text}),
         None => json!({}),
@@ -112,7 +112,7 @@ pub(super) fn inspected(hint: &Hint) -> Value {
     json!({"status": "ok", "found": hint.text.is_some(), "data": data, "metadata": {}})
 }
 
-pub(super) fn is_complete(hint: &Hint) -> Value {
+pub fn is_complete(hint: &Hint) -> Value {
     let status = hint.status.as_deref().unwrap_or("unknown");
     match status {
         "incomplete" => json!({"status": status, "indent": "  "}),

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 const BYTES_MAX: usize = 4 * 1024 * 1024;
 
 #[derive(Debug, Default)]
-pub(super) struct History {
+pub struct History {
     cells: VecDeque<Past>,
     bytes: usize,
 }
@@ -43,7 +43,7 @@ struct Asked {
 
 impl History {
     /// A cell begins.
-    pub(super) fn push(&mut self, count: i64, code: &str) {
+    pub fn push(&mut self, count: i64, code: &str) {
         let past = Past {
             count,
             code: code.to_owned(),
@@ -55,7 +55,7 @@ impl History {
     }
 
     /// The result of the cell of this count.
-    pub(super) fn result(&mut self, count: i64, result: &str) {
+    pub fn result(&mut self, count: i64, result: &str) {
         if let Some(past) = self.cells.iter_mut().rfind(|past| past.count == count) {
             past.result = Some(result.to_owned());
             self.bytes += result.len();
@@ -72,7 +72,7 @@ impl History {
     }
 
     /// The content of the reply.
-    pub(super) fn answer(&self, content: &[u8]) -> Value {
+    pub fn answer(&self, content: &[u8]) -> Value {
         let asked: Asked = serde_json::from_slice(content).unwrap_or_default();
         let pattern = asked.pattern.trim_matches('*');
         let (start, stop) = (asked.start.unwrap_or(0), asked.stop.unwrap_or(i64::MAX));

@@ -7,14 +7,15 @@
 //! kernel_info and heartbeat are answered before there is a JVM. What the JVM needs is got and made once (`env::scala`); cells wait for it
 //! and say so. The JVM is the kernel: when it dies, this process ends as it did, and whoever started it knows what to do.
 
+pub mod content;
+pub mod history;
+pub mod said;
+
 mod cells;
-mod content;
 mod hints;
-mod history;
 mod jvm;
 mod kernel;
 mod outbox;
-mod said;
 
 use std::path::PathBuf;
 

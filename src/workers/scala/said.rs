@@ -3,12 +3,12 @@
 use serde::{Deserialize, Serialize};
 
 /// A longer frame is none of ours.
-pub(super) const FRAME_BYTES_MAX: usize = 512 * 1024 * 1024;
+pub const FRAME_BYTES_MAX: usize = 512 * 1024 * 1024;
 
 /// What the JVM is told.
 #[derive(Debug, Serialize)]
 #[serde(tag = "op", rename_all = "snake_case")]
-pub(super) enum Told<'a> {
+pub enum Told<'a> {
     Execute {
         code: &'a str,
         count: i64,
@@ -43,7 +43,7 @@ pub(super) enum Told<'a> {
 /// What the JVM says.
 #[derive(Debug, Deserialize)]
 #[serde(tag = "op", rename_all = "snake_case")]
-pub(super) enum Said {
+pub enum Said {
     /// It takes cells from now on.
     Ready,
     Stream {
@@ -62,7 +62,7 @@ pub(super) enum Said {
 /// How a cell ended.
 #[derive(Debug, Deserialize)]
 #[serde(tag = "status", rename_all = "snake_case")]
-pub(super) enum Done {
+pub enum Done {
     Ok {
         /// What is shown as its result.
         text: Option<String>,
@@ -72,15 +72,15 @@ pub(super) enum Done {
 
 /// Why a cell failed, as Jupyter has it.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-pub(super) struct Fault {
-    pub(super) ename: String,
-    pub(super) evalue: String,
-    pub(super) traceback: Vec<String>,
+pub struct Fault {
+    pub ename: String,
+    pub evalue: String,
+    pub traceback: Vec<String>,
 }
 
 impl Fault {
     /// One of a single sentence.
-    pub(super) fn new(ename: &str, evalue: impl Into<String>) -> Self {
+    pub fn new(ename: &str, evalue: impl Into<String>) -> Self {
         let evalue = evalue.into();
         Self {
             ename: ename.to_owned(),
@@ -93,17 +93,17 @@ impl Fault {
 /// The answer to what was asked by this id; nothing where it knows nothing.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
-pub(super) struct Hint {
-    pub(super) id: u64,
-    pub(super) matches: Vec<String>,
+pub struct Hint {
+    pub id: u64,
+    pub matches: Vec<String>,
     /// From here on, in code points, a match replaces what is there.
-    pub(super) from: Option<usize>,
-    pub(super) text: Option<String>,
-    pub(super) status: Option<String>,
+    pub from: Option<usize>,
+    pub text: Option<String>,
+    pub status: Option<String>,
 }
 
 /// A frame as it is sent.
-pub(super) fn encode(told: &Told<'_>) -> Vec<u8> {
+pub fn encode(told: &Told<'_>) -> Vec<u8> {
     let json = serde_json::to_vec(told).unwrap_or_default();
     let length = u32::try_from(json.len()).unwrap_or_default();
     let mut frame = length.to_be_bytes().to_vec();

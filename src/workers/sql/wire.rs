@@ -83,6 +83,8 @@ pub struct Statement {
     pub sql: String,
     /// For each placeholder the index of its value.
     pub values: Vec<usize>,
+    /// So many lines of the cell stand above it, and are in the positions that errors tell.
+    pub lines_above: usize,
 }
 
 /// What comes of it.

@@ -74,7 +74,9 @@ class Worker:
                 own = [values[at] for at in statement["values"]]
                 # Only what the last statement says is asked for.
                 self.let_go()
-                reader, changed = self.database.run(statement["sql"], own)
+                # Positions in errors are those in the cell.
+                sql = "\n" * statement["lines_above"] + statement["sql"]
+                reader, changed = self.database.run(sql, own)
                 if reader is not None:
                     self.result = Result(reader.schema, what["bytes_max"], what["preview_rows"])
                     try:
