@@ -14,6 +14,7 @@ pub mod call;
 pub mod cell;
 pub mod failure;
 pub mod helper;
+pub mod languages;
 pub mod magic;
 pub mod other;
 pub mod registry;
@@ -26,7 +27,6 @@ mod others;
 mod pex;
 mod pip;
 mod progress;
-mod python;
 mod reset;
 mod restart;
 mod script;
@@ -39,6 +39,7 @@ pub use cell::{
     Answer, Bundle, Cell, Facts, Frame, Given, Named, Output, Place, Question, StreamName,
 };
 pub use failure::Failure;
+pub use languages::Language;
 pub use magic::{Magic, Runs};
 pub use other::{OtherKernel, Others, Running};
 pub use registry::{Body, Claim, Completion, Front, Registry, Setting};

@@ -16,14 +16,14 @@ use crate::packages::{fail, notebook, run, with_uv};
 use crate::processes::signal;
 
 /// Where `cargo xtask setup` has put the jars.
-fn data() -> PathBuf {
+pub(super) fn data() -> PathBuf {
     let data = std::fs::canonicalize(project("target/nb-data")).unwrap();
     assert!(data.join("scala/jars").exists(), "run cargo xtask setup");
     data
 }
 
 /// The kernelspec, as the gateway writes it, over what setup has made.
-fn put_scala(gateway: &Gateway, data: &std::path::Path, env: &Value) {
+pub(super) fn put_scala(gateway: &Gateway, data: &std::path::Path, env: &Value) {
     let argv = json!([
         env!("CARGO_BIN_EXE_nb"),
         "scala-kernel",
@@ -422,7 +422,8 @@ df = pd.DataFrame({'i': [1, 2, 2**40], 'f': [0.5, None, -1.5], 's': ['ada', None
     'zone': pd.to_datetime(['2020-02-29 12:30', '2020-07-01', None], utc=True, format='ISO8601').tz_convert('Europe/Rome'),
     'money': [decimal.Decimal('1.50'), decimal.Decimal('-0.01'), None], 'raw': [b'ab', None, b'']}, index=[7, 8, 9])
 many = pa.table({'n': pa.chunked_array([pa.array([1, None]), pa.array([], pa.int64()), pa.array([3])])})
-p, lists, value = pl.DataFrame({'word': ['x', 'y'], 'n': pl.Series([1, 255], dtype=pl.UInt8)}), pl.DataFrame({'l': [[1]]}), 5";
+p, lists, value = pl.DataFrame({'word': ['x', 'y'], 'n': pl.Series([1, 255], dtype=pl.UInt8)}), pl.DataFrame({'l': [[1, 2], []], 's': [{'a': 1, 'b': 'x'}, {'a': 2, 'b': None}]}), 5
+halves = pa.table({'h': pa.array([1.5], pa.float64()).cast(pa.float16())})";
 
 #[tokio::test]
 async fn a_frame_is_handed_to_scala() {
@@ -450,8 +451,16 @@ println(df)";
 xy256
 3 rows of i: Long, f: Double, s: String, b: Boolean, c: String, day: LocalDate, at: LocalDateTime, zone: ZonedDateTime, money: BigDecimal, raw: Array[Byte]\n"
     );
-    let lists = fail(&mut a, "%%kernel scala --get lists\n1").await;
-    assert!(lists.contains("the column l has lists"), "{lists}");
+    let lists = "%%kernel scala --get lists\nprint(lists, lists(\"l\").head, lists.as[Map[String, Any]](\"s\")(1)(\"b\"))";
+    assert_eq!(
+        run(&mut a, lists).await,
+        "(2 rows of l: Seq[Long], s: Map[String, Any],Seq(1, 2),null)"
+    );
+    let halves = fail(&mut a, "%%kernel scala --get halves\n1").await;
+    assert!(
+        halves.contains("the column h has numbers of half precision"),
+        "{halves}"
+    );
     let value = fail(&mut a, "%put value --to scala").await;
     assert!(value.contains("value is no frame"), "{value}");
     // It is there when its giver has given something else.

@@ -2,6 +2,7 @@
 
 mod databases;
 mod postgresql;
+mod scala;
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -294,7 +295,7 @@ async fn a_kernel_that_is_no_python_has_it_too() {
     assert!(outcome.shown.starts_with("i   t\n0   a0\n"), "{outcome:?}");
     assert!(outcome.shown.ends_with("\n20 of 1,000 rows"), "{outcome:?}");
     let bound = fail(&mut a, "%sql select :x").await;
-    assert!(bound.contains("this kernel is none"), "{bound}");
+    assert!(bound.contains("this kernel speaks"), "{bound}");
     let named = fail(&mut a, "%%sql x <<\nselect 1").await;
-    assert!(named.contains("this kernel is none"), "{named}");
+    assert!(named.contains("this kernel speaks"), "{named}");
 }

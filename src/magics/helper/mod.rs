@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
-use super::python::{bytes_literal, literal};
+use super::languages::python::{bytes_literal, literal};
 use super::registry::{NB, Registry};
 
 const SOURCE: &str = concat!(

@@ -17,8 +17,9 @@ use futures_util::FutureExt;
 
 use super::call::Call;
 use super::cell::Cell;
-use super::exchange::{Side, Stuck, Taker, hand_over};
+use super::exchange::{Side, Stuck, hand_over};
 use super::failure::Failure;
+use super::languages::Language;
 use super::magic::Magic;
 use super::other::OtherKernel;
 
@@ -95,7 +96,7 @@ async fn move_values<'a>(
         return Err(Failure::usage("Values come from kernels of Python only."));
     }
     let speaks = language(to, cell).await;
-    let Some(taker) = Taker::of(&speaks) else {
+    let Some(taker) = Language::of(&speaks) else {
         return Err(Failure::usage(format!(
             "Values go to kernels of Python, and frames to those of Scala; this one speaks {speaks}."
         )));

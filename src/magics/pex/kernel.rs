@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use crate::env::interpreters::{ABOUT, About};
 use crate::magics::cell::Cell;
 use crate::magics::failure::Failure;
-use crate::magics::python::literal;
+use crate::magics::languages::python::literal;
 
 const SOURCE: &str = include_str!("kernel.py");
 

@@ -102,10 +102,10 @@ impl Sql {
         if statements.is_empty() {
             return Ok(listed(&known));
         }
-        if asked.into.is_some() && cell.facts().language != "python" {
-            return Err(failure(
-                "`NAME <<` makes a variable of a Python kernel, and this kernel is none.",
-            ));
+        if let (Some(_), Err(speaks)) = (&asked.into, values::language(cell)) {
+            return Err(failure(format!(
+                "`NAME <<` makes a variable of a kernel of Python or Scala, and this kernel speaks {speaks}."
+            )));
         }
         let name = asked.connection.as_deref().unwrap_or(EMBEDDED);
         let shared = self.session(name);

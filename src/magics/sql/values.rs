@@ -1,6 +1,6 @@
 //! What a query takes of the kernel: variables that it binds, frames that it names.
 //!
-//! Both only of kernels of Python.
+//! Variables of kernels whose language `languages/` knows, frames only of those of Python.
 
 use std::collections::BTreeMap;
 
@@ -8,35 +8,28 @@ use serde_json::Value;
 
 use super::connections::failure;
 use crate::magics::cell::Cell;
-use crate::magics::exchange::{self, Given};
+use crate::magics::exchange::{self, Lent};
 use crate::magics::failure::Failure;
-use crate::magics::python::literal;
+use crate::magics::languages::Language;
 
-const SOURCE: &str = include_str!("values.py");
+/// The language of the kernel's variables, or the name of one that nobody here knows.
+pub(super) fn language(cell: &dyn Cell) -> Result<Language, String> {
+    let speaks = cell.facts().language;
+    Language::of(&speaks).ok_or(speaks)
+}
 
 /// The values of these variables, as the worker takes them.
 pub(super) async fn bound(names: &[&str], cell: &dyn Cell) -> Result<Vec<Value>, Failure> {
     if names.is_empty() {
         return Ok(Vec::new());
     }
-    if cell.facts().language != "python" {
-        return Err(failure(format!(
-            "`:{}` binds a variable of a Python kernel, and this kernel is none.",
+    let language = language(cell).map_err(|speaks| {
+        failure(format!(
+            "`:{}` binds a variable of a kernel of Python or Scala, and this kernel speaks {speaks}.",
             names[0]
-        )));
-    }
-    let listed: Vec<String> = names.iter().map(|name| literal(name)).collect();
-    let code = format!(
-        "(lambda g: (exec(compile({}, '<nb sql>', 'exec'), g), \
-         print('\\n' + g['values'](globals(), [{}]))))({{'__name__': 'nb_sql'}})",
-        literal(SOURCE),
-        listed.join(", ")
-    );
-    let printed = cell.run_hidden(code).await?;
-    // Before it stands what somebody's import has printed.
-    let line = printed.trim_end().rsplit('\n').next().unwrap_or_default();
-    serde_json::from_str(line)
-        .map_err(|_| failure("The kernel did not tell the values of the variables."))
+        ))
+    })?;
+    exchange::values(names, language, cell).await
 }
 
 /// The Arrow files of those of these names that are frames, while they are lent.
@@ -44,10 +37,10 @@ pub(super) async fn frames(
     names: Vec<String>,
     cell: &dyn Cell,
 ) -> Result<BTreeMap<String, String>, Failure> {
-    if names.is_empty() || cell.facts().language != "python" {
+    if names.is_empty() || language(cell) != Ok(Language::Python) {
         return Ok(BTreeMap::new());
     }
-    let given = exchange::lend(&names, cell).await?;
-    let given = given.into_iter();
-    Ok(given.map(|Given { name, path, .. }| (name, path)).collect())
+    let lent = exchange::lend(&names, cell).await?;
+    let lent = lent.into_iter();
+    Ok(lent.map(|Lent { name, path }| (name, path)).collect())
 }

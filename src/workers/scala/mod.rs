@@ -38,14 +38,18 @@ macro_rules! source {
 }
 
 /// What runs in the JVM.
-const SOURCES: [Source; 10] = [
+const SOURCES: [Source; 14] = [
+    source!("Arrow.scala"),
+    source!("Bound.scala"),
     source!("Channel.scala"),
     source!("Display.scala"),
     source!("Downloads.scala"),
     source!("Errors.scala"),
+    source!("Flat.scala"),
     source!("Frame.scala"),
     source!("Hints.scala"),
     source!("Interrupts.scala"),
+    source!("Kinds.scala"),
     source!("Session.scala"),
     source!("Streams.scala"),
     source!("Worker.scala"),

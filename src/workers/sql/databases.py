@@ -221,7 +221,7 @@ def find_own_drivers(scratch):
 
 
 def value_of(typed):
-    """What a variable was; see values.py in src/magics/sql."""
+    """What a variable was; see values.py in src/magics/languages."""
     import datetime
     import decimal
 

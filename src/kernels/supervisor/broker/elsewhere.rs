@@ -191,7 +191,7 @@ impl Broker {
 
     /// Our cell begins, and has this count: what was typed is shown.
     pub fn our_cell_begins(&self, cell: &OurCell, count: Option<i64>) {
-        cell.count.set(count);
+        cell.counts_as(count);
         let mut state = self.state.borrow_mut();
         state.say_input(&cell.message, count);
     }

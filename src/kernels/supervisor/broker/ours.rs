@@ -70,6 +70,11 @@ impl OurCell {
             .to_owned()
     }
 
+    /// The kernel has given it this count.
+    pub fn counts_as(&self, count: Option<i64>) {
+        self.count.set(count);
+    }
+
     /// Whether history is to have it.
     pub fn is_kept(&self) -> bool {
         let is = |name: &str, value| field(&self.message.content, name) == Some(Value::Bool(value));

@@ -3,6 +3,7 @@
 //! Owns the questions that wait for an answer. Knows nothing of HTTP.
 
 mod elsewhere;
+mod given;
 pub(super) mod helper_door;
 mod hints;
 mod interrupting;

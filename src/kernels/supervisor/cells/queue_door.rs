@@ -59,13 +59,12 @@ async fn run(cells: &Cells, broker: &Broker, cell: &OurCell) {
         broker.our_cell_begins(cell, count);
     }
     loop {
-        match cells.registry.run(&claim.call, &handle).await {
-            Err(failure) => return broker.our_cell_ends(cell, Err(&failure)),
-            Ok(answer) => {
-                if let Some(data) = answer.into_display() {
-                    handle.emit(Output::display(data)).await;
-                }
-            }
+        let outcome = match cells.registry.run(&claim.call, &handle).await {
+            Ok(answer) => handle.give(answer, claim.rest.is_none()).await,
+            Err(failure) => Err(failure),
+        };
+        if let Err(failure) = outcome {
+            return broker.our_cell_ends(cell, Err(&failure));
         }
         let Some(rest) = claim.rest else {
             return broker.our_cell_ends(cell, Ok(()));
@@ -90,7 +89,7 @@ impl QueueCell<'_> {
 
     /// The place in the kernel's history: it has the source as comments. None where the kernel, or whoever sent the cell,
     /// keeps none.
-    async fn count(&self) -> Option<i64> {
+    pub(super) async fn count(&self) -> Option<i64> {
         if !self.cell.is_kept() {
             return None;
         }

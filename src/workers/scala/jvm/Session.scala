@@ -124,7 +124,7 @@ final class Session(flush: () => Unit) {
       hooks <- interp.resolveImportHooks(trees, hooked, source, CodeClassWrapper.wrapperPath)
       code <- interp.compilerManager.preprocess(s"${name.raw}.sc").transform(
         hooks.stmts,
-        count.toString,
+        if (silent) Session.Nameless else count.toString,
         "",
         source,
         name,
@@ -239,6 +239,11 @@ object Session {
         settings: Seq[String]
     ): CompilerLifecycleManager = super.newManager(kept, frame, completer, allowed, loader, settings)
   }
+
+  /** Behind `res`, in place of a count: Ammonite shows no name with a `$`, and no later cell knows it. So what runs unseen takes no name
+    * from the results of a cell.
+    */
+  private val Nameless = "$"
 
   /** How wide a result is laid out. */
   private val Columns = 100

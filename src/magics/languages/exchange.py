@@ -1,7 +1,7 @@
 """Values from one kernel of a notebook to another: the one that gives writes each into memory of its own that has no
 name, the other one maps it from there.
 
-Run in both, by exchange.rs; see give(), lend(), take() and let_go(). Python 3.8 and its standard library are enough, but for frames. Nothing is
+Run in both, by python.rs; see give(), lend(), take() and let_go(). Python 3.8 and its standard library are enough, but for frames. Nothing is
 left in the user's namespace, nothing is written to a disk.
 """
 

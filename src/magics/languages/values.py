@@ -1,6 +1,6 @@
 """What variables are, for a database: of each a kind and a text, as JSON. The worker makes the value again.
 
-Run in the kernel by values.rs. Python 3.8 and its standard library are enough.
+Run in the kernel by python.rs. Python 3.8 and its standard library are enough.
 """
 
 import json

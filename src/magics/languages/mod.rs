@@ -1,0 +1,73 @@
+//! The languages whose variables magics know: for each the hidden code that takes values out of a kernel and puts them into one. Pure.
+//!
+//! One file each, with what is run in a kernel beside it. Who runs the code, and in which kernel, is not known here.
+
+pub(super) mod python;
+mod scala;
+
+use std::path::Path;
+
+use super::failure::Failure;
+
+/// One of them. Names that it is given are identifiers: letters, digits and `_`, in Unicode.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Language {
+    Python,
+    Scala,
+}
+
+impl Language {
+    /// Nothing for a language whose variables nobody here knows.
+    pub fn of(name: &str) -> Option<Self> {
+        match name {
+            "python" => Some(Self::Python),
+            "scala" => Some(Self::Scala),
+            _ => None,
+        }
+    }
+
+    /// Code that makes variables of what a kernel has given, by what that has printed: frames, in Python plain values besides.
+    pub(super) fn take(self, given: &str) -> Result<String, Failure> {
+        match self {
+            Self::Python => Ok(python::take(given)),
+            Self::Scala => scala::take(given),
+        }
+    }
+
+    /// Code that makes a variable of a file in Arrow's IPC format, which has to be there while the code runs.
+    pub fn frame(self, name: &str, path: &Path) -> String {
+        match self {
+            Self::Python => python::frame(name, path),
+            Self::Scala => scala::frame(name, path),
+        }
+    }
+
+    /// The variable that is the result of the cell with this count; nothing in a language whose results have no such names.
+    pub fn result(self, count: i64) -> Option<String> {
+        match self {
+            Self::Python => None,
+            Self::Scala => Some(scala::result(count)),
+        }
+    }
+
+    /// Code that prints the values of these variables as a database is told them, `[kind, text]` each, in a line of JSON.
+    pub(super) fn values(self, names: &[impl AsRef<str>]) -> String {
+        match self {
+            Self::Python => python::values(names),
+            Self::Scala => scala::values(names),
+        }
+    }
+
+    /// The failure of that code, in words for whoever wrote the query.
+    pub(super) fn unbound(self, failure: Failure) -> Failure {
+        match self {
+            Self::Python => failure,
+            Self::Scala => scala::unbound(failure),
+        }
+    }
+}
+
+/// What code of ours has said: before it stands what somebody's import has printed.
+pub(super) fn last_line(printed: &str) -> &str {
+    printed.trim_end().rsplit('\n').next().unwrap_or_default()
+}

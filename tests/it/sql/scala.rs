@@ -1,0 +1,190 @@
+//! `%%sql` in a Scala kernel. A JVM takes seconds, so each test does much.
+
+use serde_json::json;
+
+use super::with_sql;
+use crate::client::Client;
+use crate::gateway::Gateway;
+use crate::packages::{fail, run};
+use crate::scala::{data, put_scala};
+
+async fn scala() -> (Gateway, Client) {
+    let gateway = with_sql().await;
+    put_scala(&gateway, &data(), &json!({}));
+    let kernel = gateway.kernel(r#"{"name":"scala"}"#).await;
+    let client = gateway.connect(&kernel, "a").await;
+    (gateway, client)
+}
+
+/// Of each type that is bound, and of some that are not.
+const VALUES: &str = r#"import java.time._
+val attempts = Seq("x'; drop table t; --", "' or 1=1 --", "$1", ":name", "\\", "\"", "é\n𝄞", "${name}", "`")
+var name = attempts.head
+val (i, l, f, b, none, nothing, some) = (7, 1L << 40, 1.5, true, Option.empty[Int], null, Some("x"))
+val (money, big) = (BigDecimal("1.50"), BigInt(2).pow(62))
+val (day, time, at) = (LocalDate.of(2020, 2, 29), LocalTime.of(1, 2, 3, 4000), LocalDateTime.of(2020, 2, 29, 12, 30, 1, 123456789))
+val (zoned, instant) = (ZonedDateTime.of(2020, 7, 1, 0, 0, 0, 0, ZoneId.of("Europe/Rome")), Instant.EPOCH)
+val (raw, ids) = (Array[Byte](0, -1), List(1, 3)); val `type` = "a word"
+class Thing; val thing = new Thing; def twice(x: Int) = 2 * x; val nested = Seq(Seq(1)); val far = LocalDate.MAX"#;
+
+#[tokio::test]
+async fn what_scala_binds_is_a_value_and_never_text() {
+    let (_gateway, mut a) = scala().await;
+    run(&mut a, VALUES).await;
+    run(
+        &mut a,
+        "%sql create table t as select 1 as id, 'ada' as name",
+    )
+    .await;
+    for at in 0..9 {
+        let attempt = format!("name = attempts({at})");
+        run(&mut a, &attempt).await;
+        let attack = "%%sql found <<\nselect count(*) as n, :name as back, count(*) filter (name = :name) as hits from t";
+        run(&mut a, attack).await;
+        let told = "println(found(\"n\").head, found(\"back\").head == name, found(\"hits\").head)";
+        assert_eq!(run(&mut a, told).await, "(1,true,0)\n", "{at}");
+    }
+    let back = "%%sql back <<
+select :i as i, :l as l, :f as f, :b as b, :none as none, :nothing as nothing, :some as some, :money as money, :big as big, :day as day,
+  :time as time, :at as at, :zoned as zoned, :instant as instant, :raw as raw, :type as type, ':i' as text, 3::int as three,
+  (select count(*) from range(5) r(i) where i in (select unnest(:ids))) as hits, :attempts as attempts";
+    run(&mut a, back).await;
+    let told = "for (name <- back.names.init) println(s\"$name: \" + (back(name).head match { case b: Array[Byte] => b.toSeq; case other => other }))
+println(back.as[Seq[String]](\"attempts\").head == attempts)";
+    let told = run(&mut a, told).await;
+    for line in [
+        "i: 7",
+        "l: 1099511627776",
+        "f: 1.5",
+        "b: true",
+        "none: null",
+        "nothing: null",
+        "some: x",
+        "money: 1.50",
+        "big: 4611686018427387904",
+        "day: 2020-02-29",
+        "time: 01:02:03.000004",
+        "at: 2020-02-29T12:30:01.123456",
+        "raw: ArraySeq(0, -1)",
+        "type: a word",
+        "text: :i",
+        "three: 3",
+        "hits: 2",
+        "true",
+    ] {
+        assert!(told.lines().any(|said| said == line), "{line}: {told}");
+    }
+    // Where the database shows them is its own affair.
+    let moments = "println(back.as[ZonedDateTime](\"zoned\").head.toInstant == zoned.toInstant, back.as[ZonedDateTime](\"instant\").head.toInstant)";
+    assert_eq!(run(&mut a, moments).await, "(true,1970-01-01T00:00:00Z)\n");
+    for (name, sentence) in [
+        (
+            "nowhere",
+            "name 'nowhere' is not defined; the query binds it as :nowhere",
+        ),
+        (
+            "Thing",
+            "name 'Thing' is not defined; the query binds it as :Thing",
+        ),
+        (
+            "twice",
+            "What a query binds is a value: missing argument list for method twice",
+        ),
+        ("thing", "thing is a Thing: numbers, texts"),
+        ("nested", "nested has in it a sequence: numbers"),
+        ("far", "far is of the year 999999999: those from 1 to 9999"),
+    ] {
+        let said = fail(&mut a, &format!("%sql select :i, :{name}")).await;
+        assert!(said.contains(sentence), "{sentence}: {said}");
+    }
+    let there = a.run("%sql select name from t").await;
+    assert!(there.result.contains("ada"), "{there:?}");
+}
+
+#[tokio::test]
+async fn a_result_is_a_frame_of_scala_and_stays_one() {
+    let (_gateway, mut a) = scala().await;
+    run(&mut a, "val first = 1").await;
+    // Cell 2; in four pieces.
+    let rows =
+        "%%sql\nselect i, 'a' || i as t, if(i % 2 = 0, i, null) as even from range(400_000) r(i)";
+    let shown = a.run(rows).await;
+    assert!(
+        shown.result.starts_with("i   t    even\n0   a0   0\n"),
+        "{shown:?}"
+    );
+    assert!(shown.result.ends_with("\n20 of 400,000 rows"), "{shown:?}");
+    assert_eq!(shown.reply["execution_count"], 2, "{shown:?}");
+    let named = a.run("%%sql small <<\nselect 1 as x").await;
+    assert_eq!(
+        (named.result.as_str(), named.shown.as_str()),
+        ("", ""),
+        "{named:?}"
+    );
+    let both = a.run("%%sql both =<<\nselect 'here' as y").await;
+    assert!(both.result.contains("here"), "{both:?}");
+    // The worker has let the first result go, and what is mapped of it is there.
+    let later = "for (_ <- 1 to 3) System.gc()
+println(res2.size, res2.as[Long](\"i\").sum, res2(\"t\").last, res2(\"even\").count(_ == null), res2.rows(250001), small(\"x\").head, both(\"y\").head)";
+    assert_eq!(
+        run(&mut a, later).await,
+        "(400000,79999800000,a399999,200000,Row(i = 250001, t = a250001, even = null),1,here)\n"
+    );
+    // Cells of SQL are counted as others are, and nothing unseen takes the name of a result.
+    assert_eq!(a.run("6 * 7").await.result, "res6: Int = 42");
+    run(&mut a, "%%sql bound <<\nselect :first as one").await;
+    assert_eq!(a.run("res6 + first").await.result, "res8: Int = 43");
+    let empty = a.run("%%sql\nselect 1 as x where false").await;
+    assert!(empty.result.ends_with("0 rows"), "{empty:?}");
+    assert_eq!(run(&mut a, "print(res9)").await, "0 rows of x: Int");
+    // A line of SQL above Scala.
+    let line = "%sql `odd` << select 1 as x\nprint(bound(\"one\").head)";
+    let said = fail(&mut a, line).await;
+    assert!(said.contains("syntax error"), "{said}");
+    let line = "%sql val_ << select 3 as x\nprint(val_(\"x\").head)";
+    assert_eq!(run(&mut a, line).await, "3");
+}
+
+#[tokio::test]
+async fn what_databases_have_has_a_form_in_scala_or_says_so() {
+    let (_gateway, mut a) = scala().await;
+    let types = "%%sql types <<
+create or replace temp table t as select [1, null, 3] as list, {'a': 1, 'b': ['x', 'y']} as struct, map {'k': 1.5::double} as map,
+  [1, 2]::int[2] as pair, interval '14 months 3 days 04:05:06.5' as lasts, [['é']] as nested, 'x'::enum('x', 'y') as word,
+  ['y']::enum('x', 'y')[] as words, 'b7b1e3e0-0000-4000-8000-000000000000'::uuid as id, 1::hugeint as huge, 1.5::float as f, 200::utinyint as u;
+insert into t (list, id) values ([], null), (null, uuid());
+select * from t";
+    run(&mut a, types).await;
+    let told = "println(types.kinds.mkString(\", \"))
+for (name <- types.names) println(s\"$name: ${types(name).head}\")
+println(types(\"list\").tail, types(\"struct\")(1), types.as[Map[String, Any]](\"struct\").head(\"a\"))";
+    assert_eq!(
+        run(&mut a, told).await,
+        "Seq[Int], Map[String, Any], Map[String, Double], Seq[Int], String, Seq[Seq[String]], String, Seq[String], String, BigDecimal, Float, Int
+list: Seq(1, null, 3)
+struct: VectorMap(a -> 1, b -> Seq(x, y))
+map: VectorMap(k -> 1.5)
+pair: Seq(1, 2)
+lasts: P1Y2M3DT4H5M6.5S
+nested: Seq(Seq(é))
+word: x
+words: Seq(y)
+id: b7b1e3e0-0000-4000-8000-000000000000
+huge: 1
+f: 1.5
+u: 200
+(Vector(Seq(), null),null,1)\n"
+    );
+    // A type without a form: what is shown is shown, and a variable fails.
+    let shown = a.run("%sql select union_value(num := 2) as u").await;
+    assert!(shown.result.contains('2'), "{shown:?}");
+    assert!(
+        shown
+            .text
+            .contains("There is no res3: the column u has unions, which have no form here"),
+        "{shown:?}"
+    );
+    let failed = fail(&mut a, "%sql u << select union_value(num := 2) as u").await;
+    assert!(failed.contains("the column u has unions"), "{failed}");
+    assert_eq!(run(&mut a, "print(types.size)").await, "3");
+}
