@@ -4,12 +4,11 @@ use std::env;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::machine::machine;
+use super::machine::{begins_in, machine};
 use super::{access, time};
 use crate::config::{self, LogFormat};
 use crate::error::Error;
 use crate::front::{self, Machine, Place, Settings};
-use crate::kernels::environment::Variables;
 
 /// Runs a kernel as an ordinary Jupyter kernel: on the sockets of a connection file
 ///
@@ -90,6 +89,7 @@ impl Launch {
         let linger_ms = self.linger_ms(&config)?;
         let here = env::current_dir()
             .map_err(|error| Error::user(format!("there is no current folder: {error}")))?;
-        machine(config, &self.spec, here, linger_ms, Variables::new())
+        let variables = begins_in(&here);
+        machine(config, &self.spec, here, linger_ms, variables)
     }
 }

@@ -1,7 +1,7 @@
 //! This machine as the place where a kernel of the caller's own starts, without a gateway.
 
 use std::env;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::config::{self, Places};
 use crate::env::own_kernelspecs;
@@ -13,6 +13,23 @@ use crate::kernels::kernelspecs::SearchPath;
 use crate::kernels::launch::{Launcher, Quota};
 use crate::kernels::plan::{Asked, PlanError, Planner, Whose, Wishes};
 use crate::kernels::registry::Registry;
+
+/// The workspace that the caller is to have its kernel in, if it names one and does not stand in it already.
+const WORKSPACE: &str = "KERNEL_WORKSPACE";
+const WORKING_DIR: &str = "KERNEL_WORKING_DIR";
+
+/// What of this process's environment says where its kernel begins, as a client's would to a gateway; `here` is where that is else.
+pub(super) fn begins_in(here: &Path) -> Variables {
+    let named = env::var(WORKSPACE).ok().filter(|name| !name.is_empty());
+    let Some(name) = named else {
+        return Variables::new();
+    };
+    let here = here.to_string_lossy().into_owned();
+    let both = [(WORKSPACE, name), (WORKING_DIR, here)];
+    both.map(|(name, value)| (name.to_owned(), value))
+        .into_iter()
+        .collect()
+}
 
 /// Starts kernels of this kernelspec in this folder, with this process's environment and what a client asks for. They live on for so long without a
 /// client.

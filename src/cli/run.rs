@@ -11,7 +11,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use uuid::Uuid;
 
 use self::shows::Shows;
-use super::machine::machine;
+use super::machine::{begins_in, machine};
 use super::{access, input, output, runtime, time};
 use crate::config::{self, LogFormat};
 use crate::error::{Error, Fault};
@@ -20,7 +20,7 @@ use crate::jobs::document::{Document, Injected};
 use crate::jobs::keeper::Keeper;
 use crate::jobs::parameters::{Language, Parameters, Value as Parameter};
 use crate::jobs::run::{Ended, Limits, run};
-use crate::kernels::environment::SESSION_NAME;
+use crate::kernels::environment::{SESSION_NAME, Variables};
 use crate::notebook_file::{NotebookFile, Output};
 
 /// A cell ended with an error.
@@ -265,17 +265,20 @@ impl Run {
             let why = format!("--cwd: there is no folder {}", folder.display());
             return Err(Error::user(why).into());
         }
-        let mut variables = vec![(
+        let mut variables = match &self.cwd {
+            Some(_) => Variables::new(),
+            None => begins_in(&folder),
+        };
+        variables.insert(
             SESSION_NAME.to_owned(),
             notebook.to_string_lossy().into_owned(),
-        )];
+        );
         if let Some(limit) = self.start_timeout {
             let seconds = limit.as_secs_f64().to_string();
-            variables.push(("KERNEL_LAUNCH_TIMEOUT".to_owned(), seconds));
+            variables.insert("KERNEL_LAUNCH_TIMEOUT".to_owned(), seconds);
         }
         let settings = config::load()?.settle()?.settings;
         let linger_ms = u64::try_from(LINGER.as_millis()).unwrap_or(u64::MAX);
-        let variables = variables.into_iter().collect();
         let machine = machine(settings, kernel, folder, linger_ms, variables)?;
         Ok(Place::Here(Box::new(machine)))
     }

@@ -252,16 +252,44 @@ fn installed(folder: &Path) -> BTreeMap<PathBuf, (u64, i64, i64)> {
     found
 }
 
+/// The program as pip installs it, from the wheel that is made of it.
+async fn from_its_wheel(folder: &Path) -> PathBuf {
+    let run = async |program: &str, arguments: &[&str]| {
+        let mut command = Command::new(program);
+        command.args(arguments).current_dir(gateway::project(""));
+        let ran = timeout(SET_UP_LIMIT, command.kill_on_drop(true).output()).await;
+        let ran = ran.expect("it hangs").unwrap();
+        assert!(ran.status.success(), "{program} {arguments:?}: {ran:?}");
+    };
+    let (dist, venv) = (folder.join("dist"), folder.join("venv"));
+    let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned());
+    let xtask = ["run", "--quiet", "--locked", "--package", "xtask", "--"];
+    let dist_of = ["dist", env!("CARGO_BIN_EXE_nb"), dist.to_str().unwrap()];
+    run(&cargo, &[&xtask[..], &dist_of].concat()).await;
+    let mut made = fs::read_dir(&dist)
+        .unwrap()
+        .map(|made| made.unwrap().path());
+    let wheel = made.find(|made| made.extension().is_some_and(|end| end == "whl"));
+    let wheel = wheel.expect("no wheel was made");
+    run("python3", &["-m", "venv", venv.to_str().unwrap()]).await;
+    let pip = venv.join("bin/pip");
+    let install = ["install", "--quiet", "--no-index", wheel.to_str().unwrap()];
+    run(pip.to_str().unwrap(), &install).await;
+    venv.join("bin/nb")
+}
+
+/// Neither Rust nor Node: the program is what the wheel of `cargo xtask dist` puts onto the path.
 #[tokio::test]
 async fn nothing_is_needed_and_a_second_start_installs_nothing_and_needs_no_network() {
     let folder = tempfile::tempdir().unwrap();
     let home = folder.path();
+    let nb = from_its_wheel(home).await;
     let places = nothing_yet(home);
     let mut before = BTreeMap::new();
     for is_first in [true, false] {
         let up = match is_first {
-            true => Up::start(home, &places).await,
-            false => Up::start_offline(env!("CARGO_BIN_EXE_nb").as_ref(), home, &places).await,
+            true => Up::start_of(&nb, home, &places).await,
+            false => Up::start_offline(&nb, home, &places).await,
         };
         up.shows_lab().await;
         let (port, _) = up.lab();
@@ -288,10 +316,10 @@ async fn nothing_is_needed_and_a_second_start_installs_nothing_and_needs_no_netw
     }
 }
 
-/// Data and caches in which nothing is, and no Node.
+/// Data and caches in which nothing is, and neither Node nor Rust.
 pub(crate) fn nothing_yet(home: &Path) -> [(&'static str, PathBuf); 5] {
     [
-        ("PATH", without_node(home)),
+        ("PATH", without_tools(home)),
         ("NB_DATA_DIR", home.join("data")),
         ("XDG_CACHE_HOME", home.join("cache")),
         ("UV_CACHE_DIR", home.join("cache/uv")),
@@ -299,11 +327,11 @@ pub(crate) fn nothing_yet(home: &Path) -> [(&'static str, PathBuf); 5] {
     ]
 }
 
-/// A search path on which Node, which Lab looks for itself, does not work.
-fn without_node(home: &Path) -> PathBuf {
-    let folder = home.join("no-node");
+/// A search path on which Rust does not work, nor Node, which Lab looks for itself.
+fn without_tools(home: &Path) -> PathBuf {
+    let folder = home.join("no-tools");
     fs::create_dir(&folder).unwrap();
-    for name in ["node", "nodejs", "npm", "npx"] {
+    for name in ["node", "nodejs", "npm", "npx", "cargo", "rustc"] {
         fs::write(folder.join(name), "#!/bin/sh\nexit 127\n").unwrap();
         fs::set_permissions(folder.join(name), fs::Permissions::from_mode(0o755)).unwrap();
     }

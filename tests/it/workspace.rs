@@ -721,4 +721,30 @@ async fn a_kernel_begins_in_a_workspace_as_its_user() {
         ]);
         assert_eq!(who, expected);
     }
+    // Without a gateway as well.
+    let notebook = gateway.root().join("where.ipynb");
+    let cell = json!({"cell_type": "code", "source": "import os; print(os.getcwd())", "metadata": {}, "outputs": [], "execution_count": null, "id": "a"});
+    let spec = json!({"kernelspec": {"name": "python3", "display_name": "", "language": "python"}});
+    let document = json!({"nbformat": 4, "nbformat_minor": 5, "metadata": spec, "cells": [cell]});
+    fs::write(&notebook, document.to_string()).unwrap();
+    for (from, more, works_in) in [
+        (&source, &[][..], &tree),
+        (&tree.join("libs"), &[], &tree.join("libs")),
+        (&tree, &["--cwd", source.to_str().unwrap()], &source),
+    ] {
+        let done = run(command(env!("CARGO_BIN_EXE_nb"))
+            .arg("run")
+            .arg(&notebook)
+            .args(["--log-output", "--no-progress"])
+            .args(more)
+            .current_dir(from)
+            .env("NB_RUNTIME_DIR", gateway.root().join("own"))
+            .env("KERNEL_WORKSPACE", "source"))
+        .await;
+        let said = format!("{}{}", done.said, done.why);
+        assert!(
+            done.is_good && said.contains(works_in.to_str().unwrap()),
+            "{said}"
+        );
+    }
 }

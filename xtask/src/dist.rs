@@ -33,7 +33,7 @@ const LIBRARIES: [&str; 5] = [
 /// `jupyter nb …` runs this.
 const JUPYTER_NB: &str = "#!/bin/sh\nexec \"$(dirname \"$0\")/nb\" \"$@\"\n";
 
-/// Makes all of it in `target/dist`.
+/// Makes all of it in `target/dist`, of a release.
 pub(crate) fn dist() -> Result<(), String> {
     super::cargo(&[
         "build",
@@ -45,13 +45,18 @@ pub(crate) fn dist() -> Result<(), String> {
         "nb",
     ])?;
     let folder = Path::new(FOLDER);
-    let failed = |error: std::io::Error| format!("{FOLDER}: {error}");
     if folder.exists() {
-        fs::remove_dir_all(folder).map_err(failed)?;
+        fs::remove_dir_all(folder).map_err(|error| format!("{FOLDER}: {error}"))?;
     }
+    dist_of(Path::new("target/release/nb"), folder)
+}
+
+/// The same of a program that was built before, into a folder that it may be alone in.
+pub(crate) fn dist_of(built: &Path, folder: &Path) -> Result<(), String> {
+    let failed = |error: std::io::Error| format!("{}: {error}", folder.display());
     fs::create_dir_all(folder).map_err(failed)?;
     let program = folder.join("nb");
-    fs::copy("target/release/nb", &program).map_err(failed)?;
+    fs::copy(built, &program).map_err(failed)?;
     let needs = needed(&program)?;
     if let Some(other) = needs
         .libraries

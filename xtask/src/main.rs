@@ -125,7 +125,11 @@ fn main() -> ExitCode {
         Some("bench") if part.as_deref() == Some("workspaces") => workspaces(),
         Some("bench") => cargo(&["bench", "--locked"]),
         Some("losses") => losses(),
-        Some("dist") => dist::dist(),
+        Some("dist") => match (part, arguments.next()) {
+            (None, _) => dist::dist(),
+            (Some(program), Some(folder)) => dist::dist_of(program.as_ref(), folder.as_ref()),
+            _ => Err("usage: cargo xtask dist [PROGRAM FOLDER]".to_owned()),
+        },
         Some("soak") => match (part.as_deref(), arguments.next()) {
             (Some("--minutes"), Some(minutes)) => soak(&minutes),
             _ => Err("usage: cargo xtask soak --minutes N".to_owned()),
