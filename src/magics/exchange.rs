@@ -55,10 +55,14 @@ pub(super) async fn values(
     serde_json::from_str(last_line(&printed)).map_err(unread)
 }
 
-/// Lends the frames among these names in the cell's kernel, which has Python, to a process of the same user. They are
-/// there until [`let_go`], or until the kernel lends again.
-pub(super) async fn lend(names: &[impl AsRef<str>], cell: &dyn Cell) -> Result<Vec<Lent>, Failure> {
-    let lent = match run(python::lend(names), Side::Main, cell).await {
+/// Lends the frames among these names in the cell's kernel, which speaks this language, to a process of the same user. They are
+/// there until [`let_go`], or until the kernel runs other code of a cell or of ours.
+pub(super) async fn lend(
+    names: &[impl AsRef<str>],
+    language: Language,
+    cell: &dyn Cell,
+) -> Result<Vec<Lent>, Failure> {
+    let lent = match run(language.lend(names), Side::Main, cell).await {
         Ok(lent) => lent,
         Err(Stuck::Failed(failure)) => return Err(failure),
         Err(Stuck::Lacks(_, package)) => {
@@ -73,8 +77,10 @@ pub(super) async fn lend(names: &[impl AsRef<str>], cell: &dyn Cell) -> Result<V
 }
 
 /// Nothing that the cell's kernel has lent is needed any more.
-pub(super) async fn let_go(cell: &dyn Cell) {
-    let _later = run(python::let_go(), Side::Main, cell).await;
+pub(super) async fn let_go(language: Language, cell: &dyn Cell) {
+    if let Some(code) = language.let_go() {
+        let _later = run(code, Side::Main, cell).await;
+    }
 }
 
 /// Takes what has these names in one kernel, which has Python, into another one.

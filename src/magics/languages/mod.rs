@@ -50,6 +50,23 @@ impl Language {
         }
     }
 
+    /// Code that prints where another process of the same user reads those of these variables that are frames: JSON, `name` and `path`
+    /// of each. They are there until the code of [`Self::let_go`], and in Scala until whatever runs next.
+    pub(super) fn lend(self, names: &[impl AsRef<str>]) -> String {
+        match self {
+            Self::Python => python::lend(names),
+            Self::Scala => scala::lend(names),
+        }
+    }
+
+    /// Code that ends what was lent; nothing where that ends by itself.
+    pub(super) fn let_go(self) -> Option<String> {
+        match self {
+            Self::Python => Some(python::let_go()),
+            Self::Scala => None,
+        }
+    }
+
     /// Code that prints the values of these variables as a database is told them, `[kind, text]` each, in a line of JSON.
     pub(super) fn values(self, names: &[impl AsRef<str>]) -> String {
         match self {

@@ -50,6 +50,11 @@ pub(super) fn values(names: &[impl AsRef<str>]) -> String {
     format!("_root_.nb.Bound.say({})", pairs.join(", "))
 }
 
+pub(super) fn lend(names: &[impl AsRef<str>]) -> String {
+    let names: Vec<String> = names.iter().map(|name| literal(name.as_ref())).collect();
+    format!("_root_.nb.Frame.lend({})", names.join(", "))
+}
+
 /// What the compiler or `nb.Bound` says, as Python says it.
 pub(super) fn unbound(failure: Failure) -> Failure {
     match failure.ename.as_str() {

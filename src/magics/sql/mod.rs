@@ -31,7 +31,6 @@ use self::session::Session;
 use self::statements::{Names, Placeholders, Statement, VALUES_MAX};
 use super::call::{At, Call};
 use super::cell::{Answer, Bundle, Cell, Frame, Given, Named};
-use super::exchange;
 use super::failure::Failure;
 use super::magic::Magic;
 use super::pip::working_folder;
@@ -135,7 +134,7 @@ impl Sql {
         let (id, has_frames) = (run.id, !run.frames.is_empty());
         let done = session.run(run, cell).await;
         if has_frames {
-            exchange::let_go(cell).await;
+            values::let_go(cell).await;
         }
         let (held, taken) = oneshot::channel();
         let answer = answer(&done?, asked, held);

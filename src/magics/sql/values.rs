@@ -1,6 +1,6 @@
 //! What a query takes of the kernel: variables that it binds, frames that it names.
 //!
-//! Variables of kernels whose language `languages/` knows, frames only of those of Python.
+//! Both only of kernels whose language `languages/` knows.
 
 use std::collections::BTreeMap;
 
@@ -37,10 +37,17 @@ pub(super) async fn frames(
     names: Vec<String>,
     cell: &dyn Cell,
 ) -> Result<BTreeMap<String, String>, Failure> {
-    if names.is_empty() || language(cell) != Ok(Language::Python) {
+    let (false, Ok(language)) = (names.is_empty(), language(cell)) else {
         return Ok(BTreeMap::new());
-    }
-    let lent = exchange::lend(&names, cell).await?;
+    };
+    let lent = exchange::lend(&names, language, cell).await?;
     let lent = lent.into_iter();
     Ok(lent.map(|Lent { name, path }| (name, path)).collect())
+}
+
+/// The query is over that has read them.
+pub(super) async fn let_go(cell: &dyn Cell) {
+    if let Ok(language) = language(cell) {
+        exchange::let_go(language, cell).await;
+    }
 }

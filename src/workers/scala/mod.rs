@@ -38,10 +38,11 @@ macro_rules! source {
 }
 
 /// What runs in the JVM.
-const SOURCES: [Source; 14] = [
+const SOURCES: [Source; 15] = [
     source!("Arrow.scala"),
     source!("Bound.scala"),
     source!("Channel.scala"),
+    source!("Defined.scala"),
     source!("Display.scala"),
     source!("Downloads.scala"),
     source!("Errors.scala"),

@@ -130,19 +130,59 @@ println(res2.size, res2.as[Long](\"i\").sum, res2(\"t\").last, res2(\"even\").co
         run(&mut a, later).await,
         "(400000,79999800000,a399999,200000,Row(i = 250001, t = a250001, even = null),1,here)\n"
     );
+    // Mapped are a few pieces of each frame, however many its batches and columns are.
+    let maps = "println(scala.io.Source.fromFile(\"/proc/self/maps\").getLines().count(_.contains(\"nb-result\")) <= 9)";
+    assert_eq!(run(&mut a, maps).await, "true\n");
     // Cells of SQL are counted as others are, and nothing unseen takes the name of a result.
-    assert_eq!(a.run("6 * 7").await.result, "res6: Int = 42");
+    assert_eq!(a.run("6 * 7").await.result, "res7: Int = 42");
     run(&mut a, "%%sql bound <<\nselect :first as one").await;
-    assert_eq!(a.run("res6 + first").await.result, "res8: Int = 43");
+    assert_eq!(a.run("res7 + first").await.result, "res9: Int = 43");
     let empty = a.run("%%sql\nselect 1 as x where false").await;
     assert!(empty.result.ends_with("0 rows"), "{empty:?}");
-    assert_eq!(run(&mut a, "print(res9)").await, "0 rows of x: Int");
+    assert_eq!(run(&mut a, "print(res10)").await, "0 rows of x: Int");
     // A line of SQL above Scala.
     let line = "%sql `odd` << select 1 as x\nprint(bound(\"one\").head)";
     let said = fail(&mut a, line).await;
     assert!(said.contains("syntax error"), "{said}");
     let line = "%sql val_ << select 3 as x\nprint(val_(\"x\").head)";
     assert_eq!(run(&mut a, line).await, "3");
+}
+
+#[tokio::test]
+async fn frames_of_scala_are_tables() {
+    let (_gateway, mut a) = scala().await;
+    run(
+        &mut a,
+        "%sql people << select i as id, 'name ' || i as name from range(3) r(i)",
+    )
+    .await;
+    run(
+        &mut a,
+        "object kept { val `type` = people }; import kept.{`type` => towns}; def fresh = people; val no = 5; val seq = Seq(1); def of(x: Int) = people",
+    )
+    .await;
+    // Where each frame came from is long gone.
+    run(&mut a, "%sql select 1\nfor (_ <- 1 to 3) System.gc()").await;
+    let joined = "%%sql pairs =<<\nselect p.name from people p join towns using (id) join \"fresh\" f using (id) where p.id > 0 order by all";
+    let joined = a.run(joined).await;
+    assert!(
+        joined.result.contains("name 1\nname 2\n2 rows"),
+        "{joined:?}"
+    );
+    let again = a
+        .run("%sql select count(*) as n from pairs, pairs as b")
+        .await;
+    assert!(again.result.starts_with("n\n4\n"), "{again:?}");
+    // What a cell does not call by this name any more is none, nor is what is no frame.
+    run(&mut a, "val people = 5").await;
+    for name in ["people", "no", "seq", "of", "nowhere", "\"println(7)\""] {
+        let said = fail(&mut a, &format!("%sql select * from {name}")).await;
+        assert!(said.contains("does not exist"), "{name}: {said}");
+    }
+    let lazily = "lazy val late: nb.Frame = sys.error(\"not today\")";
+    run(&mut a, lazily).await;
+    let said = fail(&mut a, "%sql select * from late").await;
+    assert!(said.contains("not today"), "{said}");
 }
 
 #[tokio::test]

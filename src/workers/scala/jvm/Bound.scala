@@ -62,7 +62,8 @@ private final class Bound(name: String) {
     case values: Array[_] if !isWithin    => listed(values.iterator)
     case _ =>
       val what = if (isWithin) "has in it" else "is"
-      refuse(s"$what a ${called(value)}: numbers, texts, dates, times, bytes, options and sequences of them can be bound")
+      val can = "numbers, texts, dates, times, bytes, options and sequences of them can be bound; a frame is queried by its name"
+      refuse(s"$what a ${called(value)}: $can")
   }
 
   private def called(value: Any): String = value match {

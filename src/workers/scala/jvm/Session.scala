@@ -45,6 +45,9 @@ final class Session(flush: () => Unit) {
   private var count = 0
   private val taken = mutable.Set.empty[String]
 
+  /** Held for whoever reads them. */
+  private var lent = Seq.empty[(String, _root_.nb.Frame)]
+
   val interp: Interpreter = new Interpreter(
     Session.Builder,
     () => Parsers,
@@ -82,6 +85,7 @@ final class Session(flush: () => Unit) {
   def run(code: String, countNow: Int, silent: Boolean, interrupts: Interrupts): Outcome = {
     results.reset()
     complaints.clear()
+    lent = Nil
     count = countNow
     val name = free(s"cmd$countNow")
     val result = interrupts.running(process(Downloads.asImports(code), name, silent))
@@ -95,6 +99,12 @@ final class Session(flush: () => Unit) {
   def wake(): Unit = {
     val statements = Seq("val array = Seq.tabulate(10)(_ * 2).toArray.max")
     processStatements(statements, Name("wake"), silent = true)
+  }
+
+  /** Those of these names that are frames of cells, as they are now; held until more code runs. */
+  def lend(names: Seq[String]): Seq[(String, _root_.nb.Frame)] = {
+    lent = names.flatMap(name => Defined.as(classOf[_root_.nb.Frame], name, frames().head).map(name -> _))
+    lent
   }
 
   /** A class has a name of its own, also of a cell that is not counted. */

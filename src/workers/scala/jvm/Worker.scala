@@ -34,6 +34,9 @@ object Worker {
     channel.send(ujson.Obj("op" -> "display", "data" -> shown))
   }
 
+  /** Those of these names that are frames of cells. */
+  private[nb] def lend(names: Seq[String]): Seq[(String, _root_.nb.Frame)] = session.lend(names)
+
   private def flush(): Unit = {
     System.out.flush()
     System.err.flush()
