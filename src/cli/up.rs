@@ -63,7 +63,7 @@ impl Up {
         let places = Places::from_env()?;
         let local = Local::new(places.clone());
         let (asked, slot) = match &self.named {
-            Some(name) => local.take(name)?,
+            Some(name) => local.take(name).await?,
             None => (self.asked()?, Slot::take(&places)?),
         };
         let mut server = Server::new(asked, slot, places)?;

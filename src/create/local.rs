@@ -3,12 +3,13 @@
 //! ```text
 //! <state>/servers/mine/   record.json  what it was asked to be, and where it is while it runs
 //!                         lock         held by its process for life     log  what that says
+//!                         changing     held by the command that starts or forgets it
 //! ```
 //!
 //! A server is a process of its own that outlives the command that made it: `nb up --named NAME`.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read, Seek, SeekFrom};
+use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
@@ -22,10 +23,12 @@ use tokio::process::{Child, Command};
 use tokio::time::{Instant, sleep};
 
 use super::child::OURSELVES;
+use super::log::Log;
 use super::server::{self, Asked};
-use super::slot::{Slot, try_lock};
+use super::slot::{LOCK, Slot};
 use super::{Ready, Shows};
 use crate::config::{Places, private_folder};
+use crate::env::lock::try_exclusive;
 use crate::env::whole::replace;
 use crate::error::Error;
 
@@ -41,11 +44,11 @@ const START_WITHIN: Duration = Duration::from_mins(15);
 /// How long one that was asked to end may take: its kernels have ten seconds of it.
 const END_WITHIN: Duration = Duration::from_secs(30);
 
+/// How long one that was killed may take.
+const KILLED_WITHIN: Duration = Duration::from_secs(10);
+
 /// How often it is looked.
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
-
-/// What is read at once of a log.
-const LOG_BYTES_MAX: u64 = 256 * 1024;
 
 /// All of a user.
 #[derive(Debug)]
@@ -105,6 +108,7 @@ impl Local {
 
     /// The one of this name.
     pub fn find(&self, name: &str) -> Result<(Record, State), Error> {
+        check(name)?;
         match self.record(name) {
             Some(record) => {
                 let state = self.state(&record)?;
@@ -121,7 +125,9 @@ impl Local {
         check(name).ok()?;
         let path = self.folder(name).join("record.json");
         let text = crate::plain_file::text(&path, RECORD_BYTES_MAX).ok()?;
-        serde_json::from_str(&text).ok()
+        let record: Record = serde_json::from_str(&text).ok()?;
+        // Its folder goes by its name.
+        (record.name == name).then_some(record)
     }
 
     /// The address of Lab with its token, of one that runs.
@@ -145,6 +151,10 @@ impl Local {
         private_folder(&self.servers())?;
         let folder = self.folder(&record.name);
         private_folder(&folder)?;
+        let _changing = self.change(&record.name)?;
+        if self.state(&record)? != State::Stopped {
+            return Err(Error::user(format!("{} runs already", record.name)));
+        }
         (record.process, record.lab, record.gateway) = (None, None, None);
         self.keep(&record)?;
         let log = folder.join("log");
@@ -178,7 +188,7 @@ impl Local {
         shows: &dyn Shows,
     ) -> Result<Record, Error> {
         let deadline = Instant::now() + START_WITHIN;
-        let mut told = Told::new(log);
+        let mut told = Log::new(log);
         loop {
             told.show(shows);
             if let Some(record) = self.record(name)
@@ -194,7 +204,7 @@ impl Local {
                 told.show(shows);
                 return Err(Error::user(format!(
                     "{name} did not start ({status}); {}\nall that it said is in {}",
-                    told.last,
+                    told.last(),
                     log.display()
                 )));
             }
@@ -209,46 +219,65 @@ impl Local {
         }
     }
 
-    /// Asks one that runs to end, and waits for that.
+    /// Asks one that runs to end, and waits for that; one that does not is killed.
     pub async fn stop(&self, record: &Record) -> Result<(), Error> {
-        let deadline = Instant::now() + END_WITHIN;
+        let kill_at = Instant::now() + END_WITHIN;
+        let mut told = None;
         while self.state(record)? != State::Stopped {
-            let process = self.record(&record.name).and_then(|now| now.process);
-            let pid = process.and_then(|pid| Pid::from_raw(i32::try_from(pid).ok()?));
-            if let Some(pid) = pid {
-                // It holds the lock, so it is the one that was written down.
-                let signal = match Instant::now() < deadline {
-                    true => Signal::TERM,
-                    false => Signal::KILL,
-                };
+            let now = Instant::now();
+            if now >= kill_at + KILLED_WITHIN {
+                return Err(self.does_not_end(record));
+            }
+            let signal = match now < kill_at {
+                true => Signal::TERM,
+                false => Signal::KILL,
+            };
+            // It holds the lock, so it is the one that is written down, once it is.
+            if let Some(pid) = self.process(&record.name)
+                && told != Some((pid, signal))
+            {
                 let _gone = kill_process(pid, signal);
-                self.wait_for_end(record, END_WITHIN).await?;
+                told = Some((pid, signal));
             }
             sleep(LOOK_AGAIN).await;
         }
         Ok(())
     }
 
-    async fn wait_for_end(&self, record: &Record, within: Duration) -> Result<(), Error> {
-        let deadline = Instant::now() + within;
-        while self.state(record)? != State::Stopped && Instant::now() < deadline {
-            sleep(LOOK_AGAIN).await;
-        }
-        Ok(())
+    fn process(&self, name: &str) -> Option<Pid> {
+        let process = self.record(name)?.process?;
+        Pid::from_raw(i32::try_from(process).ok()?)
+    }
+
+    fn does_not_end(&self, record: &Record) -> Error {
+        let lock = self.folder(&record.name).join(LOCK);
+        let who = match self.process(&record.name) {
+            Some(pid) => format!("its process {pid} was killed and is still there"),
+            None => "it does not say which process it is".to_owned(),
+        };
+        Error::user(format!(
+            "{} does not end: {who}. Whoever has {} open is it",
+            record.name,
+            lock.display()
+        ))
     }
 
     /// Forgets one that is stopped. The folder of its notebooks stays.
     pub fn delete(&self, record: &Record) -> Result<(), Error> {
+        let _changing = self.change(&record.name)?;
+        if self.state(record)? != State::Stopped {
+            return Err(Error::user(format!("{} runs again", record.name)));
+        }
         let folder = self.folder(&record.name);
         fs::remove_dir_all(&folder)
             .map_err(|error| Error::user(format!("{}: {error}", folder.display())))
     }
 
     /// What the process behind this name is to be, and the folders that are its own from now on.
-    pub fn take(&self, name: &str) -> Result<(Asked, Slot), Error> {
+    pub async fn take(&self, name: &str) -> Result<(Asked, Slot), Error> {
         let (mut record, _) = self.find(name)?;
         let runtime = self.places.runtime.join("servers").join(name);
-        let Some(slot) = Slot::at(self.folder(name), runtime, &self.places)? else {
+        let Some(slot) = Slot::at(self.folder(name), runtime, &self.places).await? else {
             return Err(Error::user(format!("{name} runs already")));
         };
         // No terminal that is closed is its own.
@@ -266,11 +295,21 @@ impl Local {
     }
 
     fn state(&self, record: &Record) -> Result<State, Error> {
-        let lock = self.folder(&record.name).join("lock");
-        Ok(match lock.exists() && try_lock(&lock)?.is_none() {
+        let lock = self.folder(&record.name).join(LOCK);
+        Ok(match lock.exists() && try_exclusive(&lock)?.is_none() {
             false => State::Stopped,
             true if record.lab.is_some() => State::Running,
             true => State::Starting,
+        })
+    }
+
+    /// As long as it lives no other command starts or forgets this one.
+    fn change(&self, name: &str) -> Result<File, Error> {
+        let held = try_exclusive(&self.folder(name).join("changing"))?;
+        held.ok_or_else(|| {
+            Error::user(format!(
+                "another nb starts or forgets {name} just now: `nb list` shows what becomes of it"
+            ))
         })
     }
 
@@ -328,57 +367,9 @@ impl Drop for EndsUnlessKept<'_> {
     }
 }
 
-/// What of a log was shown.
-struct Told<'a> {
-    log: &'a Path,
-    read: u64,
-    rest: String,
-    /// The last line.
-    last: String,
-}
-
-impl<'a> Told<'a> {
-    fn new(log: &'a Path) -> Self {
-        Self {
-            log,
-            read: 0,
-            rest: String::new(),
-            last: String::new(),
-        }
-    }
-
-    /// Shows the lines that have come.
-    fn show(&mut self, shows: &dyn Shows) {
-        let more = read_from(self.log, self.read).unwrap_or_default();
-        self.read += more.len() as u64;
-        self.rest += &String::from_utf8_lossy(&more);
-        while let Some((line, rest)) = self.rest.split_once('\n') {
-            // The clock of that process is not this one's.
-            let text = line
-                .strip_prefix('[')
-                .and_then(|line| line.split_once("] "));
-            let text = text.map_or(line, |(_, text)| text).to_owned();
-            self.rest = rest.to_owned();
-            if !text.is_empty() {
-                shows.line(&text);
-                self.last = text;
-            }
-        }
-    }
-}
-
-fn read_from(log: &Path, from: u64) -> io::Result<Vec<u8>> {
-    let mut file = File::open(log)?;
-    file.seek(SeekFrom::Start(from))?;
-    let mut bytes = Vec::new();
-    file.take(LOG_BYTES_MAX).read_to_end(&mut bytes)?;
-    Ok(bytes)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::cell::RefCell;
 
     fn local(root: &Path) -> Local {
         Local::new(Places {
@@ -403,8 +394,8 @@ mod tests {
         }
     }
 
-    #[test]
-    fn one_runs_as_long_as_its_process_has_its_folders() {
+    #[tokio::test]
+    async fn one_runs_as_long_as_its_process_has_its_folders() {
         let root = tempfile::tempdir().unwrap();
         let local = local(root.path());
         assert!(
@@ -418,11 +409,12 @@ mod tests {
         private_folder(&local.folder("mine")).unwrap();
         local.keep(&record("mine")).unwrap();
         assert_eq!(local.find("mine").unwrap().1, State::Stopped);
-        let (asked, slot) = local.take("mine").unwrap();
+        let (asked, slot) = local.take("mine").await.unwrap();
         assert_eq!((asked.port, asked.root), (8888, PathBuf::from("/w")));
         assert!(
             local
                 .take("mine")
+                .await
                 .unwrap_err()
                 .message
                 .contains("runs already")
@@ -444,6 +436,80 @@ mod tests {
         assert!(local.list().unwrap().is_empty());
     }
 
+    fn put(local: &Local, record: &Record) {
+        private_folder(&local.servers()).unwrap();
+        private_folder(&local.folder(&record.name)).unwrap();
+        local.keep(record).unwrap();
+    }
+
+    fn lock(local: &Local, name: &str) -> File {
+        let lock = try_exclusive(&local.folder(name).join(LOCK)).unwrap();
+        lock.expect("nobody has it")
+    }
+
+    #[tokio::test]
+    async fn who_looks_at_one_does_not_keep_it_from_starting() {
+        let root = tempfile::tempdir().unwrap();
+        let local = local(root.path());
+        put(&local, &record("mine"));
+        let looks = lock(&local, "mine");
+        let (taken, ()) = tokio::join!(local.take("mine"), async { drop(looks) });
+        taken.unwrap();
+    }
+
+    #[tokio::test]
+    async fn two_commands_do_not_change_one_at_once() {
+        let root = tempfile::tempdir().unwrap();
+        let local = local(root.path());
+        let first = record("mine");
+        put(&local, &first);
+        let second = Record {
+            port: 1,
+            ..first.clone()
+        };
+        let starts = local.change("mine").unwrap();
+        for refused in [
+            local.start(second.clone(), &Nobody).await.unwrap_err(),
+            local.delete(&second).unwrap_err(),
+        ] {
+            assert!(refused.message.contains("another nb"), "{refused}");
+        }
+        drop(starts);
+        let _runs = lock(&local, "mine");
+        for refused in [
+            local.start(second.clone(), &Nobody).await.unwrap_err(),
+            local.delete(&second).unwrap_err(),
+        ] {
+            assert!(refused.message.contains("mine runs"), "{refused}");
+        }
+        assert_eq!(local.record("mine"), Some(first));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nobody_waits_for_ever_for_an_end() {
+        let root = tempfile::tempdir().unwrap();
+        let local = local(root.path());
+        put(&local, &record("mine"));
+        // Somebody who does not say who it is.
+        let _holds = lock(&local, "mine");
+        let late = local.stop(&record("mine")).await.unwrap_err();
+        assert!(late.message.contains("does not end"), "{late}");
+    }
+
+    #[test]
+    fn a_record_is_of_its_folder() {
+        let root = tempfile::tempdir().unwrap();
+        let local = local(root.path());
+        put(&local, &record("mine"));
+        let other = Record {
+            name: "../mine".to_owned(),
+            ..record("mine")
+        };
+        let text = serde_json::to_vec(&other).unwrap();
+        fs::write(local.folder("mine").join("record.json"), text).unwrap();
+        assert_eq!(local.record("mine"), None);
+    }
+
     #[test]
     fn a_name_leads_nowhere_else() {
         for name in ["", ".", "..", "a/b", "-x", ".hidden", &"x".repeat(25), "é"] {
@@ -452,28 +518,12 @@ mod tests {
         check("My_server-1.x").unwrap();
     }
 
-    struct Lines(RefCell<Vec<String>>);
+    struct Nobody;
 
-    impl Shows for Lines {
+    impl Shows for Nobody {
         fn begin(&self, _: &str) {}
         fn detail(&self, _: &str, _: &str) {}
         fn end(&self, _: &str) {}
-        fn line(&self, text: &str) {
-            self.0.borrow_mut().push(text.to_owned());
-        }
-    }
-
-    #[test]
-    fn a_log_is_shown_line_by_line_as_it_grows() {
-        let root = tempfile::tempdir().unwrap();
-        let log = root.path().join("log");
-        let (mut told, lines) = (Told::new(&log), Lines(RefCell::default()));
-        told.show(&lines);
-        fs::write(&log, "[  0.1 s] one\nhal").unwrap();
-        told.show(&lines);
-        fs::write(&log, "[  0.1 s] one\nhalf\n").unwrap();
-        told.show(&lines);
-        assert_eq!(*lines.0.borrow(), ["one", "half"]);
-        assert_eq!(told.last, "half");
+        fn line(&self, _: &str) {}
     }
 }

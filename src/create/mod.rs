@@ -4,7 +4,7 @@
 //! server   one, in this process: what `nb up` is, and what runs behind one with a name
 //! servers  its two programs while they run    gateway, lab  each of them, and its start
 //! child    a program   http  what it is asked   slot  its folders   token  who is let in
-//! local    those with names on this machine, and the processes behind them
+//! local    those with names on this machine, and the processes behind them    log  what one says while it starts
 //! ```
 //!
 //! Knows nothing of command lines and of terminals: callers pass what [`Shows`] how far it is.
@@ -14,6 +14,7 @@ mod gateway;
 mod http;
 mod lab;
 mod local;
+mod log;
 mod server;
 mod servers;
 mod slot;

@@ -3,16 +3,15 @@
 //! Ending one ends every kernel of its gateway, so no two may share a runtime folder. One with a name has its own; of those without the first takes
 //! `up`, one beside it `up2`, and so on. A later one finds again what a killed one left. Starts nothing.
 
-use std::fs::{File, OpenOptions};
-use std::io;
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
-
-use rustix::fs::FlockOperation;
-use rustix::io::Errno;
+use std::fs::File;
+use std::path::PathBuf;
 
 use crate::config::{Places, private_folder};
+use crate::env::lock::{exclusive_but_for_looks, try_exclusive};
 use crate::error::Error;
+
+/// Whoever has it is the server.
+pub(super) const LOCK: &str = "lock";
 
 /// How many without a name may run beside each other.
 const SLOTS: u32 = 32;
@@ -37,61 +36,50 @@ impl Slot {
                 number => format!("up{number}"),
             };
             let runtime = places.runtime.join(&name);
-            if let Some(slot) = Self::at(places.state.join(&name), runtime, places)? {
-                return Ok(slot);
+            let state = places.state.join(&name);
+            private_folder(&state)?;
+            if let Some(held) = try_exclusive(&state.join(LOCK))? {
+                return Self::held(held, state, runtime, places);
             }
         }
         Err(Error::user(format!("{SLOTS} `nb up` run already; end one")))
     }
 
-    /// Takes this one, unless somebody has it.
-    pub(super) fn at(
+    /// Takes this one, unless somebody has it; who looks whether somebody has is waited for.
+    pub(super) async fn at(
         state: PathBuf,
         runtime: PathBuf,
         places: &Places,
     ) -> Result<Option<Self>, Error> {
         private_folder(&state)?;
-        let Some(held) = try_lock(&state.join("lock"))? else {
-            return Ok(None);
-        };
+        let held = exclusive_but_for_looks(&state.join(LOCK)).await?;
+        held.map(|held| Self::held(held, state, runtime, places))
+            .transpose()
+    }
+
+    fn held(held: File, state: PathBuf, runtime: PathBuf, places: &Places) -> Result<Self, Error> {
         let ports = places.state.join("ports");
         private_folder(&ports)?;
-        Ok(Some(Self {
+        Ok(Self {
             state,
             runtime,
             ports,
             _held: held,
-        }))
+        })
     }
 
     /// Reserves a port among all of this user: their Labs share a token, so an answer there would not tell whose it is.
     ///
     /// Nothing if another has it.
     pub(super) fn reserve(&self, port: u16) -> Result<Option<File>, Error> {
-        try_lock(&self.ports.join(port.to_string()))
-    }
-}
-
-/// The lock if nobody else has it; the operating system frees it when its holder dies.
-pub(super) fn try_lock(path: &Path) -> Result<Option<File>, Error> {
-    let failed =
-        |error: io::Error| Error::user(format!("{} cannot be locked: {error}", path.display()));
-    let file = OpenOptions::new()
-        .create(true)
-        .append(true)
-        .mode(0o600)
-        .open(path)
-        .map_err(failed)?;
-    match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => Ok(Some(file)),
-        Err(Errno::WOULDBLOCK) => Ok(None),
-        Err(error) => Err(failed(error.into())),
+        try_exclusive(&self.ports.join(port.to_string()))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::path::Path;
 
     fn places(root: &Path) -> Places {
         Places {

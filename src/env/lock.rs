@@ -17,6 +17,10 @@ use crate::error::{Error, reason};
 /// How often a lock that another process holds is tried again.
 pub(super) const RETRY: Duration = Duration::from_millis(100);
 
+/// Whoever looks whether somebody has a lock has it for a moment: what is held so often, and so long apart, is held.
+pub(super) const LOOKS: u32 = 10;
+pub(super) const LOOK: Duration = Duration::from_millis(50);
+
 /// So long another process is waited for: no environment takes longer to be made.
 const WITHIN: Duration = Duration::from_secs(10 * 60);
 
@@ -46,7 +50,7 @@ async fn exclusive_within(path: &Path, within: Duration, say: Say<'_>) -> Result
 }
 
 /// [`exclusive`] without a wait; nothing when another process holds it.
-pub(super) fn try_exclusive(path: &Path) -> Result<Option<File>, Error> {
+pub(crate) fn try_exclusive(path: &Path) -> Result<Option<File>, Error> {
     let failed = |reason: String| {
         Error::user(format!(
             "the lock {} cannot be taken: {reason}",
@@ -59,6 +63,17 @@ pub(super) fn try_exclusive(path: &Path) -> Result<Option<File>, Error> {
         Err(Errno::WOULDBLOCK) => Ok(None),
         Err(error) => Err(failed(error.to_string())),
     }
+}
+
+/// [`try_exclusive`], but whoever only looks is waited for.
+pub(crate) async fn exclusive_but_for_looks(path: &Path) -> Result<Option<File>, Error> {
+    for _moment in 1..LOOKS {
+        if let Some(held) = try_exclusive(path)? {
+            return Ok(Some(held));
+        }
+        tokio::time::sleep(LOOK).await;
+    }
+    try_exclusive(path)
 }
 
 fn too_long(path: &Path, waited: Duration) -> String {

@@ -17,7 +17,7 @@ pub mod interpreters;
 mod kernel;
 mod kernelspec;
 mod leftovers;
-mod lock;
+pub(crate) mod lock;
 mod named;
 pub mod notebook;
 mod overlay;

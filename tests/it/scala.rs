@@ -3,15 +3,17 @@
 use std::path::PathBuf;
 
 use nb::protocol::message::Channel;
+use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use crate::client::{Client, Said, cell};
 use crate::driver::runs;
 use crate::front::Home;
-use crate::gateway::{Gateway, project};
+use crate::gateway::{Gateway, project, wait_for};
 use crate::interrupts::interrupted;
 use crate::languages::{Language, speaks};
 use crate::packages::{fail, notebook, run, with_uv};
+use crate::processes::signal;
 
 /// Where `cargo xtask setup` has put the jars.
 pub(super) fn data() -> PathBuf {
@@ -300,6 +302,32 @@ async fn an_interrupt_ends_a_loop_and_a_sleep_and_keeps_the_session() {
         assert_eq!(gateway.model(&kernel).await["nb"]["restarts"], 0);
         gateway.delete(&kernel).await;
     }
+}
+
+#[tokio::test]
+async fn a_jvm_that_does_not_listen_holds_up_nobody_and_so_much_waits_for_it() {
+    let (gateway, kernel, mut a) = scala(json!({})).await;
+    let pid = shows(&mut a, "ProcessHandle.current.pid").await;
+    let pid = pid.rsplit(' ').next().unwrap().trim_end_matches('L');
+    let pid: u32 = pid.parse().unwrap();
+    signal(pid, Signal::STOP);
+    wait_for("it is stopped", || {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+        stat.contains(") T ").then_some(())
+    })
+    .await;
+    // More than its line holds.
+    let long = json!({"code": " ".repeat(2 * 1024 * 1024), "cursor_pos": 0});
+    a.send(Channel::Shell, "complete_request", long).await;
+    let waits = a.submit("val kept = 1").await;
+    let info = ask(&mut a, "kernel_info_request", "").await;
+    assert_eq!(info["implementation"], "nb-scala");
+    let refused = fails(&mut a, &"/".repeat(64 * 1024 * 1024)).await;
+    assert_eq!(refused["ename"], "TooMuchWaits");
+    signal(pid, Signal::CONT);
+    let done = rest(&mut a, &waits).await;
+    assert_eq!(of(&done, "execute_reply").unwrap()["status"], "ok");
+    gateway.delete(&kernel).await;
 }
 
 /// From a repository on this machine: what setup has got by the network.

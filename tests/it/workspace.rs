@@ -316,6 +316,32 @@ async fn what_is_only_there_goes_by_force() {
 }
 
 #[tokio::test]
+async fn a_tag_of_its_own_is_known_before_there_is_a_mirror() {
+    let site = Site::new().await;
+    let (stall, is_at) = site.stall("--prune");
+    site.says(&["create", &site.url(), "--name", "w", "--ref", "v1"])
+        .await;
+    until("git is at it", || is_at.exists()).await;
+    let tree = site.tree("w");
+    // What it was made of is nothing of its own, though no branch of the origin is here.
+    assert_eq!(site.status("w").await["git"]["unpushed"], 0);
+    fs::write(tree.join("own"), "").unwrap();
+    site.git(&tree, &["add", "own"]).await;
+    site.git(&tree, &["commit", "--quiet", "--message=own"])
+        .await;
+    site.git(&tree, &["tag", "own"]).await;
+    site.git(&tree, &["checkout", "--quiet", "v1"]).await;
+    let why = site.refuses(&["delete", "w"]).await;
+    assert!(why.contains("1 unpushed commit"), "{why}");
+    fs::remove_file(stall).unwrap();
+    site.says(&["complete", "w"]).await;
+    assert_eq!(site.status("w").await["git"]["unpushed"], 1);
+    site.git(&tree, &["tag", "--delete", "own"]).await;
+    site.says(&["delete", "w"]).await;
+    assert_eq!(site.left(), Vec::<PathBuf>::new());
+}
+
+#[tokio::test]
 async fn what_is_asked_for_comes_first_and_the_rest_behind_it() {
     let site = Site::new().await;
     let url = site.url();
@@ -591,6 +617,15 @@ async fn tags_commits_and_folders_are_had_and_what_is_none_is_said() {
         (vec![&*url, "--name", ".x"], "cannot be the name"),
         (vec![&*nowhere], "none.git could not be had"),
         (vec!["/nowhere"], "is no repository"),
+        (
+            vec!["ext::touch x", "--name", "x"],
+            "transport 'ext' not allowed",
+        ),
+        (vec!["fd::0", "--name", "x"], "transport 'fd' not allowed"),
+        (
+            vec![&*url, "--paths", "./-x"],
+            "is no folder of a repository",
+        ),
     ] {
         let said = site.refuses(&[&["create"], &arguments[..]].concat()).await;
         assert!(said.contains(why), "{said}");

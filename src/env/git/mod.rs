@@ -45,9 +45,10 @@ pub(super) fn command(works_in: &Path) -> Command {
     if std::env::var_os("GIT_ASKPASS").is_none() {
         git.env("GIT_ASKPASS", "");
     }
-    // A line that is dead is given up; what is kept tidy is so before git ends.
+    // A line that is dead is given up; what is kept tidy is so before git ends. The descriptors of this process are no repositories.
     for setting in [
         "core.hooksPath=/dev/null",
+        "protocol.fd.allow=never",
         "gc.autoDetach=false",
         "maintenance.autoDetach=false",
         "http.lowSpeedLimit=1",

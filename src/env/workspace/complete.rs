@@ -15,6 +15,7 @@ use super::record::{Completion, Record};
 use super::tree::Tree;
 use super::{Workspace, Workspaces};
 use crate::env::git::Address;
+use crate::env::lock::{LOOK, LOOKS};
 use crate::env::{Say, leftovers};
 use crate::error::Error;
 
@@ -24,10 +25,6 @@ const TRY_AGAIN: Duration = Duration::from_secs(2);
 
 /// What failed is tried again after that: who asks for a password is not to be asked all the time.
 const AFTER_A_FAILURE: Duration = Duration::from_mins(10);
-
-/// How long a lock has to be held by somebody who is at it.
-const LOOK: Duration = Duration::from_millis(50);
-const LOOKS: u32 = 10;
 
 /// How often what is done is written down.
 const TELL: Duration = Duration::from_millis(500);

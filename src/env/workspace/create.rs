@@ -148,6 +148,7 @@ impl Workspaces {
         Ok(Record {
             url: address.bare.clone(),
             reference: reference.name().to_owned(),
+            commit: Some(commit),
             default,
             paths: paths.clone(),
             made: Timestamp::now(),

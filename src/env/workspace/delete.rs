@@ -88,7 +88,8 @@ impl Workspaces {
             .join("HEAD")
             .exists()
             .then(|| Repository::bare(mirror.clone(), mirror));
-        look::look(&tree, mirror.as_ref()).await
+        let commit = workspace.record.commit.as_deref();
+        look::look(&tree, mirror.as_ref(), commit).await
     }
 
     /// Removes what creations and deletions that were killed have left.

@@ -55,8 +55,12 @@ impl Look {
     }
 }
 
-/// Asks git; `known` has the tags of the origin, if it is there.
-pub(super) async fn look(tree: &Repository, known: Option<&Repository>) -> Result<Look, Error> {
+/// Asks git; `known` has the tags of the origin, if it is there, and `commit` is one that the origin has.
+pub(super) async fn look(
+    tree: &Repository,
+    known: Option<&Repository>,
+    commit: Option<&str>,
+) -> Result<Look, Error> {
     // No lock is taken: somebody may be at work.
     let status = [
         "--no-optional-locks",
@@ -78,6 +82,7 @@ pub(super) async fn look(tree: &Repository, known: Option<&Repository>) -> Resul
     let tags = own_tags(tree, known).await?;
     own.extend(tags.iter().map(String::as_str));
     own.extend(["--not", "--remotes"]);
+    own.extend(commit);
     look.unpushed = number(&tree.answer(&own).await?)?;
     let listed = tree
         .answer(&["worktree", "list", "--porcelain", "-z"])
@@ -108,7 +113,7 @@ pub(super) fn own_bytes(folder: &Path) -> u64 {
 /// The unit of `st_blocks`, stat(2).
 const BLOCK_BYTES: u64 = 512;
 
-/// Tags that the origin does not have: nothing says it of those that were fetched.
+/// Tags that the origin does not have: nothing says it of those that were fetched. All, where the origin's are not known.
 async fn own_tags(tree: &Repository, known: Option<&Repository>) -> Result<Vec<String>, Error> {
     const TAGS: [&str; 3] = [
         "for-each-ref",
@@ -118,7 +123,7 @@ async fn own_tags(tree: &Repository, known: Option<&Repository>) -> Result<Vec<S
     let here = tree.answer(&TAGS).await?;
     let there = match known {
         Some(known) if !here.is_empty() => known.answer(&TAGS).await?,
-        _ => return Ok(Vec::new()),
+        _ => String::new(),
     };
     let there: std::collections::BTreeSet<&str> = there.lines().collect();
     let own = here.lines().filter(|line| !there.contains(line));

@@ -26,6 +26,9 @@ pub(super) struct Record {
     /// The branch, the tag or the commit that was asked for or is the repository's own.
     #[serde(rename = "ref")]
     pub(super) reference: String,
+    /// What that was then; older ones do not say it.
+    #[serde(default)]
+    pub(super) commit: Option<String>,
     /// The branch that is the repository's own.
     pub(super) default: Option<String>,
     /// Its folders; all of them if there are none.

@@ -16,6 +16,9 @@ const WITHIN: Duration = Duration::from_secs(8);
 /// So many may hang in the JVM before it is asked for no more.
 const HANGING_MAX: usize = 8;
 
+/// Of more text nothing is asked.
+const CODE_BYTES_MAX: usize = 4 * 1024 * 1024;
+
 /// What is asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
@@ -54,7 +57,7 @@ pub(super) struct Hints {
 }
 
 impl Hints {
-    /// One to be asked of the JVM; given back when that has enough to think about.
+    /// One to be asked of the JVM; given back when that has enough to think about, or would have too much.
     pub(super) fn ask(
         &mut self,
         kind: Kind,
@@ -62,7 +65,7 @@ impl Hints {
         about: About,
         now: Instant,
     ) -> Result<(), Asker> {
-        if self.asked.len() >= HANGING_MAX {
+        if self.asked.len() >= HANGING_MAX || about.code.len() > CODE_BYTES_MAX {
             return Err(asker);
         }
         self.last += 1;
@@ -160,5 +163,10 @@ mod tests {
         hints.answered(ids[0].0);
         assert!(ask(&mut hints, Kind::Inspect, now));
         assert_eq!(hints.drain().len(), 2);
+        let about = About {
+            code: " ".repeat(CODE_BYTES_MAX + 1),
+            cursor_pos: None,
+        };
+        assert!(hints.ask(Kind::Inspect, asker(), about, now).is_err());
     }
 }

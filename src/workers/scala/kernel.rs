@@ -15,7 +15,7 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 use tracing::{info, warn};
 
-use super::cells::Cells;
+use super::cells::{Cells, WAITING_BYTES_MAX};
 use super::content::{self, About, Execute};
 use super::hints::{Hints, Kind};
 use super::history::History;
@@ -236,14 +236,18 @@ impl Kernel {
         match &*peek.msg_type {
             "execute_request" => {
                 let asked: Execute = serde_json::from_slice(content).unwrap_or_default();
-                self.cells.submit(Cell {
+                let bytes = content.len() + header.len();
+                let cell = Cell {
                     asker,
                     asked,
                     count: 0,
                     is_sent: false,
                     is_asking: false,
-                });
-                self.begin().await;
+                };
+                match self.cells.submit(cell, bytes) {
+                    Ok(()) => self.begin().await,
+                    Err(cell) => self.refuse(&cell).await,
+                }
             }
             "complete_request" => {
                 let about: About = serde_json::from_slice(content).unwrap_or_default();
@@ -278,6 +282,27 @@ impl Kernel {
             "shutdown_request" => self.shut_down(&asker, content).await,
             other => info!(other, "not understood"),
         }
+    }
+
+    /// Too much waits for one more.
+    async fn refuse(&mut self, cell: &Cell) {
+        let why = format!(
+            "More than {} MiB of cells would wait: this one was not run. Run it again when those are done, or make it smaller.",
+            WAITING_BYTES_MAX / (1024 * 1024)
+        );
+        let fault = Fault::new("TooMuchWaits", why);
+        let header = &cell.asker.header;
+        self.outbox.state(header, "busy").await;
+        if !cell.asked.silent {
+            self.outbox
+                .publish("error", header, &content::error(&fault))
+                .await;
+        }
+        let reply = content::executed(self.count, Some(&fault));
+        self.outbox
+            .reply(&cell.asker, "execute_reply", &reply)
+            .await;
+        self.idle(header).await;
     }
 
     async fn answer_at_once(&mut self, asker: &Asker, msg_type: &str, content: &serde_json::Value) {
@@ -332,14 +357,14 @@ impl Kernel {
             cell.count = count;
         }
         match self.life {
-            Life::Ready => self.send().await,
+            Life::Ready => self.send(),
             Life::Comes(_) => {}
             Life::Failed => self.start(),
         }
     }
 
     /// Gives the cell that has begun to the JVM.
-    async fn send(&mut self) {
+    fn send(&mut self) {
         if let (Some(cell), Some(jvm)) = (self.cells.running_mut(), &mut self.jvm)
             && !cell.is_sent
         {
@@ -350,8 +375,7 @@ impl Kernel {
                 code,
                 count,
                 silent,
-            })
-            .await;
+            });
         }
     }
 
@@ -359,7 +383,7 @@ impl Kernel {
         match heard {
             Heard::Said(said) => self.said(said).await,
             Heard::Wrote(name, text) => self.wrote(name, &text).await,
-            Heard::Closed => self.died().await?,
+            Heard::Closed(why) => self.died(why).await?,
         }
         Ok(())
     }
@@ -368,8 +392,8 @@ impl Kernel {
         match said {
             Said::Ready => {
                 self.life = Life::Ready;
-                self.send().await;
-                self.ask_on().await;
+                self.send();
+                self.ask_on();
             }
             Said::Stream { name, text } => {
                 self.outbox.stream(&self.parent.clone(), &name, &text).await
@@ -455,7 +479,7 @@ impl Kernel {
                 value: None,
                 refused: Some(refused),
             };
-            jvm.tell(&refused).await;
+            jvm.tell(&refused);
         }
     }
 
@@ -477,7 +501,7 @@ impl Kernel {
                 value: Some(&value),
                 refused: None,
             };
-            jvm.tell(&answer).await;
+            jvm.tell(&answer);
         }
     }
 
@@ -486,7 +510,7 @@ impl Kernel {
             return;
         };
         match &mut self.jvm {
-            Some(jvm) if cell.is_sent => jvm.tell(&Told::Interrupt).await,
+            Some(jvm) if cell.is_sent => jvm.tell(&Told::Interrupt),
             _ => {
                 let why = "The cell was interrupted while it waited for Scala, which is still being started.";
                 self.done(Err(Fault::new("Interrupted", why))).await;
@@ -503,12 +527,12 @@ impl Kernel {
         };
         match refused {
             Some(asker) => self.answer(kind, &asker, &Hint::default()).await,
-            None => self.ask_on().await,
+            None => self.ask_on(),
         }
     }
 
     /// Asks what waits for the JVM.
-    async fn ask_on(&mut self) {
+    fn ask_on(&mut self) {
         let (Life::Ready, Some(jvm)) = (&self.life, &mut self.jvm) else {
             return;
         };
@@ -519,7 +543,7 @@ impl Kernel {
                 Kind::Inspect => Told::Inspect { id, code, cursor },
                 Kind::IsComplete => Told::IsComplete { id, code },
             };
-            jvm.tell(&told).await;
+            jvm.tell(&told);
         }
     }
 
@@ -537,10 +561,15 @@ impl Kernel {
     }
 
     /// The JVM has ended: before it was ready that is a failed start, later the end of the kernel.
-    async fn died(&mut self) -> Result<(), Error> {
+    async fn died(&mut self, why: Option<String>) -> Result<(), Error> {
         let Some(mut jvm) = self.jvm.take() else {
             return Ok(());
         };
+        if let Some(why) = why {
+            // Its end is ours then, and our stderr is where its reason is looked for.
+            let why = format!("nb: the line to the JVM broke, so it was ended: {why}\n");
+            self.wrote("stderr", &why).await;
+        }
         let (status, wrote) = jvm.ended().await;
         self.wrote("stderr", &wrote).await;
         let status = status.map_err(|error| Error::nb(format!("the JVM was lost: {error}")))?;
