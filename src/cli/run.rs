@@ -1,6 +1,8 @@
 //! `nb run`: a notebook from its first cell to its last, without a page.
 
+mod given;
 mod shows;
+mod streams;
 
 use std::env;
 use std::path::{Path, PathBuf};
@@ -10,15 +12,16 @@ use std::time::{Duration, Instant};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use uuid::Uuid;
 
+use self::given::{Given, Ignored};
 use self::shows::Shows;
 use super::machine::{begins_in, machine};
-use super::{access, input, output, runtime, time};
+use super::{access, output, runtime, time};
 use crate::config::{self, LogFormat};
 use crate::error::{Error, Fault};
 use crate::front::{Kernel, Place};
 use crate::jobs::document::{Document, Injected};
 use crate::jobs::keeper::Keeper;
-use crate::jobs::parameters::{Language, Parameters, Value as Parameter};
+use crate::jobs::parameters::{Language, Parameters};
 use crate::jobs::run::{Ended, Limits, run};
 use crate::kernels::environment::{SESSION_NAME, Variables};
 use crate::notebook_file::{NotebookFile, Output};
@@ -40,9 +43,6 @@ const TERMINATED: u8 = 143;
 /// The kernel of a run that was killed lives on for so long: a line that breaks is mended in it.
 const LINGER: Duration = Duration::from_secs(60);
 
-/// A larger file holds no parameters.
-const PARAMETERS_BYTES_MAX: u64 = 16 * 1024 * 1024;
-
 /// Runs a notebook without a page, and writes what it says into another one
 ///
 /// A new kernel runs the cells one after the other; the outputs are in the file within a second, and it is whole at any time.
@@ -59,29 +59,8 @@ pub(super) struct Run {
     /// Where it is written with its outputs [default: beside IN, with -out in its name]
     #[arg(value_name = "OUT")]
     output: Option<PathBuf>,
-    /// A parameter: True, False, None, numbers and text are taken for what they are
-    #[arg(long, short, num_args = 2, value_names = ["NAME", "VALUE"], allow_hyphen_values = true)]
-    parameters: Vec<String>,
-    /// A parameter whose value is text
-    #[arg(long = "parameters-raw", alias = "parameters_raw", short = 'r', num_args = 2, value_names = ["NAME", "TEXT"],
-          allow_hyphen_values = true)]
-    raw: Vec<String>,
-    /// Parameters in YAML or JSON
-    #[arg(
-        long = "parameters-yaml",
-        alias = "parameters_yaml",
-        short = 'y',
-        value_name = "YAML"
-    )]
-    yaml: Vec<String>,
-    /// Parameters in a file of YAML or JSON
-    #[arg(
-        long = "parameters-file",
-        alias = "parameters_file",
-        short = 'f',
-        value_name = "FILE"
-    )]
-    files: Vec<PathBuf>,
+    #[command(flatten)]
+    given: Given,
     /// The kernelspec [default: the notebook's]
     #[arg(long, short)]
     kernel: Option<String>,
@@ -106,9 +85,16 @@ pub(super) struct Run {
     /// Writes the notebook with its parameters, and runs nothing
     #[arg(long)]
     prepare_only: bool,
+    /// Hides the code of the cells in what is written
+    #[arg(long)]
+    report_mode: bool,
     /// Shows what cells say, on stdout and stderr
     #[arg(long)]
     log_output: bool,
+    #[command(flatten)]
+    streams: streams::Files,
+    #[command(flatten)]
+    _ignored: Ignored,
     /// Shows which cell runs, also where stderr is no terminal
     #[arg(long, alias = "progress-bar", overrides_with = "no_progress")]
     progress: bool,
@@ -170,12 +156,15 @@ impl Run {
             }
         };
         let place = self.place(&kernel, file.path())?;
-        let parameters = self.given()?;
+        let target = self.output_path().display().to_string();
+        let parameters = self.given.read(&shown, &target)?;
         document.clean();
+        if self.report_mode {
+            document.hide_inputs();
+        }
         if !parameters.is_empty() {
             self.inject(&mut document, &parameters, &place)?;
         }
-        let target = self.output_path().display().to_string();
         document.describe(&shown, &target, &parameters.json());
         if self.prepare_only {
             keeper.write(&document)?;
@@ -194,33 +183,6 @@ impl Run {
             let name = format!("{}-out.ipynb", stem.to_string_lossy());
             self.input.with_file_name(name)
         })
-    }
-
-    fn given(&self) -> Result<Parameters, Error> {
-        let mut all = Parameters::default();
-        for file in &self.files {
-            let shown = file.display();
-            let text = read(file).and_then(|text| all.set_yaml(&text));
-            text.map_err(|why| Error::user(format!("{shown}: {why}")))?;
-        }
-        for text in &self.yaml {
-            all.set_yaml(text)
-                .map_err(|why| Error::user(format!("--parameters-yaml: {why}")))?;
-        }
-        let pairs = |words: &[String]| -> Vec<(String, String)> {
-            let pairs = words.chunks_exact(2);
-            pairs
-                .map(|pair| (pair[0].clone(), pair[1].clone()))
-                .collect()
-        };
-        for (name, word) in pairs(&self.parameters) {
-            all.set(&name, Parameter::of_word(&word))
-                .map_err(Error::user)?;
-        }
-        for (name, text) in pairs(&self.raw) {
-            all.set(&name, Parameter::Text(text)).map_err(Error::user)?;
-        }
-        Ok(all)
     }
 
     fn inject(
@@ -296,7 +258,8 @@ impl Run {
             .progress
             .then_some(true)
             .or(self.no_progress.then_some(false));
-        let mut shows = Shows::new(is_wanted, self.log_output);
+        let streams = self.streams.open()?;
+        let mut shows = Shows::new(is_wanted, self.log_output, streams);
         let starts = format!("starts the kernel {name}");
         shows.begin(&starts);
         let started = tokio::select! {
@@ -373,9 +336,4 @@ impl Signals {
             _ = self.terminate.recv() => TERMINATED,
         }
     }
-}
-
-fn read(path: &Path) -> Result<String, String> {
-    let file = std::fs::File::open(path).map_err(|error| error.to_string())?;
-    input::text(file, PARAMETERS_BYTES_MAX)
 }

@@ -141,6 +141,22 @@ impl<'a> Document<'a> {
         }
     }
 
+    /// Has pages show the outputs of its cells without their code.
+    pub fn hide_inputs(&mut self) {
+        for at in 0..self.notebook.len() {
+            let Some(mut one) = self.notebook.cell(at).filter(cell::is_code) else {
+                continue;
+            };
+            cell::change_metadata(&mut one, |metadata| {
+                let known = metadata.get("jupyter").and_then(Object::of);
+                let mut jupyter = known.unwrap_or_default();
+                jupyter.set("source_hidden", true);
+                metadata.set("jupyter", jupyter);
+            });
+            self.notebook.put(at, one);
+        }
+    }
+
     /// Notes what it is a run of; `parameters` is JSON.
     pub fn describe(&mut self, input: &str, output: &str, parameters: &str) {
         self.note(|run| {

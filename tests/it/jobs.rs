@@ -67,7 +67,7 @@ fn lasting(cell: &Value) -> Value {
         source => source.as_str().unwrap().to_owned(),
     };
     json!({
-        "kind": cell["cell_type"], "source": source.trim_end(), "outputs": cell["outputs"], "tags": metadata["tags"],
+        "kind": cell["cell_type"], "source": source.trim_end(), "outputs": cell["outputs"], "tags": metadata["tags"], "page": metadata["jupyter"],
         "count": cell["execution_count"], "status": run["status"], "exception": run["exception"],
         "times": [run["start_time"].is_string(), run["end_time"].is_string(), run["duration"].is_number()],
     })
@@ -89,7 +89,7 @@ async fn a_notebook_comes_out_as_papermill_writes_it() {
             "import sys\nprint('é', file=sys.stderr)\nprint('2')",
             &[],
         ),
-        cell("e", "print('after')", &[]),
+        cell("e", "print('after', PAPERMILL_INPUT_PATH)", &[]),
     ];
     put(&home, &cells);
     let given = [
@@ -101,8 +101,31 @@ async fn a_notebook_comes_out_as_papermill_writes_it() {
         "7",
         "-y",
         "{items: [1, null, \"é\\\"\"]}",
+        "-b",
+        // {more: 1, n: 2}
+        "e21vcmU6IDEsIG46IDJ9",
+        "--inject-input-path",
+        "--report-mode",
+        "--no-log-output",
+        "--autosave-cell-every",
+        "5",
+        "--log-level",
+        "ERROR",
+        "--stdout-file",
+        "said.txt",
+        "--stderr-file",
+        "problems.txt",
     ];
+    let read_said = || {
+        ["said.txt", "problems.txt"].map(|name| {
+            let path = home.root().join(name);
+            let said = fs::read_to_string(&path).unwrap();
+            fs::remove_file(path).unwrap();
+            said
+        })
+    };
     let (code, stdout, stderr) = runs(&home, &[&["ours.ipynb"][..], &given].concat()).await;
+    let we_said = read_said();
     assert_eq!((code, &*stdout, &*stderr), (0, "", ""));
     let mut papermill = home.python();
     papermill
@@ -116,6 +139,7 @@ async fn a_notebook_comes_out_as_papermill_writes_it() {
         ])
         .args(given);
     crate::driver::runs(papermill).await;
+    assert_eq!(we_said, read_said());
     let [ours, theirs] = ["ours.ipynb", "theirs.ipynb"].map(|name| read(home.root().join(name)));
     let cells = |notebook: &Value| -> Vec<Value> {
         let cells = notebook["cells"].as_array().unwrap().iter();
@@ -143,7 +167,8 @@ async fn a_notebook_comes_out_as_papermill_writes_it() {
     assert_eq!(about(&ours), about(&theirs));
     // Once more, over its own output: parameters take the place of those before.
     fs::copy(home.root().join("ours.ipynb"), home.root().join("in.ipynb")).unwrap();
-    let (code, _, stderr) = runs(&home, &["again.ipynb", "-p", "n", "3"]).await;
+    let given = ["again.ipynb", "-p", "n", "3", "--inject-paths"];
+    let (code, _, stderr) = runs(&home, &given).await;
     assert_eq!((code, &*stderr), (0, ""));
     let again = read(home.root().join("again.ipynb"));
     assert_eq!(again["cells"].as_array().unwrap().len(), 6);

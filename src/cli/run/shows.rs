@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use super::streams::Streams;
 use crate::cli::kernel::view::Plain;
 use crate::cli::output;
 use crate::cli::progress::Progress;
@@ -17,6 +18,7 @@ pub(super) struct Shows {
     progress: Progress,
     is_shown: bool,
     logs: bool,
+    streams: Streams,
     cell: Option<String>,
     /// The last error of the cell that runs.
     error: Option<Message>,
@@ -24,12 +26,13 @@ pub(super) struct Shows {
 
 impl Shows {
     /// Progress is shown where it is wanted, else on a terminal; `logs`: so is what cells say.
-    pub(super) fn new(is_wanted: Option<bool>, logs: bool) -> Self {
+    pub(super) fn new(is_wanted: Option<bool>, logs: bool, streams: Streams) -> Self {
         let progress = Progress::new();
         Self {
             is_shown: is_wanted.unwrap_or(progress.is_terminal()),
             progress,
             logs,
+            streams,
             cell: None,
             error: None,
         }
@@ -91,6 +94,7 @@ impl Watcher for Shows {
         if self.logs {
             self.prints(message);
         }
+        self.streams.write(message);
         let header = HeaderPeek::read(&message.header);
         if header.is_some_and(|header| header.msg_type == "error") {
             self.error = Some(message.clone());

@@ -32,6 +32,16 @@ const FILTER: &str = "blob:none";
 /// Which commits have no history here.
 const SHALLOW: &str = "shallow";
 
+/// How many processes write the files: they wait for the file system, so more than there are processors, but those of a large machine
+/// are others' too.
+const WRITERS_MIN: usize = 4;
+const WRITERS_MAX: usize = 16;
+
+fn writers() -> usize {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    cores.clamp(WRITERS_MIN, WRITERS_MAX)
+}
+
 /// One tree.
 #[derive(Clone, Debug)]
 pub(super) struct Tree {
@@ -136,7 +146,9 @@ impl Tree {
             Reference::Branch(name) => vec!["-B", name, "--track", &upstream],
             Reference::Tag(_) | Reference::Commit(_) => vec!["--detach", commit],
         };
-        let check_out = [&["checkout", "--progress"], &what[..], &["--"]].concat();
+        let workers = format!("checkout.workers={}", writers());
+        let options = ["-c", &workers, "checkout", "--progress"];
+        let check_out = [&options[..], &what[..], &["--"]].concat();
         self.repository.ask(address, &check_out, say).await
     }
 

@@ -2,18 +2,19 @@
 
 use serde_json::json;
 
-use super::with_sql;
+use super::postgresql::{PASSWORD, Postgresql};
+use super::{interrupted, with_sql};
 use crate::client::Client;
 use crate::gateway::Gateway;
 use crate::packages::{fail, run};
 use crate::scala::{data, put_scala};
 
-async fn scala() -> (Gateway, Client) {
+async fn scala() -> (Gateway, String, Client) {
     let gateway = with_sql().await;
     put_scala(&gateway, &data(), &json!({}));
     let kernel = gateway.kernel(r#"{"name":"scala"}"#).await;
     let client = gateway.connect(&kernel, "a").await;
-    (gateway, client)
+    (gateway, kernel, client)
 }
 
 /// Of each type that is bound, and of some that are not.
@@ -29,7 +30,7 @@ class Thing; val thing = new Thing; def twice(x: Int) = 2 * x; val nested = Seq(
 
 #[tokio::test]
 async fn what_scala_binds_is_a_value_and_never_text() {
-    let (_gateway, mut a) = scala().await;
+    let (_gateway, _, mut a) = scala().await;
     run(&mut a, VALUES).await;
     run(
         &mut a,
@@ -103,7 +104,7 @@ println(back.as[Seq[String]](\"attempts\").head == attempts)";
 
 #[tokio::test]
 async fn a_result_is_a_frame_of_scala_and_stays_one() {
-    let (_gateway, mut a) = scala().await;
+    let (gateway, kernel, mut a) = scala().await;
     run(&mut a, "val first = 1").await;
     // Cell 2; in four pieces.
     let rows =
@@ -146,11 +147,17 @@ println(res2.size, res2.as[Long](\"i\").sum, res2(\"t\").last, res2(\"even\").co
     assert!(said.contains("syntax error"), "{said}");
     let line = "%sql val_ << select 3 as x\nprint(val_(\"x\").head)";
     assert_eq!(run(&mut a, line).await, "3");
+    // An interrupt ends the query, and nothing else.
+    let endless = "%%sql never <<\nselect count(*) from range(100000000) a, range(100000000) b where a.range + b.range = 3";
+    let request = a.submit(endless).await;
+    let ended = interrupted(&gateway, &kernel, &mut a, &request).await;
+    assert_eq!(ended.reply["ename"], "KeyboardInterrupt", "{ended:?}");
+    assert_eq!(run(&mut a, "print(first, res2.size)").await, "(1,400000)");
 }
 
 #[tokio::test]
 async fn frames_of_scala_are_tables() {
-    let (_gateway, mut a) = scala().await;
+    let (_gateway, _, mut a) = scala().await;
     run(
         &mut a,
         "%sql people << select i as id, 'name ' || i as name from range(3) r(i)",
@@ -187,7 +194,7 @@ async fn frames_of_scala_are_tables() {
 
 #[tokio::test]
 async fn what_databases_have_has_a_form_in_scala_or_says_so() {
-    let (_gateway, mut a) = scala().await;
+    let (_gateway, _, mut a) = scala().await;
     let types = "%%sql types <<
 create or replace temp table t as select [1, null, 3] as list, {'a': 1, 'b': ['x', 'y']} as struct, map {'k': 1.5::double} as map,
   [1, 2]::int[2] as pair, interval '14 months 3 days 04:05:06.5' as lasts, [['é']] as nested, 'x'::enum('x', 'y') as word,
@@ -227,4 +234,53 @@ u: 200
     let failed = fail(&mut a, "%sql u << select union_value(num := 2) as u").await;
     assert!(failed.contains("the column u has unions"), "{failed}");
     assert_eq!(run(&mut a, "print(types.size)").await, "3");
+}
+
+#[tokio::test]
+async fn postgresql_answers_scala_and_a_python_notebooks_scala() {
+    let gateway = with_sql().await;
+    put_scala(&gateway, &data(), &json!({}));
+    let server = Postgresql::start().await;
+    gateway.put_settings(&format!(
+        "[sql.connections.wh]\ndriver = \"postgresql\"\nuri = \"postgresql://127.0.0.1:{}/postgres\"\nuser = \"ada\"\npassword_command = [\"echo\", \"{PASSWORD}\"]\n",
+        server.port
+    ));
+    let kernel = gateway.kernel(r#"{"name":"python3"}"#).await;
+    let mut a = gateway.connect(&kernel, "a").await;
+    let values = "%%kernel scala
+val (id, name, day, at, paid) = (1, \"x'); drop table people; --\", java.time.LocalDate.of(1815, 12, 10), java.time.Instant.EPOCH, BigDecimal(\"10.25\"))
+val (raw, none) = (Array[Byte](1, 2), Option.empty[String])";
+    run(&mut a, values).await;
+    let rows = "%%kernel scala
+%%sql wh
+create table people(id int, name text, born date, at timestamptz, paid numeric(10, 2), raw bytea, nothing text);
+insert into people values (:id, :name, :day, :at, :paid, :raw, :none)";
+    run(&mut a, rows).await;
+    let taken = "%%kernel scala
+%%sql wh df <<
+select *, array[1, null, 3] as list, interval '1 month 2 days 3 hours' as lasts, '{\"a\": 1}'::jsonb as doc,
+  'b7b1e3e0-0000-4000-8000-000000000000'::uuid as uuid, 1.5::numeric as number, '10.0.0.1'::inet as host,
+  timestamp '2020-02-29 12:30:01.5' as moment, time '12:30' as time
+from people where name = :name and born = :day and at = :at and paid = :paid and raw = :raw and nothing is null";
+    run(&mut a, taken).await;
+    let told = run(&mut a, "%%kernel scala\nfor (name <- df.names) println(s\"$name: \" + (df(name).head match { case b: Array[Byte] => b.toSeq; case other => other }) + \" \" + df.kinds(df.names.indexOf(name)))").await;
+    assert_eq!(
+        told,
+        "id: 1 Int
+name: x'); drop table people; -- String
+born: 1815-12-10 LocalDate
+at: 1970-01-01T00:00Z[UTC] ZonedDateTime
+paid: 10.25 BigDecimal
+raw: ArraySeq(1, 2) Array[Byte]
+nothing: null String
+list: Seq(1, null, 3) Seq[Int]
+lasts: P1M2DT3H String
+doc: {\"a\": 1} String
+uuid: b7b1e3e0-0000-4000-8000-000000000000 UUID
+number: 1.5 BigDecimal
+host: ArraySeq(2, 32, 0, 4, 10, 0, 0, 1) Array[Byte]
+moment: 2020-02-29T12:30:01.500 LocalDateTime
+time: 12:30 LocalTime\n"
+    );
+    assert_eq!(server.ask("select count(*) from people"), "1\n");
 }

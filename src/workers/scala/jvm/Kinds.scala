@@ -5,6 +5,7 @@ import java.math.{BigDecimal, BigInteger}
 import java.nio.ByteBuffer
 import java.nio.charset.StandardCharsets.UTF_8
 import java.time.{Duration, Instant, LocalDate, LocalDateTime, LocalTime, Period, ZoneId, ZoneOffset, ZonedDateTime}
+import java.util.UUID
 import scala.collection.immutable.VectorMap
 
 /** What a batch has of its columns, each taken once: those of a column, then those of what is within it. */
@@ -54,7 +55,8 @@ private[arrow] object Field {
   def apply(table: Table): Field = {
     val name = table.string(0)
     val within = table.tables(5).map(Field(_))
-    val own = kind(table.byte(2), table.table(3).get, name, within)
+    val extension = table.tables(6).find(_.string(0) == "ARROW:extension:name").map(_.string(1))
+    val own = if (extension.contains("arrow.uuid")) uuid else kind(table.byte(2), table.table(3).get, name, within)
     table.table(4) match {
       case None => Field(name, own, None, within)
       case Some(encoding) =>
@@ -65,6 +67,11 @@ private[arrow] object Field {
   }
 
   private def fixed(name: String)(value: ByteBuffer => Int => Any): Kind = Kind(name)(batch => value(batch.buffer()))
+
+  private def uuid: Kind = fixed("UUID") { data => i =>
+    def half(at: Int) = java.lang.Long.reverseBytes(data.getLong(i * 16 + at))
+    new UUID(half(0), half(8))
+  }
 
   /** Where a value of no fixed size begins. */
   private def offsets(data: ByteBuffer, isLarge: Boolean): Int => Int =
