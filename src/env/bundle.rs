@@ -21,9 +21,9 @@ use super::release::PYCX_LOCK;
 use super::uv::pip;
 use super::venv::PYTHONS;
 use super::whole::replace;
-use super::{Say, Uv, hex, tool};
+use super::{Say, Uv, hex, lock, tool};
 use crate::config::private_folder;
-use crate::error::Error;
+use crate::error::{Error, reason};
 
 const RECORD: &str = "nb-bundle.json";
 const CHECKSUMS: &str = "SHA256SUMS";
@@ -81,12 +81,13 @@ impl Bundle {
             return Err(taken("is no name for a folder"));
         };
         let part = beside.join(format!(".{}.part", name.to_string_lossy()));
-        let unusable = |error: io::Error| taken(&format!("cannot be made: {error}"));
-        match fs::remove_dir_all(&part) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(unusable(error)),
-            _ => {}
-        }
+        let unusable = |error: io::Error| taken(&format!("cannot be made: {}", reason(&error)));
         private_folder(&part)?;
+        // Else two would fill it, and sum up what the other one has cleared away.
+        let Some(_ours) = lock::try_folder(&part)? else {
+            return Err(taken("is being made by another nb"));
+        };
+        clear(&part).map_err(unusable)?;
         let made = fill(&part, uv, say).await;
         if made.is_err() {
             let _kept = fs::remove_dir_all(&part);
@@ -95,6 +96,18 @@ impl Bundle {
         fs::rename(&part, folder).map_err(unusable)?;
         Ok(about)
     }
+}
+
+/// Removes what one that was killed has left in it.
+fn clear(folder: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        match entry.file_type()?.is_dir() {
+            true => fs::remove_dir_all(entry.path())?,
+            false => fs::remove_file(entry.path())?,
+        }
+    }
+    Ok(())
 }
 
 async fn fill(part: &Path, uv: &Uv, say: Say<'_>) -> Result<About, Error> {
@@ -219,5 +232,30 @@ mod tests {
         let uv = Uv::find(folder.path(), &|_| ()).await.unwrap();
         let refused = Bundle::make(folder.path(), &uv, &|_| ()).await.unwrap_err();
         assert!(refused.message.contains("is there already"), "{refused}");
+    }
+
+    #[tokio::test]
+    async fn two_do_not_fill_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let uv = Uv::find(folder.path(), &|_| ()).await.unwrap();
+        let part = folder.path().join(".b.part");
+        private_folder(&part).unwrap();
+        fs::write(part.join("theirs"), "").unwrap();
+        let _theirs = lock::try_folder(&part).unwrap().unwrap();
+        let bundle = folder.path().join("b");
+        let refused = Bundle::make(&bundle, &uv, &|_| ()).await.unwrap_err();
+        assert!(refused.message.contains("another nb"), "{refused}");
+        assert!(part.join("theirs").exists() && !bundle.exists());
+    }
+
+    #[test]
+    fn what_a_killed_one_left_is_cleared_away() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::create_dir_all(folder.path().join("wheels/x")).unwrap();
+        fs::write(folder.path().join("nb"), "").unwrap();
+        std::os::unix::fs::symlink("/etc", folder.path().join("link")).unwrap();
+        clear(folder.path()).unwrap();
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+        assert!(Path::new("/etc/passwd").exists());
     }
 }

@@ -51,13 +51,22 @@ async fn exclusive_within(path: &Path, within: Duration, say: Say<'_>) -> Result
 
 /// [`exclusive`] without a wait; nothing when another process holds it.
 pub(crate) fn try_exclusive(path: &Path) -> Result<Option<File>, Error> {
+    try_lock(path, open(path))
+}
+
+/// The same with a folder that is there for a lock, which goes where that goes.
+pub(super) fn try_folder(path: &Path) -> Result<Option<File>, Error> {
+    try_lock(path, File::open(path))
+}
+
+fn try_lock(path: &Path, file: io::Result<File>) -> Result<Option<File>, Error> {
     let failed = |reason: String| {
         Error::user(format!(
             "the lock {} cannot be taken: {reason}",
             path.display()
         ))
     };
-    let file = open(path).map_err(|error| failed(reason(&error)))?;
+    let file = file.map_err(|error| failed(reason(&error)))?;
     match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => Ok(Some(file)),
         Err(Errno::WOULDBLOCK) => Ok(None),
