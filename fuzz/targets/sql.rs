@@ -24,7 +24,7 @@ fuzz_target!(|data: &[u8]| {
             };
             if let Ok(asked) = arguments::parse(&call, |name| name == "wh") {
                 // A connection, a name, and what is asked: nothing else is made of it.
-                assert!(asked.sql.len() <= text.len() + 1);
+                assert!(asked.sql.len() <= text.len() + 1 && !asked.sql.contains('\0'));
                 for word in asked
                     .connection
                     .iter()

@@ -26,6 +26,14 @@ impl Failure {
         }
     }
 
+    /// The sentence, and below it what the tool said.
+    pub(super) fn told(&self) -> String {
+        match self.log.trim_end() {
+            "" => self.message.clone(),
+            log => format!("{}\n{}", self.message, redacted(log)),
+        }
+    }
+
     pub(super) fn interrupt() -> Self {
         Self {
             is_interrupt: true,
@@ -44,5 +52,25 @@ impl From<crate::error::Error> for Failure {
             log,
             ..Self::new(message)
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::Error;
+
+    #[test]
+    fn what_a_tool_said_is_told_with_the_sentence() {
+        let failure = Failure::from(Error::user(
+            "it failed. pip said:\nno https://u:p@x.org/ here\n",
+        ));
+        let told = failure.told();
+        assert!(
+            told.starts_with("it failed. pip said:\nno https://"),
+            "{told}"
+        );
+        assert!(!told.contains("u:p"), "{told}");
+        assert_eq!(Failure::new("x").told(), "x");
     }
 }

@@ -210,6 +210,17 @@ async fn what_goes_wrong_says_where_and_harms_nothing() {
     assert!(flag.contains("--persist"), "{flag}");
     let all = a.run("%sql").await;
     assert!(all.shown.contains("duckdb"), "{all:?}");
+    // A long script is asked, one that is too long is told so.
+    for (mib, said) in [(2, "Parser Error"), (65, "more than the 64 MiB")] {
+        let long = format!(
+            "get_ipython().run_cell_magic('sql', '', '-- ' + 'x' * ({mib} << 20) + '\\nselect (')"
+        );
+        let wrong = fail(&mut a, &long).await;
+        assert!(wrong.contains(said), "{wrong}");
+    }
+    // Drivers take it for the end of a statement.
+    let cut = fail(&mut a, "%%sql\ncreate table cut as select 1 \0 where false").await;
+    assert!(cut.contains("the character NUL"), "{cut}");
     // An interrupt ends the query in the database, which goes on with what it has.
     run(&mut a, "%sql create table kept as select 42 as x").await;
     let request = a

@@ -87,7 +87,7 @@ impl KernelEnvironment {
         {
             notes.push(format!(
                 "The environment could not be made: {}",
-                failure.message
+                failure.told()
             ));
         }
         let (what, followed) = match lock {
@@ -105,7 +105,7 @@ impl KernelEnvironment {
         if let Err(failure) = followed {
             notes.push(format!(
                 "What {what} asks for could not be installed: {}",
-                failure.message
+                failure.told()
             ));
         }
         named.touch();

@@ -97,7 +97,11 @@ class Supervisor:
         try:
             # Surrogates of a file name that is not UTF-8 travel as escapes.
             data = json.dumps(body, default=str).encode("ascii")
-            connection.request("POST", path, data, {"Content-Type": "application/json"})
+            try:
+                connection.request("POST", path, data, {"Content-Type": "application/json"})
+            except BrokenPipeError:
+                # It has heard enough, and says why.
+                pass
             return connection, connection.getresponse()
         except (OSError, http.client.HTTPException) as problem:
             connection.close()

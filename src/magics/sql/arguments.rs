@@ -52,7 +52,12 @@ pub fn parse(call: &Call, is_connection: impl Fn(&str) -> bool) -> Result<Asked,
         (false, false) => (line.to_owned(), 0),
         (false, true) => (format!("{line}\n{body}"), 0),
     };
-    Ok(asked)
+    match asked.sql.contains('\0') {
+        false => Ok(asked),
+        true => Err(Failure::usage(
+            "The SQL has the character NUL: drivers take it for the end, and would run half a statement.",
+        )),
+    }
 }
 
 /// Two dashes and a space are a comment.
@@ -151,6 +156,16 @@ mod tests {
             assert_eq!(read(line, None), asked(connection, into, sql, 0), "{line}");
         }
         assert_eq!(read("", None), Asked::default());
+    }
+
+    #[test]
+    fn what_a_driver_would_run_half_of_is_refused() {
+        let call = Call {
+            cell: Some("delete from t \0 where x".to_owned()),
+            ..Call::default()
+        };
+        let failure = parse(&call, |_| false).unwrap_err();
+        assert!(failure.message.contains("NUL"), "{failure}");
     }
 
     #[test]

@@ -110,7 +110,10 @@ impl Sql {
         let name = asked.connection.as_deref().unwrap_or(EMBEDDED);
         let shared = self.session(name);
         // One cell after the other has a connection.
-        let mut session = shared.lock().await;
+        let mut session = tokio::select! {
+            session = shared.lock() => session,
+            () = cell.interrupted() => return Err(Failure::interrupted()),
+        };
         if session.is_closed() {
             let Some(data) = place.data.clone() else {
                 return Err(failure(
@@ -195,7 +198,7 @@ async fn plan(
         .ok_or_else(too_many)?;
     let values = values::bound(names.all(), cell).await?;
     let tables = match session.driver() {
-        EMBEDDED => session.tables(&sent).await?,
+        EMBEDDED => session.tables(&sent, cell).await?,
         _ => Vec::new(),
     };
     let quoted = statements.iter().flat_map(|statement| &statement.quoted);

@@ -26,6 +26,9 @@ const OPEN_WITHIN: Duration = Duration::from_secs(60);
 /// For what needs no database.
 const ANSWER_WITHIN: Duration = Duration::from_secs(30);
 
+/// A worker that takes nothing of what it is told for so long hangs.
+const TAKES_WITHIN: Duration = Duration::from_secs(30);
+
 /// A cancelled query may take so long to end; then its worker is killed.
 const CANCEL_WITHIN: Duration = Duration::from_millis(800);
 
@@ -84,12 +87,7 @@ impl Session {
             driver: database.driver.clone(),
         });
         let request = Request::Open(&database);
-        let opened = self.told(&request, OPEN_WITHIN);
-        let opened = tokio::select! {
-            opened = opened => opened,
-            () = cell.interrupted() => Err(Failure::interrupted()),
-        };
-        match opened {
+        match self.told(&request, OPEN_WITHIN, cell).await {
             Ok(Event::Opened {}) => Ok(()),
             Ok(_) => Err(self.unexpected()),
             Err(failure) => {
@@ -103,10 +101,11 @@ impl Session {
     pub(super) async fn tables(
         &mut self,
         statements: &[Statement],
+        cell: &dyn Cell,
     ) -> Result<Vec<String>, Failure> {
         let statements = statements.iter().map(|one| one.sql.as_str()).collect();
         match self
-            .told(&Request::Tables { statements }, ANSWER_WITHIN)
+            .told(&Request::Tables { statements }, ANSWER_WITHIN, cell)
             .await?
         {
             Event::Tables { names } => Ok(names),
@@ -118,7 +117,15 @@ impl Session {
     pub(super) async fn run(&mut self, run: Run, cell: &dyn Cell) -> Result<Done, Failure> {
         let began = Instant::now();
         let mut bar = Bar::default();
-        self.tell(&Request::Run(&run)).await?;
+        let request = Request::Run(&run);
+        let told = tokio::select! {
+            told = self.tell(&request) => Some(told),
+            () = cell.interrupted() => None,
+        };
+        let Some(told) = told else {
+            return Err(self.given_up());
+        };
+        told?;
         let ended = loop {
             tokio::select! {
                 event = self.heard() => match event? {
@@ -148,29 +155,57 @@ impl Session {
         Failure::interrupted()
     }
 
-    async fn told(&mut self, request: &Request<'_>, within: Duration) -> Result<Event, Failure> {
-        self.tell(request).await?;
-        match timeout(within, self.heard()).await {
-            Ok(Ok(Event::Failed(failed))) => Err(of_database(&failed.message, &failed.log)),
-            Ok(heard) => heard,
-            Err(_) => {
+    /// What it answers, unless it takes too long or the cell is interrupted: then it is ended, since its answer would be another's.
+    async fn told(
+        &mut self,
+        request: &Request<'_>,
+        within: Duration,
+        cell: &dyn Cell,
+    ) -> Result<Event, Failure> {
+        let heard = tokio::select! {
+            heard = timeout(within, self.told_and_heard(request)) => Some(heard),
+            () = cell.interrupted() => None,
+        };
+        match heard {
+            Some(Ok(Ok(Event::Failed(failed)))) => Err(of_database(&failed.message, &failed.log)),
+            Some(Ok(heard)) => heard,
+            Some(Err(_)) => {
                 self.open = None;
                 let seconds = within.as_secs();
                 Err(failure(format!(
                     "The database has not answered for {seconds} s."
                 )))
             }
+            None => Err(self.given_up()),
         }
+    }
+
+    async fn told_and_heard(&mut self, request: &Request<'_>) -> Result<Event, Failure> {
+        self.tell(request).await?;
+        self.heard().await
     }
 
     async fn tell(&mut self, request: &Request<'_>) -> Result<(), Failure> {
         let Some(open) = &mut self.open else {
             return Err(failure("The connection is closed."));
         };
-        match open.worker.tell(request).await {
-            Ok(()) => Ok(()),
-            Err(_) => Err(self.died().await),
+        match timeout(TAKES_WITHIN, open.worker.tell(request)).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(_)) => Err(self.died().await),
+            Err(_) => {
+                self.open = None;
+                let seconds = TAKES_WITHIN.as_secs();
+                Err(failure(format!(
+                    "The SQL worker has taken nothing for {seconds} s and was ended; the next cell connects again."
+                )))
+            }
         }
+    }
+
+    /// Interrupted in the middle of what it was told: its end.
+    fn given_up(&mut self) -> Failure {
+        self.open = None;
+        Failure::interrupted()
     }
 
     async fn heard(&mut self) -> Result<Event, Failure> {
@@ -251,5 +286,87 @@ impl Bar {
             update: is_there,
         })
         .await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::magics::test_cell::TestCell;
+    use std::collections::BTreeMap;
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt;
+    use std::path::PathBuf;
+    use tokio::task::LocalSet;
+
+    /// A worker that does this instead.
+    async fn opened(folder: &Path, does: &str, cell: &TestCell) -> Result<Session, Failure> {
+        let python = folder.join("python");
+        fs::write(&python, format!("#!/bin/sh\n{does}\n")).unwrap();
+        fs::set_permissions(&python, fs::Permissions::from_mode(0o700)).unwrap();
+        let asker = Asker {
+            user: String::new(),
+            notebook: String::new(),
+            env: BTreeMap::from([("PATH".to_owned(), "/usr/bin:/bin".to_owned())]),
+            folder: folder.to_owned(),
+            scratch: PathBuf::new(),
+        };
+        let mut session = Session::default();
+        let database = Database::default();
+        session.open(&python, database, &asker, cell).await?;
+        Ok(session)
+    }
+
+    /// More than a pipe holds.
+    fn long() -> Run {
+        Run {
+            id: 1,
+            statements: vec![Statement {
+                sql: "x".repeat(1024 * 1024),
+                values: Vec::new(),
+                lines_above: 0,
+            }],
+            values: Vec::new(),
+            frames: BTreeMap::new(),
+            files: Vec::new(),
+            folder: PathBuf::new(),
+            bytes_max: 0,
+            preview_rows: 0,
+        }
+    }
+
+    #[tokio::test]
+    async fn a_worker_that_takes_nothing_is_interrupted_too() {
+        let (folder, cell) = (tempfile::tempdir().unwrap(), TestCell::default());
+        let test = async {
+            let hangs = "echo '{\"opened\":{}}'; exec sleep 1000";
+            let mut session = opened(folder.path(), hangs, &cell).await.unwrap();
+            cell.interrupt();
+            let ended = session.run(long(), &cell).await.unwrap_err();
+            assert_eq!(ended, Failure::interrupted());
+            assert!(session.is_closed());
+        };
+        LocalSet::new().run_until(test).await;
+    }
+
+    #[tokio::test]
+    async fn a_worker_that_says_what_nobody_knows_is_ended_and_that_is_said() {
+        let (folder, cell) = (tempfile::tempdir().unwrap(), TestCell::default());
+        let test = async {
+            for rubbish in [
+                "echo '{\"op'; exec sleep 1000",
+                "echo '{\"opened\":{},\"done\":{}}'; exec sleep 1000",
+                // A line without an end.
+                "tr '\\0' x < /dev/zero",
+            ] {
+                let ended = opened(folder.path(), rubbish, &cell).await.unwrap_err();
+                assert!(ended.message.contains("nobody understands"), "{ended}");
+            }
+            let dies = opened(folder.path(), "echo why >&2; exit 3", &cell).await;
+            let dies = dies.unwrap_err();
+            assert!(dies.message.contains("exit status: 3"), "{dies}");
+            assert_eq!(dies.log, "why");
+        };
+        LocalSet::new().run_until(test).await;
     }
 }

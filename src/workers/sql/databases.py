@@ -38,13 +38,15 @@ class DuckDb:
         self.connection = duckdb.connect(about["uri"] or ":memory:", config=config)
         self.connection.execute("set enable_progress_bar=true; set enable_progress_bar_print=false")
 
-    def tables(self, sql):
-        """The names that it would look up and does not know."""
-        try:
-            names = self.connection.get_table_names(sql)
-        except Exception:
-            # It binds, and knows no column of what it does not know: whatever may be a table.
-            names = {name.strip('"').replace('""', '"') for name in MAY_BE_TABLE.findall(sql)}
+    def tables(self, statements):
+        """The names that these would look up and it does not know."""
+        names = set()
+        for sql in statements:
+            try:
+                names |= self.connection.get_table_names(sql)
+            except Exception:
+                # It binds, and knows no column of what it does not know: whatever may be a table.
+                names |= {name.strip('"').replace('""', '"') for name in MAY_BE_TABLE.findall(sql)}
         own = self.connection.execute("select table_name from information_schema.tables").fetchall()
         return sorted(names - {name for (name,) in own})
 
@@ -142,7 +144,7 @@ class Driver:
         except (adbc_driver_manager.Error, OSError) as problem:
             raise self.refusal(problem)
 
-    def tables(self, sql):
+    def tables(self, statements):
         return []
 
     def lend(self, frames, files):

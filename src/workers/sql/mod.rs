@@ -5,7 +5,7 @@
 
 pub mod wire;
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::path::Path;
@@ -47,6 +47,9 @@ const ERRORS_BYTES_MAX: usize = 4 * 1024;
 /// A worker that has closed its output may take so long to end.
 const END_WITHIN: Duration = Duration::from_secs(2);
 
+/// Why one was ended that says what is none of its events.
+const RUBBISH: &str = "it said what nobody understands, and was ended";
+
 /// A worker that runs. Dropping it kills it.
 #[derive(Debug)]
 pub struct Worker {
@@ -55,6 +58,8 @@ pub struct Worker {
     events: mpsc::Receiver<Event>,
     /// The end of what it printed.
     errors: Rc<RefCell<VecDeque<u8>>>,
+    /// It has said what is none of its events.
+    talks_rubbish: Rc<Cell<bool>>,
     readers: [JoinHandle<()>; 2],
     _waited_for: WaitedFor,
 }
@@ -91,13 +96,15 @@ impl Worker {
         let (Some(mut requests), Some(events), Some(printed)) = pipes else {
             return Err(io::Error::other("it has no pipes"));
         };
-        let head = format!("{}\n", SOURCE.len());
-        requests.write_all(head.as_bytes()).await?;
-        requests.write_all(SOURCE.as_bytes()).await?;
+        let source = format!("{}\n{SOURCE}", SOURCE.len());
+        if let Err(error) = requests.write_all(source.as_bytes()).await {
+            debug!(%error, "a worker has ended already: how is heard when it is told something");
+        }
         let errors = Rc::new(RefCell::default());
+        let talks_rubbish = Rc::default();
         let (said, heard) = mpsc::channel(EVENTS_MAX);
         let readers = [
-            spawn_local(hear(events, said)),
+            spawn_local(hear(events, said, Rc::clone(&talks_rubbish))),
             spawn_local(keep_end(printed, Rc::clone(&errors))),
         ];
         Ok(Self {
@@ -105,6 +112,7 @@ impl Worker {
             requests,
             events: heard,
             errors,
+            talks_rubbish,
             readers,
             _waited_for,
         })
@@ -124,6 +132,9 @@ impl Worker {
 
     /// Ends it: how it ended, and the last that it printed.
     pub async fn end(mut self) -> (String, String) {
+        if self.talks_rubbish.get() {
+            let _gone = self.child.start_kill();
+        }
         let ended = match timeout(END_WITHIN, self.child.wait()).await {
             Ok(ended) => ended,
             Err(_) => {
@@ -131,13 +142,17 @@ impl Worker {
                 self.child.wait().await
             }
         };
-        let how = ended.map_or_else(|error| error.to_string(), |status| status.to_string());
+        let how = match ended {
+            _ if self.talks_rubbish.get() => RUBBISH.to_owned(),
+            Ok(status) => status.to_string(),
+            Err(error) => error.to_string(),
+        };
         let printed = Vec::from(self.errors.take());
         (how, String::from_utf8_lossy(&printed).trim().to_owned())
     }
 }
 
-async fn hear(events: ChildStdout, said: mpsc::Sender<Event>) {
+async fn hear(events: ChildStdout, said: mpsc::Sender<Event>, talks_rubbish: Rc<Cell<bool>>) {
     let mut events = BufReader::new(events);
     let mut line = Vec::new();
     loop {
@@ -155,6 +170,7 @@ async fn hear(events: ChildStdout, said: mpsc::Sender<Event>) {
             }
             Err(error) => {
                 debug!(%error, "a worker said what nobody knows");
+                talks_rubbish.set(true);
                 return;
             }
         }

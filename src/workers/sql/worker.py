@@ -44,8 +44,7 @@ class Worker:
                 self.database = DuckDb(what) if what["driver"] == "duckdb" else Driver(what)
                 self.say("opened")
             elif kind == "tables":
-                found = [name for sql in what["statements"] for name in self.database.tables(sql)]
-                self.say("tables", names=found)
+                self.say("tables", names=self.database.tables(what["statements"]))
             elif kind == "run":
                 self.run(what)
             elif kind == "let_go" and self.held_for == what["id"]:

@@ -22,7 +22,9 @@ use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
 use tracing::{debug, warn};
 
-use self::respond::{Response, empty, error, json, lines, read_json, text};
+use self::respond::{
+    BODY_BYTES_MAX, CELL_BYTES_MAX, Response, empty, error, json, lines, read_json, text,
+};
 use super::attach;
 use super::broker::Broker;
 use super::cells::{Cells, helper_door};
@@ -143,13 +145,13 @@ async fn answer(api: Rc<Api>, request: Request<Incoming>) -> Result<Response, In
                 ),
             }
         }
-        (&Method::POST, ["v1", "cells"]) => match read_json(request).await {
+        (&Method::POST, ["v1", "cells"]) => match read_json(request, CELL_BYTES_MAX).await {
             Ok(cell) => lines(helper_door::open(Rc::clone(&api.cells), cell, &api.clients)),
             Err(response) => response,
         },
         (&Method::POST, ["v1", "cells", id, "answer"]) => {
             let id = (*id).to_owned();
-            match read_json(request).await {
+            match read_json(request, BODY_BYTES_MAX).await {
                 Err(response) => response,
                 Ok(reply) => match api.cells.answer(&id, reply) {
                     true => empty(StatusCode::NO_CONTENT),
@@ -157,7 +159,7 @@ async fn answer(api: Rc<Api>, request: Request<Incoming>) -> Result<Response, In
                 },
             }
         }
-        (&Method::POST, ["v1", "requests"]) => match read_json(request).await {
+        (&Method::POST, ["v1", "requests"]) => match read_json(request, BODY_BYTES_MAX).await {
             Ok(asked) => json(StatusCode::OK, &requests(&api, &asked)),
             Err(response) => response,
         },
@@ -252,7 +254,7 @@ fn ending() -> Response {
 }
 
 async fn put_session(api: &Api, id: &str, request: Request<Incoming>) -> Response {
-    match read_json::<NotebookSession>(request).await {
+    match read_json::<NotebookSession>(request, BODY_BYTES_MAX).await {
         Ok(session) if session.id == id => match api.record.put_session(session) {
             true => empty(StatusCode::NO_CONTENT),
             false => error(

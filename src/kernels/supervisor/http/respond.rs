@@ -8,7 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::stream;
 use http_body_util::combinators::UnsyncBoxBody;
-use http_body_util::{BodyExt, Full, Limited, StreamBody};
+use http_body_util::{BodyExt, Full, LengthLimitError, Limited, StreamBody};
 use hyper::body::{Frame, Incoming};
 use hyper::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderValue};
 use hyper::{Request, StatusCode};
@@ -21,7 +21,10 @@ use crate::kernels::contract::ErrorBody;
 use crate::kernels::supervisor::bounded;
 
 /// A larger body is refused.
-const BODY_BYTES_MAX: usize = 1024 * 1024;
+pub(super) const BODY_BYTES_MAX: usize = 1024 * 1024;
+
+/// A cell of ours is a body too: a script of statements is longer than what is asked otherwise.
+pub(super) const CELL_BYTES_MAX: usize = 64 * 1024 * 1024;
 
 /// How long a body may take to come.
 const BODY_WITHIN: Duration = Duration::from_secs(10);
@@ -153,13 +156,21 @@ fn with_body(status: StatusCode, body: Vec<u8>, content_type: &'static str) -> R
 /// The body as JSON, or the answer that says what is wrong with it.
 pub(super) async fn read_json<T: DeserializeOwned>(
     request: Request<Incoming>,
+    bytes_max: usize,
 ) -> Result<T, Response> {
     let refused = |message: String| error(StatusCode::BAD_REQUEST, "BadBody", &message);
-    let body = Limited::new(request.into_body(), BODY_BYTES_MAX).collect();
+    let body = Limited::new(request.into_body(), bytes_max).collect();
     let body = timeout(BODY_WITHIN, body)
         .await
         .map_err(|_| refused("the body did not come in time".to_owned()))?
-        .map_err(|error| refused(error.to_string()))?;
+        .map_err(|problem| match problem.is::<LengthLimitError>() {
+            true => {
+                let mib = bytes_max / (1024 * 1024);
+                let why = format!("This is more than the {mib} MiB that are taken at once.");
+                error(StatusCode::PAYLOAD_TOO_LARGE, "TooLarge", &why)
+            }
+            false => refused(problem.to_string()),
+        })?;
     serde_json::from_slice(&body.to_bytes()).map_err(|error| refused(error.to_string()))
 }
 
