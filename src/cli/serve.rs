@@ -86,7 +86,7 @@ impl Serve {
         }
         let server = &settled.settings.server;
         if let Some(user) = &server.user {
-            user::run_as(user)?;
+            user::run_as(user, &settled.settings.kernels.env_inherited)?;
         }
         let format = server.log_format;
         super::log_to_stderr(&server.log_level, format);

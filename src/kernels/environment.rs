@@ -57,12 +57,16 @@ pub fn inherited(
 ) -> Variables {
     let mut variables = of_caller(environment);
     variables.retain(|name, _| {
-        let usual = || BASE.iter().any(|pattern| matches(pattern, name));
-        let wanted = usual() || more.iter().any(|pattern| matches(pattern, name));
         // A gateway that is itself run by one has what describes a kernel that is none of its own.
-        wanted && !is_withheld(name) && !name.starts_with(OF_CLIENTS)
+        is_passed_on(name, more) && !is_withheld(name) && !name.starts_with(OF_CLIENTS)
     });
     variables
+}
+
+/// Whether this one is among the usual ones, or of these names and patterns.
+pub fn is_passed_on(name: &str, more: &[String]) -> bool {
+    let usual = || BASE.iter().any(|pattern| matches(pattern, name));
+    usual() || more.iter().any(|pattern| matches(pattern, name))
 }
 
 /// What the kernel of somebody's own process gets of that one's environment: all but a few secrets.

@@ -102,6 +102,9 @@ impl Machine {
             .env("XDG_STATE_HOME", self.folder.path().join("roots"))
             .env("JUPYTER_PATH", self.folder.path().join("jupyter"))
             .env("NB_TOKEN", TOKEN)
+            .env("NB_KERNELS_ENV_INHERITED", "OF_*")
+            .env("OF_KERNELS", "")
+            .env("ROOTS_SECRET", "of root")
             .kill_on_drop(true);
         command
     }
@@ -279,6 +282,14 @@ async fn root_starts_a_gateway_for_somebody_whose_all_of_it_then_is() {
             .unwrap();
         user.assert_is(&json!(parent.trim().parse::<u32>().unwrap()), None);
         user.assert_is(&json!(gateway.id().unwrap()), Some(&user.home));
+        // Its user can read its environment, and has nothing there that root keeps for itself.
+        let environment = fs::read(format!("/proc/{}/environ", gateway.id().unwrap())).unwrap();
+        let has = |name: &str| {
+            environment
+                .windows(name.len())
+                .any(|part| part == name.as_bytes())
+        };
+        assert!(has("OF_KERNELS=") && has("NB_TOKEN=") && !has("ROOTS_SECRET="));
         let state = user.home.join(".local/state/nb");
         let about = fs::metadata(&state).unwrap();
         assert_eq!((about.uid(), about.mode() & 0o777), (user.uid, 0o700));

@@ -7,7 +7,11 @@ mod scala;
 
 use std::path::Path;
 
+use super::cell::Cell;
 use super::failure::Failure;
+
+/// What nb's own kernel of Scala is started by. Our code needs what is in its JVM.
+const SCALA: &str = "scala-kernel";
 
 /// One of them. Names that it is given are identifiers: letters, digits and `_`, in Unicode.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,11 +22,23 @@ pub enum Language {
 
 impl Language {
     /// Nothing for a language whose variables nobody here knows.
-    pub fn of(name: &str) -> Option<Self> {
+    pub(super) fn of(name: &str) -> Option<Self> {
         match name {
             "python" => Some(Self::Python),
             "scala" => Some(Self::Scala),
             _ => None,
+        }
+    }
+
+    /// That of the cell's kernel; else what that is instead, to end a sentence with.
+    pub fn of_cell(cell: &dyn Cell) -> Result<Self, String> {
+        let speaks = cell.facts().language;
+        match Self::of(&speaks) {
+            None => Err(format!("this kernel speaks {speaks}")),
+            Some(Self::Scala) if !cell.place().argv.iter().any(|word| word == SCALA) => {
+                Err("this kernel of Scala is not nb's own".to_owned())
+            }
+            Some(language) => Ok(language),
         }
     }
 
@@ -87,4 +103,26 @@ impl Language {
 /// What code of ours has said: before it stands what somebody's import has printed.
 pub(super) fn last_line(printed: &str) -> &str {
     printed.trim_end().rsplit('\n').next().unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::magics::test_cell::TestCell;
+
+    #[test]
+    fn a_kernel_of_scala_is_nbs_own_or_none_that_we_know() {
+        let mut cell = TestCell::default();
+        assert_eq!(Language::of_cell(&cell), Ok(Language::Python));
+        cell.facts.language = "scala".to_owned();
+        let stranger = Language::of_cell(&cell).unwrap_err();
+        assert!(stranger.contains("not nb's own"), "{stranger}");
+        cell.place.argv.push(SCALA.to_owned());
+        assert_eq!(Language::of_cell(&cell), Ok(Language::Scala));
+        cell.facts.language = "R".to_owned();
+        assert_eq!(
+            Language::of_cell(&cell).unwrap_err(),
+            "this kernel speaks R"
+        );
+    }
 }

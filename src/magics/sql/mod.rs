@@ -32,6 +32,7 @@ use self::statements::{Names, Placeholders, Statement, VALUES_MAX};
 use super::call::{At, Call};
 use super::cell::{Answer, Bundle, Cell, Frame, Given, Named};
 use super::failure::Failure;
+use super::languages::Language;
 use super::magic::Magic;
 use super::pip::working_folder;
 use super::progress;
@@ -101,9 +102,9 @@ impl Sql {
         if statements.is_empty() {
             return Ok(listed(&known));
         }
-        if let (Some(_), Err(speaks)) = (&asked.into, values::language(cell)) {
+        if let (Some(_), Err(instead)) = (&asked.into, Language::of_cell(cell)) {
             return Err(failure(format!(
-                "`NAME <<` makes a variable of a kernel of Python or Scala, and this kernel speaks {speaks}."
+                "`NAME <<` makes a variable of a kernel of Python or Scala, and {instead}."
             )));
         }
         let name = asked.connection.as_deref().unwrap_or(EMBEDDED);

@@ -12,20 +12,14 @@ use crate::magics::exchange::{self, Lent};
 use crate::magics::failure::Failure;
 use crate::magics::languages::Language;
 
-/// The language of the kernel's variables, or the name of one that nobody here knows.
-pub(super) fn language(cell: &dyn Cell) -> Result<Language, String> {
-    let speaks = cell.facts().language;
-    Language::of(&speaks).ok_or(speaks)
-}
-
 /// The values of these variables, as the worker takes them.
 pub(super) async fn bound(names: &[&str], cell: &dyn Cell) -> Result<Vec<Value>, Failure> {
     if names.is_empty() {
         return Ok(Vec::new());
     }
-    let language = language(cell).map_err(|speaks| {
+    let language = Language::of_cell(cell).map_err(|instead| {
         failure(format!(
-            "`:{}` binds a variable of a kernel of Python or Scala, and this kernel speaks {speaks}.",
+            "`:{}` binds a variable of a kernel of Python or Scala, and {instead}.",
             names[0]
         ))
     })?;
@@ -37,7 +31,7 @@ pub(super) async fn frames(
     names: Vec<String>,
     cell: &dyn Cell,
 ) -> Result<BTreeMap<String, String>, Failure> {
-    let (false, Ok(language)) = (names.is_empty(), language(cell)) else {
+    let (false, Ok(language)) = (names.is_empty(), Language::of_cell(cell)) else {
         return Ok(BTreeMap::new());
     };
     let lent = exchange::lend(&names, language, cell).await?;
@@ -47,7 +41,7 @@ pub(super) async fn frames(
 
 /// The query is over that has read them.
 pub(super) async fn let_go(cell: &dyn Cell) {
-    if let Ok(language) = language(cell) {
+    if let Ok(language) = Language::of_cell(cell) {
         exchange::let_go(language, cell).await;
     }
 }

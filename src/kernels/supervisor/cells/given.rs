@@ -10,8 +10,8 @@ impl QueueCell<'_> {
     /// Gives the kernel a frame and shows what is to be seen. Of the call that ends its cell the frame is the cell's result, under the name
     /// that the kernel has for that.
     pub(super) async fn give(&self, answer: Answer, ends_cell: bool) -> Result<(), Failure> {
-        let language = Language::of(&self.cells.facts().language);
-        let (Some(language), Given::Arrow(frame)) = (language, &answer.given) else {
+        let language = Language::of_cell(self);
+        let (Ok(language), Given::Arrow(frame)) = (language, &answer.given) else {
             self.show(answer.into_display(), None).await;
             return Ok(());
         };
