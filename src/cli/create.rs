@@ -174,7 +174,7 @@ impl List {
             })
             .collect();
         output::text(&table(
-            ["name", "", "address", "workspace", "folder"],
+            ["name", "state", "address", "workspace", "folder"],
             &rows,
         ))
     }
