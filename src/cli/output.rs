@@ -27,19 +27,16 @@ pub(super) fn json(value: &Value) -> Result<(), Error> {
 }
 
 /// A question, whose answer comes on the same line.
-#[expect(
-    clippy::print_stderr,
-    reason = "a command line program speaks to its terminal"
-)]
 pub(super) fn ask(question: &str) {
-    eprint!("{question}");
+    remark(question);
 }
 
 /// A remark that changes no result.
-#[expect(
-    clippy::print_stderr,
-    reason = "a command line program speaks to its terminal"
-)]
-pub(super) fn warn(remark: &str) {
-    eprintln!("nb: {remark}");
+pub(super) fn warn(text: &str) {
+    remark(&format!("nb: {text}\n"));
+}
+
+/// Text on stderr. That may be a log on a disk that is full: whoever cannot be told stops nothing.
+pub(super) fn remark(text: &str) {
+    let _untold = io::stderr().write_all(text.as_bytes());
 }

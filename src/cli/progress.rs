@@ -8,6 +8,7 @@ use std::convert::Infallible;
 use std::io::IsTerminal;
 use std::time::{Duration, Instant};
 
+use super::output::remark;
 use crate::create::Shows;
 
 /// How often the line on a terminal is drawn again.
@@ -98,14 +99,14 @@ impl Progress {
     pub(super) fn line(&self, text: &str) {
         let elapsed = self.started.elapsed().as_secs_f32();
         let erase = if self.terminal { "\r\x1b[K" } else { "" };
-        write(&format!("{erase}[{elapsed:5.1} s] {text}\n"));
+        remark(&format!("{erase}[{elapsed:5.1} s] {text}\n"));
     }
 
     /// Takes the line that follows the running steps away.
     pub(super) fn clear(&self) {
         self.running.borrow_mut().clear();
         if self.terminal {
-            write("\r\x1b[K");
+            remark("\r\x1b[K");
         }
     }
 
@@ -131,7 +132,7 @@ impl Progress {
             })
             .collect();
         let line: String = steps.join(" | ").chars().take(LINE_CHARS).collect();
-        write(&format!("\r\x1b[K[{elapsed:5.1} s] {line}"));
+        remark(&format!("\r\x1b[K[{elapsed:5.1} s] {line}"));
     }
 }
 
@@ -175,12 +176,4 @@ fn tells_something(line: &str) -> bool {
         "removes ",
     ];
     LEADS.iter().any(|lead| line.starts_with(lead))
-}
-
-#[expect(
-    clippy::print_stderr,
-    reason = "a command line program speaks to its terminal"
-)]
-fn write(text: &str) {
-    eprint!("{text}");
 }

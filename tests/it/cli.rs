@@ -28,6 +28,29 @@ async fn output(arguments: &[&str]) -> (bool, String, String) {
     )
 }
 
+/// A log on a full disk is a reason to say nothing, and none to die of: it is where a server in the background says all it does.
+#[tokio::test]
+async fn who_cannot_be_told_ends_nothing() {
+    let home = tempfile::tempdir().unwrap();
+    for (arguments, code) in [
+        (&["workspace", "status", "none"][..], 1),
+        (&["workspace", "create", "file:///none", "--name", "x"], 1),
+        (&["run", "none.ipynb"], 64),
+    ] {
+        let full = fs::File::options().write(true).open("/dev/full").unwrap();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_nb"));
+        command
+            .args(arguments)
+            .env_clear()
+            .env("HOME", home.path())
+            .env("PATH", std::env::var_os("PATH").unwrap())
+            .stderr(full)
+            .kill_on_drop(true);
+        let ended = timeout(LIMIT, command.status()).await.expect("nb hangs");
+        assert_eq!(ended.unwrap().code(), Some(code), "{arguments:?}");
+    }
+}
+
 /// `nb serve` in a home of its own, and the line that it prints.
 pub(crate) async fn serve(
     home: &TempDir,

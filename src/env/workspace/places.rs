@@ -70,7 +70,7 @@ impl Folders {
                 }
                 // Whoever had it has removed the folder.
                 Ok(_) => {}
-                Err(_) if !path.exists() => {}
+                Err(_) if !folder.exists() => {}
                 Err(error) => return Err(error),
             }
         }
@@ -125,6 +125,19 @@ fn is_at(file: &File, path: &Path) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn a_lock_that_cannot_be_made_is_an_error() {
+        let data = tempfile::tempdir().unwrap();
+        let folders = Folders::new(data.path());
+        let folder = folders.own("w");
+        private_folder(&folders.root).unwrap();
+        private_folder(&folder).unwrap();
+        // As on a disk that is full, or cannot be written to.
+        std::os::unix::fs::symlink("none/lock", folder.join(LOCK)).unwrap();
+        let refused = folders.hold(folder, &|_| ()).await.unwrap_err();
+        assert!(refused.message.contains("cannot be taken"), "{refused}");
+    }
 
     #[tokio::test]
     async fn whoever_waits_for_a_folder_that_goes_gets_the_next_one() {
