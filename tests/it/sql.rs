@@ -178,7 +178,7 @@ select :i as i, :f as f, :b as b, :none as none, :day as day, :at as at, :raw as
     let missing = fail(&mut a, "%sql select :nowhere").await;
     assert!(missing.contains("'nowhere' is not defined"), "{missing}");
     let object = fail(&mut a, "o = object()\n%sql select :o").await;
-    assert!(object.contains("o is a object"), "{object}");
+    assert!(object.contains("o is of type object"), "{object}");
 }
 
 #[tokio::test]

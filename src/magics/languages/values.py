@@ -62,7 +62,7 @@ def typed(name, value, depth):
     if isinstance(value, (list, tuple, set, frozenset)) and depth == 0:
         return ["list", [typed(name, one, 1) for one in value]]
     raise CannotBeBound(
-        "%s is a %s: numbers, texts, dates, bytes and lists of them can be bound; a frame is queried by its name"
+        "%s is of type %s: numbers, texts, dates, bytes and lists of them can be bound; a frame is queried by its name"
         % (name, type(value).__qualname__)
     )
 
