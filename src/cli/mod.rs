@@ -138,6 +138,8 @@ fn log_to_stderr(level: &str, format: LogFormat) {
     let filter = EnvFilter::try_from_env("NB_LOG").unwrap_or_else(|_| EnvFilter::new(level));
     let log = tracing_subscriber::fmt()
         .with_env_filter(filter)
+        // Else it says on stderr that nothing can be written there, and panics of that.
+        .log_internal_errors(false)
         .with_writer(std::io::stderr);
     match format {
         LogFormat::Text => {

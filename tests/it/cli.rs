@@ -49,6 +49,15 @@ async fn who_cannot_be_told_ends_nothing() {
         let ended = timeout(LIMIT, command.status()).await.expect("nb hangs");
         assert_eq!(ended.unwrap().code(), Some(code), "{arguments:?}");
     }
+    let full = fs::File::options().write(true).open("/dev/full").unwrap();
+    let env = [("NB_LOG", "debug"), ("NB_TOKEN", "x")];
+    let mut command = serves(&home, &["--port", "0"], &env);
+    let (gateway, url) = listens(command.stderr(full)).await;
+    // Refused, which is written down.
+    for _each in 0..2 {
+        assert_eq!(get(&format!("{url}api/kernels")).await, 401);
+    }
+    drop(gateway);
 }
 
 /// `nb serve` in a home of its own, and the line that it prints.
@@ -57,17 +66,24 @@ pub(crate) async fn serve(
     arguments: &[&str],
     env: &[(&str, &str)],
 ) -> (tokio::process::Child, String) {
-    let mut child = Command::new(env!("CARGO_BIN_EXE_nb"))
+    listens(&mut serves(home, arguments, env)).await
+}
+
+fn serves(home: &TempDir, arguments: &[&str], env: &[(&str, &str)]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_nb"));
+    command
         .arg("serve")
         .args(arguments)
         .env_clear()
         .env("HOME", home.path())
         .env("NB_RUNTIME_DIR", home.path().join("run"))
         .envs(env.iter().copied())
-        .stdout(Stdio::piped())
-        .kill_on_drop(true)
-        .spawn()
-        .unwrap();
+        .kill_on_drop(true);
+    command
+}
+
+async fn listens(command: &mut Command) -> (tokio::process::Child, String) {
+    let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
     let mut stdout = BufReader::new(child.stdout.take().unwrap());
     let mut line = String::new();
     let read = timeout(LIMIT, stdout.read_line(&mut line)).await;
