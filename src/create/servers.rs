@@ -31,6 +31,8 @@ const LOOK_AGAIN: Duration = Duration::from_secs(1);
 pub(super) struct Servers {
     pub(super) gateway: Option<Gateway>,
     pub(super) lab: Option<Lab>,
+    /// Both were there, and kernels may be.
+    were_up: bool,
 }
 
 impl Servers {
@@ -50,6 +52,7 @@ impl Servers {
         let (Some(gateway), Some(lab)) = (&self.gateway, &self.lab) else {
             return Error::nb("not everything was started");
         };
+        self.were_up = true;
         let (address, port) = (gateway.address, lab.port);
         let peer = Peer { address, token };
         let gateway_ends = async |gateway: &mut Gateway| {
@@ -97,7 +100,12 @@ impl Servers {
         };
         let Some(gateway) = &mut self.gateway else {
             lab.await;
-            return Ok(());
+            return match self.were_up {
+                false => Ok(()),
+                true => Err(Error::nb(
+                    "the gateway was away, so kernels live on; the next start finds them, and its end ends them",
+                )),
+            };
         };
         let peer = Peer {
             address: gateway.address,
