@@ -99,6 +99,9 @@ impl Up {
             // Asked again: whoever is left is killed when dropped.
             () = stop.asked() => Ok(()),
         };
+        if let (Err(_), Err(also)) = (&outcome, &ended) {
+            progress.line(&also.message);
+        }
         outcome.and(ended)
     }
 

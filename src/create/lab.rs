@@ -50,6 +50,7 @@ impl Lab {
         token: &Token,
     ) -> Result<Self, Error> {
         let log = slot.state.join("lab.log");
+        let sessions = slot.state.join("sessions.db");
         ask_for_no_news(asked.python)
             .map_err(|error| Error::nb(format!("JupyterLab's settings: {error}")))?;
         let mut wanted = asked.port;
@@ -66,7 +67,7 @@ impl Lab {
                 .map_err(|error| Error::nb(format!("{}: {error}", log.display())))?;
             let mut command = child::command(asked.python.as_os_str());
             command
-                .args(arguments(asked, port, gateway))
+                .args(arguments(asked, port, gateway, &sessions))
                 .current_dir(asked.root)
                 .envs(environment(&token.text))
                 .env_remove("JUPYTERLAB_DIR")
@@ -139,7 +140,7 @@ pub(super) fn asked_at(ip: IpAddr) -> IpAddr {
     }
 }
 
-fn arguments(lab: &Asked<'_>, port: u16, gateway: SocketAddr) -> Vec<OsString> {
+fn arguments(lab: &Asked<'_>, port: u16, gateway: SocketAddr, sessions: &Path) -> Vec<OsString> {
     // -I: neither PYTHONPATH nor the folder that we are in reaches Lab; its terminals still have both.
     let mut arguments: Vec<OsString> = ["-I", "-m", "jupyterlab", "--no-browser"]
         .map(OsString::from)
@@ -161,9 +162,15 @@ fn arguments(lab: &Asked<'_>, port: u16, gateway: SocketAddr) -> Vec<OsString> {
         ]
         .map(OsString::from),
     );
-    let mut root = OsString::from("--ServerApp.root_dir=");
-    root.push(lab.root);
-    arguments.push(root);
+    for (setting, path) in [
+        ("--ServerApp.root_dir=", lab.root),
+        // With the companion, the next Lab has the kernels of this one.
+        ("--SessionManager.database_filepath=", sessions),
+    ] {
+        let mut argument = OsString::from(setting);
+        argument.push(path);
+        arguments.push(argument);
+    }
     if rustix::process::getuid().is_root() {
         arguments.push("--allow-root".into());
     }
@@ -208,7 +215,7 @@ mod tests {
             root: Path::new("/w"),
         };
         let gateway = SocketAddr::from((Ipv4Addr::LOCALHOST, 4711));
-        let arguments = arguments(&lab, 8889, gateway);
+        let arguments = arguments(&lab, 8889, gateway, Path::new("/s"));
         for expected in [
             "--gateway-url=http://127.0.0.1:4711",
             "--ServerApp.port=8889",

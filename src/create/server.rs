@@ -82,11 +82,7 @@ impl Server {
     ) -> Error {
         match self.bring_up(shows).await {
             Ok(at) => match ready(&at) {
-                Ok(()) => {
-                    let (slot, token, root) = (&self.slot, &self.token, &self.asked.root);
-                    let again = async |port| Gateway::start(port, slot, token, root).await;
-                    self.servers.keep(&token.text, shows, again).await
-                }
+                Ok(()) => self.keep(shows).await,
                 Err(error) => error,
             },
             Err(error) => error,
@@ -106,6 +102,28 @@ impl Server {
     /// Ends Lab, kernels and gateway.
     pub async fn end(&mut self) -> Result<(), Error> {
         self.servers.end(&self.token.text, self.on_stop).await
+    }
+
+    async fn keep(&mut self, shows: &dyn Shows) -> Error {
+        let (slot, token, root) = (&self.slot, &self.token, &self.asked.root);
+        let python = Environment::lab(&self.places.data).python();
+        let gateway = async |at: SocketAddr| Gateway::start(at.port(), slot, token, root).await;
+        let lab = async |gateway, port| {
+            let wanted = lab::Asked {
+                python: &python,
+                ip: self.asked.ip,
+                port,
+                root,
+            };
+            match Lab::start(&wanted, gateway, slot, token).await {
+                // Its pages and whoever has its address would not find it.
+                Ok(elsewhere) if elsewhere.port != port => {
+                    Err(Error::user(format!("JupyterLab's port {port} is taken")))
+                }
+                started => started,
+            }
+        };
+        self.servers.keep(&token.text, shows, gateway, lab).await
     }
 
     async fn bring_up(&mut self, shows: &dyn Shows) -> Result<Ready, Error> {

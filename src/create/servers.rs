@@ -2,6 +2,7 @@
 //!
 //! Knows nothing of signals or of set-up.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
@@ -13,7 +14,7 @@ use super::lab::Lab;
 use crate::config::OnStop;
 use crate::error::Error;
 
-/// The first pause before a gateway that died is started again; each further one is twice as long.
+/// The first pause before one that died is started again; each further one is twice as long.
 const PAUSE_MIN: Duration = Duration::from_millis(50);
 
 /// One that ran for so long has not died of its start.
@@ -30,6 +31,8 @@ const LOOK_AGAIN: Duration = Duration::from_secs(1);
 pub(super) struct Servers {
     pub(super) gateway: Option<Gateway>,
     pub(super) lab: Option<Lab>,
+    /// Both were there, and kernels may be.
+    were_up: bool,
 }
 
 impl Servers {
@@ -38,20 +41,43 @@ impl Servers {
         self.gateway.is_some() || self.lab.is_some()
     }
 
-    /// Keeps the gateway running: one that dies is started `again` at its port, its kernels wait for it, and so do clients. Ends when
-    /// that does not help, or when Lab dies.
+    /// Keeps both running: one that dies is started again where it was. Kernels and pages wait for it. Ends when that does not help.
     pub(super) async fn keep(
         &mut self,
         token: &str,
         shows: &dyn Shows,
-        again: impl AsyncFn(u16) -> Result<Gateway, Error>,
+        gateway_again: impl AsyncFn(SocketAddr) -> Result<Gateway, Error>,
+        lab_again: impl AsyncFn(SocketAddr, u16) -> Result<Lab, Error>,
     ) -> Error {
-        let (Some(gateway), Some(lab)) = (&mut self.gateway, &mut self.lab) else {
+        let (Some(gateway), Some(lab)) = (&self.gateway, &self.lab) else {
             return Error::nb("not everything was started");
         };
+        self.were_up = true;
+        let (address, port) = (gateway.address, lab.port);
+        let peer = Peer { address, token };
+        let gateway_ends = async |gateway: &mut Gateway| {
+            let error = gateway.died().await;
+            if answers(peer).await {
+                shows.line("another gateway has taken the place of the one that was started here");
+                while answers(peer).await {
+                    sleep(LOOK_AGAIN).await;
+                }
+            }
+            error
+        };
+        let gateway = Kept {
+            name: "the gateway",
+            ends: gateway_ends,
+            again: async || gateway_again(address).await,
+        };
+        let lab = Kept {
+            name: "JupyterLab",
+            ends: async |lab: &mut Lab| lab.died().await,
+            again: async || lab_again(address, port).await,
+        };
         tokio::select! {
-            error = keep(gateway, token, shows, again) => error,
-            error = lab.died() => error,
+            error = gateway.keep(&mut self.gateway, shows) => error,
+            error = lab.keep(&mut self.lab, shows) => error,
         }
     }
 
@@ -74,7 +100,12 @@ impl Servers {
         };
         let Some(gateway) = &mut self.gateway else {
             lab.await;
-            return Ok(());
+            return match self.were_up {
+                false => Ok(()),
+                true => Err(Error::nb(
+                    "the gateway was away, so kernels live on; the next start finds them, and its end ends them",
+                )),
+            };
         };
         let peer = Peer {
             address: gateway.address,
@@ -93,40 +124,49 @@ impl Servers {
     }
 }
 
-async fn keep(
-    gateway: &mut Gateway,
-    token: &str,
-    shows: &dyn Shows,
-    again: impl AsyncFn(u16) -> Result<Gateway, Error>,
-) -> Error {
-    let address = gateway.address;
-    let peer = Peer { address, token };
-    let mut deaths = 0;
-    loop {
-        let begun = Instant::now();
-        let mut error = gateway.died().await;
-        if begun.elapsed() >= RAN_WELL {
-            deaths = 0;
+/// How a program is kept running.
+struct Kept<E, A> {
+    name: &'static str,
+    /// Waits for its end.
+    ends: E,
+    again: A,
+}
+
+impl<E, A> Kept<E, A> {
+    /// Returns when it does not come back.
+    async fn keep<P>(&self, program: &mut Option<P>, shows: &dyn Shows) -> Error
+    where
+        E: AsyncFn(&mut P) -> Error,
+        A: AsyncFn() -> Result<P, Error>,
+    {
+        let mut deaths = 0;
+        while let Some(running) = program {
+            let begun = Instant::now();
+            let mut error = (self.ends)(running).await;
+            if begun.elapsed() >= RAN_WELL {
+                deaths = 0;
+            }
+            // What it held, the next one is to have.
+            *program = None;
+            let started = loop {
+                deaths += 1;
+                if deaths > DEATHS_MAX {
+                    return error;
+                }
+                shows.line(&format!("{}; it is started again", first_line(&error)));
+                sleep(PAUSE_MIN * 2_u32.pow(deaths - 1)).await;
+                match (self.again)().await {
+                    Ok(started) => break started,
+                    Err(failed) => error = failed,
+                }
+            };
+            *program = Some(started);
+            shows.line(&format!(
+                "{} is there again; kernels have gone on",
+                self.name
+            ));
         }
-        if answers(peer).await {
-            shows.line("another gateway has taken the place of the one that was started here");
-            while answers(peer).await {
-                sleep(LOOK_AGAIN).await;
-            }
-        }
-        *gateway = loop {
-            deaths += 1;
-            if deaths > DEATHS_MAX {
-                return error;
-            }
-            shows.line(&format!("{}; it is started again", first_line(&error)));
-            sleep(PAUSE_MIN * 2_u32.pow(deaths - 1)).await;
-            match again(address.port()).await {
-                Ok(gateway) => break gateway,
-                Err(failed) => error = failed,
-            }
-        };
-        shows.line("the gateway is there again; kernels have gone on");
+        Error::nb(format!("{} was not started", self.name))
     }
 }
 

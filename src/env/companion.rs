@@ -43,11 +43,12 @@ macro_rules! file {
     };
 }
 
-const FILES: [(&str, &str); 6] = [
+const FILES: [(&str, &str); 7] = [
     file!("__init__.py"),
     file!("connection.py"),
     file!("framing.py"),
     file!("journal.py"),
+    file!("kernels.py"),
     file!("line.py"),
     file!("upstream.py"),
 ];

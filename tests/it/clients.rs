@@ -208,6 +208,17 @@ async fn jupyterlab_of_up_comes_back_when_the_browser_was_cut_off() {
 }
 
 #[tokio::test]
+async fn a_page_goes_on_when_its_server_was_killed() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = ("NB_DATA_DIR", project("target/nb-data"));
+    let up = Up::start(folder.path(), &[data]).await;
+    let shots = project("target/screenshots");
+    let home = folder.path().to_str().unwrap();
+    node("lab_killed.mjs", &[&up.url, shots.to_str().unwrap(), home]).await;
+    up.interrupt().await;
+}
+
+#[tokio::test]
 async fn a_page_that_was_closed_shows_all_that_its_cells_said() {
     let folder = tempfile::tempdir().unwrap();
     let data = ("NB_DATA_DIR", project("target/nb-data"));

@@ -171,10 +171,18 @@ with r.urlopen(r.Request(url, body.encode() or None, head, method=method)) as an
     }
 
     /// The process of its gateway, if it has one.
-    pub(crate) fn gateway_pid(&self) -> Option<Pid> {
+    fn gateway_pid(&self) -> Option<Pid> {
+        self.pid_of("nb serve --ip")
+    }
+
+    /// That of its JupyterLab.
+    fn lab_pid(&self) -> Option<Pid> {
+        self.pid_of(" -m jupyterlab ")
+    }
+
+    fn pid_of(&self, part: &str) -> Option<Pid> {
         let mut all = of_home(&self.home).into_iter();
-        let is_gateway = |command: &str| command.contains("nb serve --ip");
-        all.find_map(|(pid, command)| is_gateway(&command).then_some(pid))
+        all.find_map(|(pid, command)| command.contains(part).then_some(pid))
     }
 
     /// Ctrl-C, after which nothing is left; gives all that it has said besides the address.
@@ -381,7 +389,7 @@ pub(crate) fn install(nb: &Path) {
 }
 
 #[tokio::test]
-async fn a_gateway_that_ends_is_started_again_as_the_program_that_is_there_then() {
+async fn what_ends_is_started_again_as_the_program_that_is_there_then() {
     let folder = tempfile::tempdir().unwrap();
     let home = folder.path();
     let nb = home.join("nb");
@@ -390,6 +398,10 @@ async fn a_gateway_that_ends_is_started_again_as_the_program_that_is_there_then(
     let mut up = Up::start_of(&nb, home, &data).await;
     up.start_kernel(up.lab().0).await;
     let (_, before) = up.page(up.gateway, "GET", "/api/kernels", "").await;
+    let ids = |list: &str| -> Vec<Value> {
+        let list: Vec<Value> = serde_json::from_str(list).unwrap();
+        list.iter().map(|kernel| kernel["id"].clone()).collect()
+    };
     let file = |pid: Pid| fs::metadata(format!("/proc/{}/exe", pid.as_raw_nonzero())).unwrap();
     for signal in [Signal::KILL, Signal::TERM] {
         install(&nb);
@@ -403,11 +415,34 @@ async fn a_gateway_that_ends_is_started_again_as_the_program_that_is_there_then(
         .await;
         assert_eq!(file(new).ino(), fs::metadata(&nb).unwrap().ino());
         let (status, after) = up.page(up.gateway, "GET", "/api/kernels", "").await;
-        let ids = |list: &str| -> Vec<Value> {
-            let list: Vec<Value> = serde_json::from_str(list).unwrap();
-            list.iter().map(|kernel| kernel["id"].clone()).collect()
-        };
         assert_eq!((status, ids(&after)), (200, ids(&before)));
+    }
+    // JupyterLab too, which knows the kernels of its notebooks.
+    let (port, _) = up.lab();
+    let notebook =
+        r#"{"path":"a.ipynb","name":"a.ipynb","type":"notebook","kernel":{"name":"pycx"}}"#;
+    let (status, session) = up.page(port, "POST", "/api/sessions", notebook).await;
+    assert_eq!(status, 201, "{session}");
+    let session: Value = serde_json::from_str(&session).unwrap();
+    let lab = up.lab_pid().unwrap();
+    kill_process(lab, Signal::KILL).unwrap();
+    wait_for("another JupyterLab", || {
+        up.lab_pid().filter(|pid| *pid != lab)?;
+        TcpStream::connect((Ipv4Addr::LOCALHOST, port)).ok()
+    })
+    .await;
+    let (status, after) = up.page(port, "GET", "/api/sessions", "").await;
+    let after: Value = serde_json::from_str(&after).unwrap();
+    for (at, of_session) in [
+        ("/0/id", "/id"),
+        ("/0/path", "/path"),
+        ("/0/kernel/id", "/kernel/id"),
+    ] {
+        assert_eq!(
+            (status, after.pointer(at)),
+            (200, session.pointer(of_session)),
+            "{after}"
+        );
     }
     // What cannot run is not tried for ever.
     fs::rename(&nb, home.join("kept")).unwrap();
@@ -421,5 +456,7 @@ async fn a_gateway_that_ends_is_started_again_as_the_program_that_is_there_then(
         up.process.wait().await.unwrap()
     });
     assert!(!ended.await.expect("nb up does not end").success());
-    assert!(up.said.contains("exit status: 3"), "{}", up.said);
+    for part in ["exit status: 3", "kernels live on"] {
+        assert!(up.said.contains(part), "{part}: {}", up.said);
+    }
 }

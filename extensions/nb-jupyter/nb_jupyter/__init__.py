@@ -22,6 +22,9 @@ def _load_jupyter_server_extension(serverapp) -> None:
     if not serverapp.gateway_config.gateway_enabled:
         serverapp.log.debug("nb_jupyter: this server has no gateway, so there is nothing to do")
         return
+    from .kernels import take_back
+
+    take_back(serverapp)
     _serve_journals(serverapp.web_app)
     current = serverapp.kernel_websocket_connection_class
     if current is NbWebSocketConnection:

@@ -1,0 +1,50 @@
+"""Kernels that a server which ended has left behind its gateway.
+
+Its notebook sessions name them, where they are kept in a file (`SessionManager.database_filepath`): those that still run are
+known to the next server from the start, so pages find theirs again. Must not know what kernels do.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from concurrent.futures import ThreadPoolExecutor
+
+# The gateway is there already, as a rule.
+WITHIN_S = 20
+
+
+def take_back(serverapp) -> None:
+    """Called before the server answers anybody: a session whose kernel it does not know is forgotten when it is asked for."""
+    from jupyter_server.gateway.managers import GatewayMappingKernelManager
+
+    if not isinstance(serverapp.kernel_manager, GatewayMappingKernelManager):
+        return
+    rows = serverapp.session_manager.cursor.execute("SELECT DISTINCT kernel_id FROM session").fetchall()
+    ids = [row["kernel_id"] for row in rows]
+    if not ids:
+        return
+    taking = asyncio.wait_for(_take(serverapp.kernel_manager, ids), WITHIN_S)
+    try:
+        # The server's own loop does not run yet, and is not to be disturbed.
+        with ThreadPoolExecutor(1) as thread:
+            taken = thread.submit(asyncio.run, taking).result()
+    except Exception as error:
+        serverapp.log.warning("nb_jupyter: the kernels of earlier sessions are not known: %r", error)
+        return
+    serverapp.log.info("nb_jupyter: %d of %d kernels of earlier sessions still run", taken, len(ids))
+
+
+async def _take(manager, ids: list[str]) -> int:
+    from jupyter_server.utils import url_path_join
+    from tornado.escape import url_escape
+
+    taken = 0
+    for kernel_id in ids:
+        kernel = manager.kernel_manager_factory(parent=manager, log=manager.log)
+        kernel.kernel_id = kernel_id
+        kernel.kernel_url = url_path_join(manager.kernels_url, url_escape(kernel_id))
+        kernel.kernel = await kernel.refresh_model()
+        if kernel.kernel is not None:
+            manager._kernels[kernel_id] = kernel
+            taken += 1
+    return taken
