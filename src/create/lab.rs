@@ -5,7 +5,7 @@
 use std::ffi::OsString;
 use std::fs;
 use std::fs::File;
-use std::io;
+use std::io::{self, Read};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 use std::path::Path;
 
@@ -22,6 +22,9 @@ const LAUNCH_SECONDS: u32 = 60;
 /// The default of a setting that its user may still change.
 const NO_NEWS: &str = r#"{"@jupyterlab/apputils-extension:notification": {"fetchNews": "false"}}
 "#;
+
+/// How a database of SQLite begins.
+const SQLITE: &[u8] = b"SQLite format 3\0";
 
 /// What one is started with.
 #[derive(Debug)]
@@ -51,6 +54,8 @@ impl Lab {
     ) -> Result<Self, Error> {
         let log = slot.state.join("lab.log");
         let sessions = slot.state.join("sessions.db");
+        forget_unless_sessions(&sessions)
+            .map_err(|error| Error::nb(format!("{}: {error}", sessions.display())))?;
         ask_for_no_news(asked.python)
             .map_err(|error| Error::nb(format!("JupyterLab's settings: {error}")))?;
         let mut wanted = asked.port;
@@ -106,6 +111,20 @@ impl Lab {
     /// Ends it without asking, so that its kernels stay.
     pub(super) async fn kill(&mut self) {
         self.child.kill().await;
+    }
+}
+
+/// A file that is no database, after a crash of the machine say, would keep Lab from starting at all.
+fn forget_unless_sessions(file: &Path) -> io::Result<()> {
+    let mut begins = Vec::new();
+    match File::open(file) {
+        Ok(file) => file.take(SQLITE.len() as u64).read_to_end(&mut begins)?,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(error),
+    };
+    match begins.is_empty() || begins == SQLITE {
+        true => Ok(()),
+        false => fs::remove_file(file),
     }
 }
 

@@ -9,7 +9,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, geteuid, kill_process};
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, BufReader, Lines};
 use tokio::process::{Child, ChildStderr, ChildStdout, Command};
 use tokio::time::timeout;
@@ -137,6 +137,23 @@ impl Up {
         assert_eq!(status, 201, "{kernel}");
     }
 
+    /// A notebook in Lab with a kernel: the ids of the session and of that, and the path.
+    async fn start_session(&self, path: &str) -> [Value; 3] {
+        let notebook =
+            json!({"path": path, "name": path, "type": "notebook", "kernel": {"name": "pycx"}});
+        let (port, notebook) = (self.lab().0, notebook.to_string());
+        let (status, session) = self.page(port, "POST", "/api/sessions", &notebook).await;
+        assert_eq!(status, 201, "{session}");
+        told(&serde_json::from_str(&session).unwrap())
+    }
+
+    /// What Lab knows of its first one.
+    async fn session(&self) -> [Value; 3] {
+        let (_, all) = self.page(self.lab().0, "GET", "/api/sessions", "").await;
+        let all: Value = serde_json::from_str(&all).unwrap();
+        told(&all[0])
+    }
+
     /// A request with its token, from where it is.
     pub(crate) async fn page(
         &self,
@@ -207,6 +224,10 @@ with r.urlopen(r.Request(url, body.encode() or None, head, method=method)) as an
         assert_eq!(kernels.count(), 0);
         std::mem::take(&mut self.said)
     }
+}
+
+fn told(session: &Value) -> [Value; 3] {
+    [&session["id"], &session["kernel"]["id"], &session["path"]].map(Value::clone)
 }
 
 impl Drop for Up {
@@ -357,8 +378,15 @@ async fn one_that_is_killed_leaves_its_kernels_to_the_next_and_nothing_else() {
         ("NB_DATA_DIR", gateway::project("target/nb-data")),
         ("IT_OF_ITS_USER", home.to_owned()),
     ];
+    // A crash of the machine may have left that.
+    let state = home.join("state/up");
+    fs::create_dir_all(&state).unwrap();
+    for folder in [&home.join("state"), &state] {
+        fs::set_permissions(folder, fs::Permissions::from_mode(0o700)).unwrap();
+    }
+    fs::write(state.join("sessions.db"), "no database").unwrap();
     let mut up = Up::start(home, &data).await;
-    up.start_kernel(up.lab().0).await;
+    let session = up.start_session("a.ipynb").await;
     // What runs for its user alone has what its user has.
     let kernel = of_home(home)
         .into_iter()
@@ -377,8 +405,15 @@ async fn one_that_is_killed_leaves_its_kernels_to_the_next_and_nothing_else() {
     let ended = timeout(gateway::LIMIT, others_end).await;
     assert!(ended.is_ok(), "{:#?}", processes(home));
     assert_eq!(processes(home).len(), 2, "a supervisor and its kernel");
-    let next = Up::start(home, &data).await;
-    next.interrupt().await;
+    let mut next = Up::start(home, &data).await;
+    assert_eq!(next.session().await, session);
+    // Nor does what only looks like one.
+    next.process.kill().await.unwrap();
+    let broken = [&b"SQLite format 3\0"[..], &[7; 5000]].concat();
+    fs::write(state.join("sessions.db"), broken).unwrap();
+    let last = Up::start(home, &data).await;
+    last.start_session("b.ipynb").await;
+    last.interrupt().await;
 }
 
 /// A copy of the program, in place of what was there.
@@ -419,11 +454,7 @@ async fn what_ends_is_started_again_as_the_program_that_is_there_then() {
     }
     // JupyterLab too, which knows the kernels of its notebooks.
     let (port, _) = up.lab();
-    let notebook =
-        r#"{"path":"a.ipynb","name":"a.ipynb","type":"notebook","kernel":{"name":"pycx"}}"#;
-    let (status, session) = up.page(port, "POST", "/api/sessions", notebook).await;
-    assert_eq!(status, 201, "{session}");
-    let session: Value = serde_json::from_str(&session).unwrap();
+    let session = up.start_session("a.ipynb").await;
     let lab = up.lab_pid().unwrap();
     kill_process(lab, Signal::KILL).unwrap();
     wait_for("another JupyterLab", || {
@@ -431,19 +462,7 @@ async fn what_ends_is_started_again_as_the_program_that_is_there_then() {
         TcpStream::connect((Ipv4Addr::LOCALHOST, port)).ok()
     })
     .await;
-    let (status, after) = up.page(port, "GET", "/api/sessions", "").await;
-    let after: Value = serde_json::from_str(&after).unwrap();
-    for (at, of_session) in [
-        ("/0/id", "/id"),
-        ("/0/path", "/path"),
-        ("/0/kernel/id", "/kernel/id"),
-    ] {
-        assert_eq!(
-            (status, after.pointer(at)),
-            (200, session.pointer(of_session)),
-            "{after}"
-        );
-    }
+    assert_eq!(up.session().await, session);
     // What cannot run is not tried for ever.
     fs::rename(&nb, home.join("kept")).unwrap();
     fs::write(&nb, "#!/bin/sh\nexit 3\n").unwrap();

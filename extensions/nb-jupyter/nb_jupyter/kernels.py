@@ -7,7 +7,9 @@ known to the next server from the start, so pages find theirs again. Must not kn
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 # The gateway is there already, as a rule.
 WITHIN_S = 20
@@ -19,8 +21,7 @@ def take_back(serverapp) -> None:
 
     if not isinstance(serverapp.kernel_manager, GatewayMappingKernelManager):
         return
-    rows = serverapp.session_manager.cursor.execute("SELECT DISTINCT kernel_id FROM session").fetchall()
-    ids = [row["kernel_id"] for row in rows]
+    ids = _kernels_of(serverapp.session_manager, serverapp.log)
     if not ids:
         return
     taking = asyncio.wait_for(_take(serverapp.kernel_manager, ids), WITHIN_S)
@@ -32,6 +33,19 @@ def take_back(serverapp) -> None:
         serverapp.log.warning("nb_jupyter: the kernels of earlier sessions are not known: %r", error)
         return
     serverapp.log.info("nb_jupyter: %d of %d kernels of earlier sessions still run", taken, len(ids))
+
+
+def _kernels_of(sessions, log) -> list[str]:
+    try:
+        rows = sessions.cursor.execute("SELECT DISTINCT kernel_id FROM session").fetchall()
+    except sqlite3.DatabaseError as error:
+        # Left as it is, no session could be begun any more.
+        log.warning("nb_jupyter: earlier sessions cannot be read, and are forgotten: %s", error)
+        sessions.close()
+        sessions._connection = None
+        Path(sessions.database_filepath).unlink(missing_ok=True)
+        return []
+    return [row["kernel_id"] for row in rows]
 
 
 async def _take(manager, ids: list[str]) -> int:
