@@ -141,6 +141,11 @@ impl Run {
     }
 
     fn run_it(&self) -> Result<u8, NotRun> {
+        let is_stream = |path: &Path| path.as_os_str() == "-";
+        if is_stream(&self.input) || self.output.as_deref().is_some_and(is_stream) {
+            let why = "notebooks are read and written as files, not on stdin and stdout";
+            return Err(Error::user(why).into());
+        }
         let file = NotebookFile::read(&self.input)?;
         let shown = self.input.display().to_string();
         let mut document = Document::parse(&file.text)

@@ -268,6 +268,11 @@ impl Local {
         if self.state(record)? != State::Stopped {
             return Err(Error::user(format!("{} runs again", record.name)));
         }
+        // Kernels that were kept stay, and are found by one of this name.
+        let runtime = self.runtime(&record.name);
+        for empty in [runtime.join("kernels"), runtime.join("gateways"), runtime] {
+            let _used_or_gone = fs::remove_dir(empty);
+        }
         let folder = self.folder(&record.name);
         fs::remove_dir_all(&folder)
             .map_err(|error| Error::user(format!("{}: {error}", folder.display())))
@@ -276,8 +281,8 @@ impl Local {
     /// What the process behind this name is to be, and the folders that are its own from now on.
     pub async fn take(&self, name: &str) -> Result<(Asked, Slot), Error> {
         let (mut record, _) = self.find(name)?;
-        let runtime = self.places.runtime.join("servers").join(name);
-        let Some(slot) = Slot::at(self.folder(name), runtime, &self.places).await? else {
+        let Some(slot) = Slot::at(self.folder(name), self.runtime(name), &self.places).await?
+        else {
             return Err(Error::user(format!("{name} runs already")));
         };
         // No terminal that is closed is its own.
@@ -322,6 +327,10 @@ impl Local {
 
     fn servers(&self) -> PathBuf {
         self.places.state.join("servers")
+    }
+
+    fn runtime(&self, name: &str) -> PathBuf {
+        self.places.runtime.join("servers").join(name)
     }
 
     fn folder(&self, name: &str) -> PathBuf {

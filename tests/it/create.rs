@@ -151,6 +151,8 @@ async fn one_is_made_of_a_repository_stopped_started_again_and_forgotten() {
     })
     .await;
     assert_eq!(listed(home).await, serde_json::json!([]));
+    let left = fs::read_dir(home.join("run/servers")).unwrap().count();
+    assert_eq!(left, 0, "a folder of its sockets");
     // The workspace is somebody's work.
     let path = project("target/nb-data/workspaces").join(&workspace);
     assert!(path.join("only-here.txt").exists());

@@ -268,6 +268,11 @@ async fn how_it_ended_is_told_by_the_exit_code_and_what_was_said_is_in_the_file(
         assert!(stderr.contains(odd), "{stderr}");
     }
     assert!(fs::symlink_metadata(&pipe).unwrap().file_type().is_fifo());
+    let (code, _, stderr) = runs(&home, &["-"]).await;
+    assert!(
+        code == 64 && stderr.contains("stdin and stdout"),
+        "{stderr}"
+    );
     let (ended, stdout, _) = runs(&home, &["-p", "how", "fail", "--json"]).await;
     let told: Value = serde_json::from_str(&stdout).unwrap();
     assert_eq!(
