@@ -123,10 +123,7 @@ fn soak(minutes: &str) -> Result<(), String> {
 fn test() -> Result<(), String> {
     plugin(&["--check"])?;
     STEPS.iter().try_for_each(|step| cargo(step))?;
-    // Most of them wait for kernels most of the time: one more than there are processors keeps those busy.
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let threads = format!("--test-threads={}", cores + 1);
-    cargo(&["test", "--workspace", "--locked", "--", &threads])?;
+    cargo(&["test", "--workspace", "--locked"])?;
     fuzz(None, 3)
 }
 
