@@ -8,7 +8,7 @@ use crate::adoption::{kill_supervisor, state};
 use crate::client::Client;
 use crate::gateway::{Gateway, wait_for};
 use crate::packages::run;
-use crate::processes::{pid_of, signal};
+use crate::processes::{pid_of, signal, stop};
 
 #[tokio::test]
 async fn what_runs_elsewhere_outlives_gateway_and_supervisors() {
@@ -91,7 +91,7 @@ async fn with_a_cell_on_its_way(gateway: &Gateway) -> (String, Client, String) {
     let kernel = gateway.kernel("{}").await;
     let mut a = gateway.connect(&kernel, "a").await;
     run(&mut a, "%%kernel second\nx = 0").await;
-    signal(other_supervisor(gateway, &kernel), Signal::STOP);
+    stop(other_supervisor(gateway, &kernel)).await;
     let request = a.submit("%%kernel second\nx += 1\nprint(x)").await;
     let notes = gateway
         .root()
