@@ -8,17 +8,14 @@ use crate::env::own_kernelspecs;
 use crate::error::Error;
 use crate::front::Machine;
 use crate::kernels::catalog::Catalog;
-use crate::kernels::environment::{Variables, of_caller};
+use crate::kernels::environment::{Variables, WORKING_DIR, WORKSPACE, of_caller};
 use crate::kernels::kernelspecs::SearchPath;
 use crate::kernels::launch::{Launcher, Quota};
 use crate::kernels::plan::{Asked, PlanError, Planner, Whose, Wishes};
 use crate::kernels::registry::Registry;
 
-/// The workspace that the caller is to have its kernel in, if it names one and does not stand in it already.
-const WORKSPACE: &str = "KERNEL_WORKSPACE";
-const WORKING_DIR: &str = "KERNEL_WORKING_DIR";
-
-/// What of this process's environment says where its kernel begins, as a client's would to a gateway; `here` is where that is else.
+/// What of this process's environment says where its kernel begins, as a client's would to a gateway: in the workspace that it names, unless it
+/// stands in that already; `here` is where it begins else.
 pub(super) fn begins_in(here: &Path) -> Variables {
     let named = env::var(WORKSPACE).ok().filter(|name| !name.is_empty());
     let Some(name) = named else {

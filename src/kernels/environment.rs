@@ -47,6 +47,10 @@ const OF_CLIENTS: &str = "KERNEL_";
 /// The path of the notebook, as jupyter_server calls it. Clients may set it too: it is a label.
 pub const SESSION_NAME: &str = "JPY_SESSION_NAME";
 
+/// The workspace that a client's kernel is to begin in, and the folder.
+pub const WORKSPACE: &str = "KERNEL_WORKSPACE";
+pub const WORKING_DIR: &str = "KERNEL_WORKING_DIR";
+
 /// An environment.
 pub type Variables = BTreeMap<String, String>;
 

@@ -14,7 +14,7 @@ use uuid::Uuid;
 
 use super::catalog::{Catalog, Listed};
 use super::contract::{API, Around, Cull, JournalMode, JournalStart, Start};
-use super::environment::{self, SESSION_NAME, Variables};
+use super::environment::{self, SESSION_NAME, Variables, WORKING_DIR, WORKSPACE};
 use super::registry::parse_id;
 use crate::config;
 use crate::env::release::RELEASE;
@@ -179,7 +179,7 @@ impl Planner {
             return Ok(None);
         };
         let found = Workspaces::new(&self.data).find(name);
-        let bad = |error: Error| PlanError::BadRequest(format!("KERNEL_WORKSPACE: {error}"));
+        let bad = |error: Error| PlanError::BadRequest(format!("{WORKSPACE}: {error}"));
         found.map(|found| Some(found.path)).map_err(bad)
     }
 
@@ -339,8 +339,8 @@ impl Wishes {
         let text = |name: &str| env.get(name).filter(|text| !text.is_empty()).cloned();
         Ok(Self {
             id,
-            folder: text("KERNEL_WORKING_DIR"),
-            workspace: text("KERNEL_WORKSPACE"),
+            folder: text(WORKING_DIR),
+            workspace: text(WORKSPACE),
             launch_timeout_ms,
             cull_idle_s,
             linger_ms,

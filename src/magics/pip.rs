@@ -204,14 +204,7 @@ pub(super) fn of_pip(failure: pip::Failure, ename: &str) -> Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn call(magic: &str, line: &str) -> Call {
-        Call {
-            magic: magic.to_owned(),
-            line: line.to_owned(),
-            cell: None,
-        }
-    }
+    use crate::magics::test_cell::call;
 
     #[test]
     fn both_spellings_lead_to_the_same_words() {

@@ -9,9 +9,19 @@ use jiff::Timestamp;
 use serde_json::Value;
 use tokio::sync::Notify;
 
+use super::call::Call;
 use super::cell::{Cell, Facts, Output, Place, Question};
 use super::failure::Failure;
 use super::other::{OtherKernel, Others, Running};
+
+/// The call of a line.
+pub(super) fn call(magic: &str, line: &str) -> Call {
+    Call {
+        magic: magic.to_owned(),
+        line: line.to_owned(),
+        cell: None,
+    }
+}
 
 /// A cell of a kernel that does not exist.
 #[derive(Debug)]

@@ -1,7 +1,7 @@
 //! Magics by their names, by either door.
 
 use super::*;
-use crate::magics::test_cell::TestCell;
+use crate::magics::test_cell::{TestCell, call};
 use futures_util::future::LocalBoxFuture;
 use proptest::prelude::*;
 use serde_json::json;
@@ -50,14 +50,6 @@ impl Magic for Echo {
 
 fn registry() -> Registry {
     Registry::of(vec![Box::new(Status::default()), Box::new(Echo)])
-}
-
-fn call(magic: &str, line: &str) -> Call {
-    Call {
-        magic: magic.to_owned(),
-        line: line.to_owned(),
-        cell: None,
-    }
 }
 
 #[test]
