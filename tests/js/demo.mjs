@@ -9,15 +9,12 @@ import { FIRST, complete, cut } from './cutter.mjs';
 import { withLab } from './notebook.mjs';
 
 const [url, shots, control, nb] = process.argv.slice(2);
-const shown = async cell => (await cell.locator('.jp-OutputArea pre').allTextContents()).join('');
 
 // As `pkill -f 'nb serve'`, but of this server alone.
 const endGateway = signal => execFileSync('pkill', [signal, '-f', `^nb serve .*${nb.replace(/nb$/, 'run')}/`]);
 
-await withLab(url, shots, async ({ page, reopen, output, press, state, prompts, shoot }) => {
-  // Lab tells of its own accord, and only then, that its server is away.
-  const away = page.locator('.jp-Dialog', { hasText: 'Server Connection Error' });
-  await page.addLocatorHandler(away, () => away.locator('.jp-Dialog-button').click());
+await withLab(url, shots, async ({ page, reopen, output, closeAwayDialogs, shown, press, state, prompts, shoot }) => {
+  await closeAwayDialogs();
   // Runs the cell with this text, the first one or a later one.
   const run = async (text, n = 0) => {
     const cell = page.locator('.jp-CodeCell').filter({ has: page.locator('.jp-InputArea', { hasText: text }) }).nth(n);

@@ -43,7 +43,6 @@ const saved = (n, fits) =>
 const marked = n => saved(n, cell => cell.metadata.nb?.running);
 const unmarked = n => saved(n, cell => !cell.metadata.nb && cell.execution_count !== null);
 const idle = () => until(async () => (await get('kernels'))[0].execution_state === 'idle');
-const shown = async cell => (await cell.locator('.jp-OutputArea pre').allTextContents()).join('');
 const prompt = (cell, text) => cell.locator('.jp-InputPrompt', { hasText: text }).waitFor();
 
 // Lets a cell go on.
@@ -79,7 +78,7 @@ await withLab(url, shots, async lab => {
     await lab.reopen(NOTEBOOK);
     await lab.output(lab.cell(0), 'the end');
     await prompt(lab.cell(0), '[1]:');
-    complete((await shown(lab.cell(0))).replace(`'result 1'`, ''), 0);
+    complete((await lab.shown(lab.cell(0))).replace(`'result 1'`, ''), 0);
     check(await unmarked(0), 1, 8000);
     await lab.shoot('closed-over');
   });
@@ -94,7 +93,7 @@ await withLab(url, shots, async lab => {
     await open(GATE);
     await lab.output(lab.cell(1), 'result 2');
     await prompt(lab.cell(1), '[2]:');
-    complete((await shown(lab.cell(1))).replace(`'result 2'`, ''), 0);
+    complete((await lab.shown(lab.cell(1))).replace(`'result 2'`, ''), 0);
     check(await unmarked(1), 2, 1);
   });
   await step('what a page has shown and not saved is there in the next', async () => {

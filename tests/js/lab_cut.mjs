@@ -8,12 +8,9 @@ import { withLab } from './notebook.mjs';
 
 const [url, shots, control, browser] = process.argv.slice(2);
 const shot = browser ? 'browser-cut' : 'cut';
-const shown = async cell => (await cell.locator('.jp-OutputArea pre').allTextContents()).join('');
 
-await withLab(url, shots, async ({ page, open, submit, output, press, state, saveAndReload, cell, prompts, shoot }) => {
-  // Lab tells of its own accord, and only then, that its server is away.
-  const away = page.locator('.jp-Dialog', { hasText: 'Server Connection Error' });
-  if (browser) await page.addLocatorHandler(away, () => away.locator('.jp-Dialog-button').click());
+await withLab(url, shots, async ({ page, open, submit, output, closeAwayDialogs, shown, press, state, saveAndReload, cell, prompts, shoot }) => {
+  if (browser) await closeAwayDialogs();
   await step('a notebook opens', open);
   let twice;
   await step('a cell goes on through a cut', async () => {

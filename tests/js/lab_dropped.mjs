@@ -18,18 +18,16 @@ while not os.path.exists("${file}"):
     time.sleep(0.1)
 print("the end after", n)`;
 
-// What a cell shows: as many lines as it has said, each once, in order.
-async function count(cell, name) {
-  const shown = (await cell.locator('.jp-OutputArea pre').allTextContents()).join('');
+// What a cell has shown: as many lines as it has said, each once, in order.
+function count(shown, name) {
   const sent = Number(shown.match(/the end after (\d+)\n*$/)?.[1]);
   const expected = [...Array(sent).keys()].map(n => `line ${n}\n`).join('') + `the end after ${sent}`;
   if (shown.trimEnd() !== expected) throw new Error(`lines are lost, doubled or out of order:\n${shown}`);
   console.log(`${name}: ${sent} lines sent, ${sent} received, 0 twice`);
 }
 
-await withLab(url, shots, async ({ page, open, submit, output, state, prompts, shoot }) => {
-  const away = page.locator('.jp-Dialog', { hasText: 'Server Connection Error' });
-  await page.addLocatorHandler(away, () => away.locator('.jp-Dialog-button').click());
+await withLab(url, shots, async ({ page, open, submit, output, closeAwayDialogs, shown, state, prompts, shoot }) => {
+  await closeAwayDialogs();
   await step('a notebook opens', open);
   const first = await submit(cell('first-ends'));
   const second = await submit(cell('second-ends'));
@@ -42,8 +40,8 @@ await withLab(url, shots, async ({ page, open, submit, output, state, prompts, s
   await shoot('dropped-back');
   console.log('back');
   await step('it finishes', () => output(second, 'the end after'));
-  await count(first, 'finished meanwhile');
-  await count(second, 'went on');
+  count(await shown(first), 'finished meanwhile');
+  count(await shown(second), 'went on');
   await step('the next cell runs', async () => output(await submit('print("on")'), 'on'));
   await state('Idle');
   equal(await prompts(), 0, 'prompts on the page');

@@ -10,9 +10,8 @@ const [url, shots, code] = process.argv.slice(2);
 const { origin, searchParams } = new URL(url);
 const headers = { Authorization: `token ${searchParams.get('token')}` };
 
-await withLab(url, shots, async ({ page, open, submit, output, state }) => {
-  const away = page.locator('.jp-Dialog', { hasText: 'Server Connection Error' });
-  await page.addLocatorHandler(away, () => away.locator('.jp-Dialog-button').click());
+await withLab(url, shots, async ({ open, submit, output, closeAwayDialogs, shown, state }) => {
+  await closeAwayDialogs();
   await step('a notebook opens', open);
   const kernels = await (await fetch(`${origin}/api/kernels`, { headers })).json();
   console.log('ready', kernels[0].id);
@@ -21,8 +20,7 @@ await withLab(url, shots, async ({ page, open, submit, output, state }) => {
     await output(cell, FIRST.trim());
     console.log('fault');
     await output(cell, 'the end');
-    const shown = await cell.locator('.jp-OutputArea pre').allTextContents();
-    console.log('counted', JSON.stringify(shown.join('')));
+    console.log('counted', JSON.stringify(await shown(cell)));
     await state('Idle');
   }
 });

@@ -7,12 +7,9 @@ import { CELL, FIRST, complete } from './cutter.mjs';
 import { withLab } from './notebook.mjs';
 
 const [url, shots, home] = process.argv.slice(2);
-const shown = async cell => (await cell.locator('.jp-OutputArea pre').allTextContents()).join('');
 
-await withLab(url, shots, async ({ page, open, submit, output, state, prompts, shoot }) => {
-  // Lab tells of its own accord, and only then, that its server is away.
-  const away = page.locator('.jp-Dialog', { hasText: 'Server Connection Error' });
-  await page.addLocatorHandler(away, () => away.locator('.jp-Dialog-button').click());
+await withLab(url, shots, async ({ page, open, submit, output, closeAwayDialogs, shown, state, prompts, shoot }) => {
+  await closeAwayDialogs();
   await step('a notebook opens', open);
   await step('a cell goes on while the server of the page is killed', async () => {
     const running = await submit(CELL);

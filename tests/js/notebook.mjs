@@ -4,6 +4,7 @@ import { mkdirSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { basename, join } from 'node:path';
 import { chromium } from 'playwright-core';
+import { within } from './check.mjs';
 
 // Opens a browser for `suite`, which gets what can be done with the page; ends the program with its outcome.
 export async function withLab(url, shots, suite) {
@@ -32,21 +33,32 @@ export async function withLab(url, shots, suite) {
     await suite(using(browser.pages()[0]));
   } catch (error) {
     failed = error;
-    await shoot(failure);
-  } finally {
-    await browser.close();
-    rmSync(profile, { recursive: true, force: true });
+    // At once: a browser that hangs has no picture to give either.
+    console.error(failed.message);
+    await within(shoot(failure), 'a picture of the page').catch(error => console.error(error.message));
   }
-  if (failed) console.error(failed.message);
+  try {
+    await within(browser.close(), 'the end of the browser');
+  } catch (error) {
+    failed ??= error;
+    console.error(error.message);
+  }
+  rmSync(profile, { recursive: true, force: true });
+  // Kills the browser that has not ended.
   process.exit(failed ? 1 : 0);
 }
 
 function lab(page, url) {
   const notebook = () => page.locator('.jp-NotebookPanel').last();
   const cells = () => notebook().locator('.jp-CodeCell');
+  // Playwright gives a look at what is there no deadline.
+  const count = () => within(cells().count(), 'a count of cells');
   const state = name => page.locator('#jp-bottom-panel').filter({ hasText: `| ${name}` }).waitFor();
+  const away = page.locator('.jp-Dialog', { hasText: 'Server Connection Error' });
   return {
     state,
+    // By one, whenever it comes, Lab tells of its own accord that its server is away; it says no more than that.
+    closeAwayDialogs: () => page.addLocatorHandler(away, () => away.locator('.jp-Dialog-button').click()),
     async open() {
       await page.goto(url, { waitUntil: 'domcontentloaded' });
       await page.locator('.jp-LauncherCard[data-category="Notebook"]').first().click();
@@ -63,12 +75,17 @@ function lab(page, url) {
       const cell = cells().last();
       await cell.locator('.cm-content').click();
       await page.keyboard.insertText(code);
-      const count = await cells().count();
+      const before = await count();
       await page.keyboard.press('Shift+Enter');
-      await cells().nth(count).waitFor();
-      return cells().nth(count - 1);
+      await cells().nth(before).waitFor();
+      return cells().nth(before - 1);
     },
     output: (cell, text) => cell.locator('.jp-OutputArea').filter({ hasText: text }).first().waitFor(),
+    // The text that a cell shows.
+    shown: async cell => {
+      const texts = cell.locator('.jp-OutputArea pre').allTextContents();
+      return (await within(texts, 'a look at what is shown')).join('');
+    },
     press: command => notebook().locator(`[data-command="${command}"]`).first().click(),
     // Once for a notebook: its first save asks for a name.
     async saveAndReload() {
@@ -76,10 +93,10 @@ function lab(page, url) {
       await page.keyboard.press('Control+s');
       await page.locator('.jp-Dialog .jp-mod-accept').click();
       await unsaved.waitFor({ state: 'detached' });
-      const count = await cells().count();
+      const before = await count();
       await page.reload({ waitUntil: 'domcontentloaded' });
       // Lab shows the first cells while it still makes the others.
-      await cells().nth(count - 1).waitFor({ state: 'attached' });
+      await cells().nth(before - 1).waitFor({ state: 'attached' });
     },
     cell: n => cells().nth(n),
     prompts: () => page.locator('.jp-toast-button, .Toastify__toast').count(),

@@ -123,7 +123,9 @@ fn soak(minutes: &str) -> Result<(), String> {
 fn test() -> Result<(), String> {
     plugin(&["--check"])?;
     STEPS.iter().try_for_each(|step| cargo(step))?;
-    cargo(&["test", "--workspace", "--locked"])?;
+    // Whoever reads of a failed test reads its last lines first: its words are to be there, not thirty frames.
+    let environment = [("RUST_BACKTRACE", "0"), run::DOC_WARNINGS];
+    cargo_with(&["test", "--workspace", "--locked"], &environment)?;
     fuzz(None, 3)
 }
 

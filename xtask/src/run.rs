@@ -19,8 +19,11 @@ pub(crate) fn run(program: &str, arguments: &[&str]) -> Result<(), String> {
     }
 }
 
+/// In every step alike: what is built for one is used by the next.
+pub(crate) const DOC_WARNINGS: (&str, &str) = ("RUSTDOCFLAGS", "-D warnings");
+
 pub(crate) fn cargo(arguments: &[&str]) -> Result<(), String> {
-    cargo_with(arguments, &[("RUSTDOCFLAGS", "-D warnings")])
+    cargo_with(arguments, &[DOC_WARNINGS])
 }
 
 #[expect(
