@@ -224,7 +224,12 @@ async fn a_page_that_was_closed_shows_all_that_its_cells_said() {
     let data = ("NB_DATA_DIR", project("target/nb-data"));
     let up = Up::start(folder.path(), &[data]).await;
     let shots = project("target/screenshots");
-    node("lab_closed.mjs", &[&up.url, shots.to_str().unwrap()]).await;
+    let root = folder.path().join("notebooks");
+    node(
+        "lab_closed.mjs",
+        &[&up.url, shots.to_str().unwrap(), root.to_str().unwrap()],
+    )
+    .await;
     up.interrupt().await;
 }
 

@@ -11,14 +11,17 @@ import sqlite3
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from jupyter_server.gateway.gateway_client import gateway_request
+from jupyter_server.gateway.managers import GatewayMappingKernelManager
+from jupyter_server.utils import url_path_join
+from tornado.escape import json_decode, url_escape
+
 # The gateway is there already, as a rule.
 WITHIN_S = 20
 
 
 def take_back(serverapp) -> None:
     """Called before the server answers anybody: a session whose kernel it does not know is forgotten when it is asked for."""
-    from jupyter_server.gateway.managers import GatewayMappingKernelManager
-
     if not isinstance(serverapp.kernel_manager, GatewayMappingKernelManager):
         return
     ids = _kernels_of(serverapp.session_manager, serverapp.log)
@@ -49,16 +52,13 @@ def _kernels_of(sessions, log) -> list[str]:
 
 
 async def _take(manager, ids: list[str]) -> int:
-    from jupyter_server.utils import url_path_join
-    from tornado.escape import url_escape
-
-    taken = 0
-    for kernel_id in ids:
+    # Asked for one by one, a kernel that the gateway has trouble with would stand in the way of the others.
+    response = await gateway_request(manager.kernels_url, method="GET")
+    models = [model for model in json_decode(response.body) if model["id"] in ids]
+    for model in models:
         kernel = manager.kernel_manager_factory(parent=manager, log=manager.log)
-        kernel.kernel_id = kernel_id
-        kernel.kernel_url = url_path_join(manager.kernels_url, url_escape(kernel_id))
-        kernel.kernel = await kernel.refresh_model()
-        if kernel.kernel is not None:
-            manager._kernels[kernel_id] = kernel
-            taken += 1
-    return taken
+        kernel.kernel_id = model["id"]
+        kernel.kernel_url = url_path_join(manager.kernels_url, url_escape(model["id"]))
+        await kernel.refresh_model(model)
+        manager._kernels[model["id"]] = kernel
+    return len(models)
