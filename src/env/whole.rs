@@ -9,6 +9,11 @@ use std::path::Path;
 
 /// Gives a file this content, for its owner alone; one that has it is not touched.
 pub fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
+    replace_for(0o600, path, content)
+}
+
+/// The same for whom these permissions let in. What has the old file by another name keeps it.
+pub fn replace_for(mode: u32, path: &Path, content: &[u8]) -> io::Result<()> {
     if fs::read(path).is_ok_and(|old| old == content) {
         return Ok(());
     }
@@ -19,7 +24,7 @@ pub fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
     let mut file = options
         .create_new(true)
         .write(true)
-        .mode(0o600)
+        .mode(mode)
         .open(&part)?;
     file.write_all(content)?;
     fs::rename(part, path)

@@ -165,8 +165,9 @@ async fn cells_are_counted_kept_and_their_expressions_evaluated() {
 async fn code_is_completed_inspected_and_judged_also_while_other_clients_listen() {
     let (gateway, kernel, mut client) = python().await;
     let mut other = gateway.connect(&kernel, "other").await;
-    // One that comes while a cell of its user runs is given the reply too: this one is there before anything is asked.
-    other.run("import math\nspelling = 1").await;
+    // One that came while the cell runs would be caught up on it, reply included.
+    other.arrived().await;
+    client.run("import math\nspelling = 1").await;
     let complete = json!({"code": "spelli", "cursor_pos": 6});
     let inspect = json!({"code": "math.hypot", "cursor_pos": 10, "detail_level": 0});
     for (msg_type, content, key, expected) in [
