@@ -26,15 +26,16 @@ class Deno(Patient, jupyter_kernel_test.KernelTests):
     kernel_name = "nb-deno"
     language_name = "typescript"
     file_extension = ".ts"
-    # Deno publishes what is printed from a task of its own, which the idle of a short cell can overtake.
-    code_hello_world = "console.log('hello, world'); await new Promise(done => setTimeout(done, 500))"
-    code_stderr = "console.error('oops'); await new Promise(done => setTimeout(done, 500))"
+    # Deno publishes what is printed and displayed from tasks of its own, which the idle of a short cell can overtake.
+    wait = "await new Promise(done => setTimeout(done, 500))"
+    code_hello_world = f"console.log('hello, world'); {wait}"
+    code_stderr = f"console.error('oops'); {wait}"
     completion_samples = [{"text": "Math.hyp", "matches": {"hypot"}}]
     complete_code_samples = ["1 + 1"]
     incomplete_code_samples = ["function f() {"]
     code_generate_error = "throw new Error('no')"
     code_display_data = [
-        {"code": "await Deno.jupyter.display({'text/html': '<b>t</b>'}, {raw: true})", "mime": "text/html"},
+        {"code": f"await Deno.jupyter.display({{'text/html': '<b>t</b>'}}, {{raw: true}}); {wait}", "mime": "text/html"},
     ]
 
 
