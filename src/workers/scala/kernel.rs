@@ -24,6 +24,7 @@ use super::history::History;
 use super::jvm::{Heard, Jvm};
 use super::outbox::{Asker, Outbox};
 use super::said::{Done, Fault, Hint, Said, Told};
+use super::steps::told;
 use crate::ends::Ends;
 use crate::error::Error;
 use crate::sockets::{Request, Sockets};
@@ -184,11 +185,11 @@ impl Kernel {
     fn start(&mut self) {
         let (data, progress) = (self.data.clone(), self.progress.0.clone());
         self.life = Life::Comes(Some(Box::pin(async move {
-            let say = |line: &str| {
+            let tell = |line: &str| {
                 let _nobody_listens = progress.send(line.to_owned());
             };
-            let image = super::ready(&data, &say).await?;
-            Jvm::start(&image)
+            let ready = async |say: &dyn Fn(&str)| super::ready(&data, say).await;
+            Jvm::start(&told(ready, tell).await?)
         })));
     }
 

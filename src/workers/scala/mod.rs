@@ -16,6 +16,7 @@ mod hints;
 mod jvm;
 mod kernel;
 mod outbox;
+mod steps;
 
 use std::path::PathBuf;
 
