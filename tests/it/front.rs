@@ -92,6 +92,8 @@ impl Home {
         let root = self.root();
         command
             .env("HOME", &root)
+            // What clients that are killed leave.
+            .env("TMPDIR", &root)
             .env("NB_RUNTIME_DIR", root.join("run"))
             .env("NB_DATA_DIR", root.join("data"))
             .env("NB_STATE_DIR", root.join("state"))

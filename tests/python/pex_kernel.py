@@ -25,7 +25,8 @@ here = run("here")
 assert here["about"]["version"].startswith("%d.%d." % sys.version_info[:2]), here
 assert here["folder"] == os.getcwd()
 
-mine = tempfile.mkdtemp()
+folder = tempfile.TemporaryDirectory()
+mine = folder.name
 os.makedirs(os.path.join(mine, "space"))
 for name in ("corp.py", "space/mine.py"):
     with open(os.path.join(mine, name), "w") as file:
