@@ -92,8 +92,6 @@ impl Home {
         let root = self.root();
         command
             .env("HOME", &root)
-            // What clients that are killed leave.
-            .env("TMPDIR", &root)
             .env("NB_RUNTIME_DIR", root.join("run"))
             .env("NB_DATA_DIR", root.join("data"))
             .env("NB_STATE_DIR", root.join("state"))
@@ -119,6 +117,8 @@ impl Home {
         let mut command = self.python();
         command.arg(project("tests/python/front.py"));
         command.args([case, KERNEL]);
+        // What clients that are killed leave.
+        command.env("TMPDIR", self.root());
         command
     }
 
