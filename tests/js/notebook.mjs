@@ -99,6 +99,6 @@ function lab(page, url) {
       await cells().nth(before - 1).waitFor({ state: 'attached' });
     },
     cell: n => cells().nth(n),
-    prompts: () => page.locator('.jp-toast-button, .Toastify__toast').count(),
+    prompts: () => within(page.locator('.jp-toast-button, .Toastify__toast').count(), 'a count of prompts'),
   };
 }
